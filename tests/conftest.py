@@ -1,0 +1,34 @@
+"""What the tests share: a small model and its images."""
+
+import pytest
+import torch
+
+from vdvae_lr.model.vae import VDVAE, VAEConfig
+
+SMALL = VAEConfig(
+    image_size=8,
+    image_channels=3,
+    enc_blocks="8x1,8d2,4x1,4d4,1x1",
+    dec_blocks="1x1,4m1,4x1,8m4,8x1",
+    width=12,
+    zdim=3,
+    num_mixtures=3,
+)
+
+
+@pytest.fixture
+def small_model() -> VDVAE:
+    """A float64 model of five latent groups with every weight random, so that no path is silent."""
+    torch.manual_seed(0)
+    model = VDVAE(SMALL).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.fixture
+def small_levels() -> torch.Tensor:
+    """Two random images (2, 3, 8, 8) of whole levels in float64."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (2, 3, 8, 8), generator=generator).double()

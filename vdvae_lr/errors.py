@@ -1,0 +1,21 @@
+"""The one exception a user may cause.
+
+Whatever a person can get wrong — a setting, a file, an image, weights, a folder's permissions — raises `InputError` with
+one sentence that names the thing and the remedy. The command line prints that sentence and exits with `EXIT_INPUT_ERROR`;
+anything else that escapes is a defect of this program and keeps its traceback.
+"""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+EXIT_INPUT_ERROR = 2
+
+
+class InputError(Exception):
+    """A person's input cannot be used; the message is one sentence with the thing's name and the remedy."""
+
+
+def nearest_name_hint(name: str, known: Sequence[str]) -> str:
+    """`" (did you mean 'x'?)"` for the known name closest to `name`, or an empty string when none is close."""
+    close = get_close_matches(name, known, n=1, cutoff=0.6)
+    return f" (did you mean '{close[0]}'?)" if close else ""

@@ -1,0 +1,149 @@
+"""The published VDVAE weight files (.th) ↔ this project's parameter names, strictly and both ways.
+
+A published file is a `torch.save`d state dict. `*-model.th` was saved from the distributed wrapper, so its keys begin
+with `module.`; `*-model-ema.th` was not. Only the first convolution of a posterior network is laid out differently:
+published, one weight over concat(state, feature); here, one for each (`TwoInputBottleneck`).
+"""
+
+import pickle
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vdvae_lr.errors import InputError
+from vdvae_lr.model.vae import VDVAE
+
+_CONVOLUTIONS = {"c1": "reduce", "c2": "mix_1", "c3": "mix_2", "c4": "expand"}
+_WRAPPER_PREFIX = "module."
+
+
+@dataclass(frozen=True)
+class Correspondence:
+    """One published tensor and the parameter, or the parameters side by side along dimension 1, that it holds here."""
+
+    published: str
+    ours: tuple[str, ...]
+
+
+def correspondences(model: VDVAE) -> Iterator[Correspondence]:
+    """Every parameter of `model`, in the published order (which indexes the published optimiser's state)."""
+    yield from _layer("encoder.in_conv", "encoder.image_input")
+    for index in range(len(model.encoder.blocks)):
+        yield from _bottleneck(f"encoder.enc_blocks.{index}", f"encoder.blocks.{index}.bottleneck")
+    for name in ("gain", "bias"):
+        yield Correspondence(f"decoder.{name}", (f"decoder.{name}",))
+    for index in range(len(model.decoder.blocks)):
+        published, ours = f"decoder.dec_blocks.{index}", f"decoder.blocks.{index}"
+        for entry in _bottleneck(f"{published}.enc", f"{ours}.posterior"):
+            second = (f"{ours}.posterior.reduce_feature.weight",) if entry.published.endswith("c1.weight") else ()
+            yield Correspondence(entry.published, entry.ours + second)
+        yield from _bottleneck(f"{published}.prior", f"{ours}.prior")
+        yield from _layer(f"{published}.z_proj", f"{ours}.latent_projection")
+        yield from _bottleneck(f"{published}.resnet", f"{ours}.residual")
+    for index, resolution in enumerate(model.decoder.start_states):
+        yield Correspondence(f"decoder.bias_xs.{index}", (f"decoder.start_states.{resolution}",))
+    yield from _layer("decoder.out_net.out_conv", "mixture_output")
+
+
+def _layer(published: str, ours: str) -> Iterator[Correspondence]:
+    for kind in ("weight", "bias"):
+        yield Correspondence(f"{published}.{kind}", (f"{ours}.{kind}",))
+
+
+def _bottleneck(published: str, ours: str) -> Iterator[Correspondence]:
+    for theirs, name in _CONVOLUTIONS.items():
+        yield from _layer(f"{published}.{theirs}", f"{ours}.{name}")
+
+
+def to_published(model: VDVAE, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict of ours under the published names and shapes, in the published order.
+
+    `state` may hold any tensors by our parameter names: weights, EMA weights, gradients.
+    """
+    return {
+        entry.published: torch.cat([state[name] for name in entry.ours], dim=1)
+        if len(entry.ours) > 1
+        else state[entry.ours[0]]
+        for entry in correspondences(model)
+    }
+
+
+def from_published(model: VDVAE, published: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """A published state dict under our names; every tensor must be there, none left over, all of the right shape.
+
+    Args:
+        model: gives names and shapes; it is not changed.
+        published: tensors by published name, with or without the wrapper's `module.` prefix.
+        source: named in errors.
+
+    Raises:
+        InputError: a missing, unknown or wrongly shaped tensor.
+    """
+    tensors = {name.removeprefix(_WRAPPER_PREFIX): tensor for name, tensor in published.items()}
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    state: dict[str, Tensor] = {}
+    for entry in correspondences(model):
+        if entry.published not in tensors:
+            raise InputError(_misfit(source, f"tensor '{entry.published}' is missing"))
+        tensor = tensors.pop(entry.published)
+        widths = [shapes[name][1] if len(shapes[name]) > 1 else 0 for name in entry.ours]
+        parts = (
+            torch.split(tensor, widths, dim=1) if len(entry.ours) > 1 and tensor.shape[1] == sum(widths) else (tensor,)
+        )
+        for name, part in zip(entry.ours, parts, strict=False):
+            if part.shape != shapes[name]:
+                shape, fits = tuple(tensor.shape), tuple(shapes[name])
+                detail = f"'{entry.published}' has shape {shape}, which does not fit '{name}' {fits}"
+                raise InputError(_misfit(source, detail))
+            state[name] = part
+    if tensors:
+        raise InputError(_misfit(source, f"tensor '{next(iter(tensors))}' is not part of this model"))
+    return state
+
+
+def _misfit(source: str, detail: str) -> str:
+    return f"{source} holds weights of another model ({detail}); choose the --hps preset they were trained with."
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a `torch.save`d state dict, read without running any code in it.
+
+    Raises:
+        InputError: the file is missing, cut, no state dict, or a pickle that asks for more than tensors.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"weights file {path} does not exist; check the path.") from None
+    except pickle.UnpicklingError:
+        raise InputError(
+            f"weights file {path} is damaged or asks to run code, so it was not loaded; "
+            "fetch it again from a source you trust."
+        ) from None
+    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile, OSError, AttributeError) as error:
+        raise InputError(f"weights file {path} cannot be read ({_first_line(error)}); fetch it again.") from None
+    if (
+        not isinstance(content, Mapping)
+        or not content
+        or not all(isinstance(value, Tensor) for value in content.values())
+    ):
+        raise InputError(
+            f"weights file {path} holds no state dict (names to tensors); choose a *-model.th or *-model-ema.th file."
+        )
+    return dict(content)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def write_published(model: VDVAE, state: Mapping[str, Tensor], path: Path) -> None:
+    """Write `state` (our names) as a published-format `.th`, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.part")
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in to_published(model, state).items()}
+    torch.save(tensors, temporary)
+    temporary.replace(path)

@@ -1,0 +1,49 @@
+"""Diagonal Gaussians: p(z_l | z_<l) and q(z_l | z_<l, x) of one latent group.
+
+Shapes: B batch, Z latent channels, H W resolution; every tensor here is (B, Z, H, W), every result elementwise, in
+nats.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+
+
+@dataclass(frozen=True)
+class DiagonalGaussian:
+    """N(mean, exp(log_scale)²), independent in every element."""
+
+    mean: Tensor
+    log_scale: Tensor
+
+    def sample(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
+        """mean + temperature · scale · noise, for standard-normal `noise`."""
+        scale = self.log_scale.exp()
+        return self.mean + (scale if temperature == 1.0 else scale * temperature) * noise
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """log N(value; mean, scale²) in nats."""
+        standardised = (value - self.mean) * (-self.log_scale).exp()
+        return -0.5 * standardised.square() - self.log_scale - _HALF_LOG_2PI
+
+    def kl_to(self, other: "DiagonalGaussian") -> Tensor:
+        """KL(self ‖ other) in nats (Child 2020, the rate's summand).
+
+        Written with differences of log-scales, so that two tiny scales do not divide 0 by 0.
+        """
+        log_ratio = self.log_scale - other.log_scale
+        standardised = (self.mean - other.mean) * (-other.log_scale).exp()
+        return 0.5 * ((2 * log_ratio).exp() + standardised.square() - 1) - log_ratio
+
+    def detach(self) -> "DiagonalGaussian":
+        """The same distribution as a constant."""
+        return DiagonalGaussian(self.mean.detach(), self.log_scale.detach())
+
+
+def full_precision(values: Tensor) -> Tensor:
+    """`values` in at least float32: KL, log-probabilities and sums are never taken in half precision (DESIGN §6)."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

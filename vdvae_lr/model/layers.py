@@ -1,0 +1,84 @@
+"""The convolutions everything is built from.
+
+Shapes: B batch, C width, M bottleneck width, H W resolution.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+def convolution(in_channels: int, out_channels: int, kernel_size: int = 1, *, bias: bool = True) -> nn.Conv2d:
+    """A same-size convolution with torch's default weights and zero biases (the published initialisation)."""
+    layer = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=bias)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def scale_weights(layer: nn.Conv2d, factor: float) -> None:
+    """Multiply a layer's initial weights by `factor`: √(1/number of blocks) where blocks add up, 0 where nothing may be
+    added.
+    """
+    with torch.no_grad():
+        layer.weight.mul_(factor)
+
+
+def pad_channels(features: Tensor, width: int) -> Tensor:
+    """(B, C, H, W) → (B, width, H, W), the new channels zero; unchanged when the width is already right."""
+    missing = width - features.shape[1]
+    return features if missing == 0 else F.pad(features, (0, 0, 0, 0, 0, missing))
+
+
+def compute_dtype(values: Tensor) -> torch.dtype:
+    """The type convolutions produce here: autocast's where it is on, else that of `values`."""
+    device = values.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else values.dtype
+
+
+class Bottleneck(nn.Module):
+    """Four convolutions 1×1, 3×3, 3×3, 1×1, each after an exact GELU; the 3×3 ones are 1×1 at resolutions up to 2.
+
+    The first GELU is the caller's: the prior and the posterior network of one block read the same state, so it is taken
+    once.
+    """
+
+    def __init__(self, in_channels: int, middle: int, out_channels: int, resolution: int) -> None:
+        super().__init__()
+        kernel_size = 3 if resolution > 2 else 1
+        self.reduce = convolution(in_channels, middle)
+        self.mix_1 = convolution(middle, middle, kernel_size)
+        self.mix_2 = convolution(middle, middle, kernel_size)
+        self.expand = convolution(middle, out_channels)
+
+    def forward(self, activated: Tensor) -> Tensor:
+        """gelu(input) (B, in, H, W) → (B, out, H, W)."""
+        return self.after_reduce(self.reduce(activated))
+
+    def after_reduce(self, reduced: Tensor) -> Tensor:
+        """The three convolutions after the first: (B, M, H, W) → (B, out, H, W)."""
+        hidden = self.mix_1(F.gelu(reduced))
+        hidden = self.mix_2(F.gelu(hidden))
+        output: Tensor = self.expand(F.gelu(hidden))
+        return output
+
+
+class TwoInputBottleneck(Bottleneck):
+    """A bottleneck over concat(state, feature), its first convolution kept as two summands.
+
+    The concatenation is never made, and the state's summand, which does not depend on the image, can be kept:
+    re-encoding another image for the same latents needs only the feature's (DESIGN §2, "shared state").
+    """
+
+    def __init__(self, width: int, middle: int, out_channels: int, resolution: int) -> None:
+        super().__init__(width, middle, out_channels, resolution)
+        self.reduce_feature = convolution(width, middle, bias=False)
+        bound = 1 / math.sqrt(2 * width)  # torch's Conv2d default for the fan-in of both inputs together
+        for weight in (self.reduce.weight, self.reduce_feature.weight):
+            nn.init.uniform_(weight, -bound, bound)
+
+    def from_inputs(self, reduced_state: Tensor, activated_feature: Tensor) -> Tensor:
+        """`reduce(gelu(state))` (B, M, H, W) and gelu(feature) (B, C, H, W) → (B, out, H, W)."""
+        return self.after_reduce(reduced_state + self.reduce_feature(activated_feature))

@@ -1,0 +1,145 @@
+"""Block strings, parsed once into typed stages, and the width of each resolution.
+
+The published notation (Child 2020, its code's `hps.py`), comma-separated:
+
+| form  | in the encoder                                  | in the decoder                                     |
+|-------|-------------------------------------------------|----------------------------------------------------|
+| `RxN` | N residual blocks at resolution R               | N blocks at resolution R                           |
+| `RdK` | a residual block at R, then average pooling by K | refused                                           |
+| `RmS` | refused                                         | a block at R that first adds the upsampled S state |
+| `R`   | one block at R                                  | one block at R                                     |
+"""
+
+import re
+from dataclasses import dataclass
+from itertools import pairwise
+
+from vdvae_lr.errors import InputError
+
+_PIECE = re.compile(r"^(?P<resolution>[1-9]\d*)(?:(?P<kind>[xdm])(?P<number>[1-9]\d*))?$")
+
+
+@dataclass(frozen=True)
+class EncoderStage:
+    """One bottom-up block: its resolution, and the factor of the average pooling that follows it (1: none)."""
+
+    resolution: int
+    pool: int = 1
+
+    @property
+    def output_resolution(self) -> int:
+        """Resolution of the feature this block leaves."""
+        return self.resolution // self.pool
+
+
+@dataclass(frozen=True)
+class DecoderStage:
+    """One top-down block, i.e. one latent group: its resolution, and the resolution whose state it adds first."""
+
+    resolution: int
+    upsample_from: int | None = None
+
+
+def _pieces(text: str, setting: str, allowed: str) -> list[tuple[int, str, int]]:
+    """Split a block string into (resolution, kind, number); a plain resolution counts as `x1`."""
+    pieces = []
+    for piece in text.split(","):
+        match = _PIECE.match(piece.strip())
+        kind = (match["kind"] or "x") if match else ""
+        if match is None or kind not in allowed:
+            forms = " or ".join({"x": "32x11", "d": "32d2", "m": "32m16"}[letter] for letter in allowed)
+            raise InputError(
+                f"{setting}: '{piece.strip()}' is no block; write pieces like {forms}, separated by commas."
+            )
+        pieces.append((int(match["resolution"]), kind, int(match["number"] or 1)))
+    return pieces
+
+
+def parse_encoder(text: str, image_size: int) -> tuple[EncoderStage, ...]:
+    """Stages of `enc_blocks`, checked: starts at the image's resolution and follows its own pooling.
+
+    Raises:
+        InputError: a piece that is no encoder block, or a resolution that the stages before it do not lead to.
+    """
+    stages: list[EncoderStage] = []
+    resolution = image_size
+    for piece_resolution, kind, number in _pieces(text, "enc_blocks", "xd"):
+        if piece_resolution != resolution:
+            cause = f"image_size is {image_size}" if not stages else f"the blocks before it lead to {resolution}"
+            raise InputError(
+                f"enc_blocks: a block at resolution {piece_resolution} does not fit, since {cause}; "
+                "change the block string or image_size."
+            )
+        if kind == "x":
+            stages += [EncoderStage(resolution)] * number
+            continue
+        if resolution % number:
+            raise InputError(f"enc_blocks: '{resolution}d{number}' does not divide; pool by a divisor of {resolution}.")
+        stages.append(EncoderStage(resolution, number))
+        resolution //= number
+    return tuple(stages)
+
+
+def parse_decoder(text: str, image_size: int, encoder: tuple[EncoderStage, ...]) -> tuple[DecoderStage, ...]:
+    """Stages of `dec_blocks`, checked against the image and the encoder's features.
+
+    Raises:
+        InputError: a piece that is no decoder block, a resolution without an encoder feature, an upsampling from a
+        state
+            that does not exist yet or by no whole factor, or a last block that is not at the image's resolution.
+    """
+    stages: list[DecoderStage] = []
+    features = {image_size} | {stage.output_resolution for stage in encoder}
+    for resolution, kind, number in _pieces(text, "dec_blocks", "xm"):
+        if resolution not in features:
+            raise InputError(
+                f"dec_blocks: resolution {resolution} has no encoder feature; enc_blocks reaches {sorted(features)}."
+            )
+        if kind == "x":
+            stages += [DecoderStage(resolution)] * number
+            continue
+        if number not in {stage.resolution for stage in stages} or number >= resolution or resolution % number:
+            raise InputError(
+                f"dec_blocks: '{resolution}m{number}' needs an earlier block at a divisor of {resolution}; "
+                "start from the coarsest resolution and work up."
+            )
+        stages.append(DecoderStage(resolution, number))
+    if stages[-1].resolution != image_size:
+        raise InputError(
+            f"dec_blocks: the last block is at resolution {stages[-1].resolution}, but image_size is {image_size}; "
+            "they must agree."
+        )
+    return tuple(stages)
+
+
+def parse_widths(text: str, width: int, encoder: tuple[EncoderStage, ...]) -> dict[int, int]:
+    """Channels at each resolution: `width`, or what `custom_width_str` (`"512:32,256:64"`) says.
+
+    Features are zero-padded on their way down, so widths may only grow there, and the image's resolution has `width`.
+
+    Raises:
+        InputError: a broken string, a narrower width at a lower resolution, or another width at the image's resolution.
+    """
+    custom: dict[int, int] = {}
+    for piece in filter(None, (part.strip() for part in text.split(","))):
+        resolution, _, channels = piece.partition(":")
+        if not (resolution.isdecimal() and channels.isdecimal() and int(channels) > 0):
+            raise InputError(
+                f"custom_width_str: '{piece}' is no width; write RESOLUTION:CHANNELS pairs like 64:512,32:512."
+            )
+        custom[int(resolution)] = int(channels)
+    image_size = encoder[0].resolution
+    resolutions = sorted({image_size} | {stage.output_resolution for stage in encoder}, reverse=True)
+    widths = {resolution: custom.get(resolution, width) for resolution in resolutions}
+    if widths[image_size] != width:
+        raise InputError(
+            f"custom_width_str: resolution {image_size} is the image's and has width {width}; set --width to "
+            f"{widths[image_size]} or leave {image_size} out."
+        )
+    for higher, lower in pairwise(resolutions):
+        if widths[lower] < widths[higher]:
+            raise InputError(
+                f"custom_width_str: width {widths[lower]} at resolution {lower} is below {widths[higher]} at {higher}; "
+                "widths may only grow towards lower resolutions."
+            )
+    return widths
