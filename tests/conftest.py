@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from vdvae_lr.model.noise import PassNoise
 from vdvae_lr.model.vae import VDVAE, VAEConfig
 
 SMALL = VAEConfig(
@@ -32,3 +33,11 @@ def small_levels() -> torch.Tensor:
     """Two random images (2, 3, 8, 8) of whole levels in float64."""
     generator = torch.Generator().manual_seed(1)
     return torch.randint(0, 256, (2, 3, 8, 8), generator=generator).double()
+
+
+@pytest.fixture
+def small_noise(small_model: VDVAE) -> PassNoise:
+    """Every kind of noise for two images of the small model."""
+    noise = PassNoise(small_model, 2, torch.device("cpu"), prior=True)
+    noise.draw(2)
+    return noise

@@ -6,8 +6,8 @@ published, one weight over concat(state, feature); here, one for each (`TwoInput
 """
 
 import pickle
-import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,16 +90,13 @@ def from_published(model: VDVAE, published: Mapping[str, Tensor], source: str) -
         if entry.published not in tensors:
             raise InputError(_misfit(source, f"tensor '{entry.published}' is missing"))
         tensor = tensors.pop(entry.published)
-        widths = [shapes[name][1] if len(shapes[name]) > 1 else 0 for name in entry.ours]
-        parts = (
-            torch.split(tensor, widths, dim=1) if len(entry.ours) > 1 and tensor.shape[1] == sum(widths) else (tensor,)
-        )
-        for name, part in zip(entry.ours, parts, strict=False):
-            if part.shape != shapes[name]:
-                shape, fits = tuple(tensor.shape), tuple(shapes[name])
-                detail = f"'{entry.published}' has shape {shape}, which does not fit '{name}' {fits}"
-                raise InputError(_misfit(source, detail))
-            state[name] = part
+        parts = [shapes[name] for name in entry.ours]
+        fits = torch.Size([parts[0][0], sum(part[1] for part in parts), *parts[0][2:]]) if len(parts) > 1 else parts[0]
+        if tensor.shape != fits:
+            detail = f"'{entry.published}' has shape {tuple(tensor.shape)}, which does not fit {tuple(fits)}"
+            raise InputError(_misfit(source, detail))
+        pieces = tensor.split([part[1] for part in parts], dim=1) if len(parts) > 1 else (tensor,)
+        state.update(zip(entry.ours, pieces, strict=True))
     if tensors:
         raise InputError(_misfit(source, f"tensor '{next(iter(tensors))}' is not part of this model"))
     return state
@@ -124,12 +121,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             f"weights file {path} is damaged or asks to run code, so it was not loaded; "
             "fetch it again from a source you trust."
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile, OSError, AttributeError) as error:
+    except Exception as error:  # a damaged file can make torch.load raise nearly anything
         raise InputError(f"weights file {path} cannot be read ({_first_line(error)}); fetch it again.") from None
     if (
         not isinstance(content, Mapping)
         or not content
-        or not all(isinstance(value, Tensor) for value in content.values())
+        or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
     ):
         raise InputError(
             f"weights file {path} holds no state dict (names to tensors); choose a *-model.th or *-model-ema.th file."
@@ -142,8 +139,18 @@ def _first_line(error: Exception) -> str:
 
 
 def write_published(model: VDVAE, state: Mapping[str, Tensor], path: Path) -> None:
-    """Write `state` (our names) as a published-format `.th`, whole or not at all."""
+    """Write `state` (our names) as a published-format `.th`, whole or not at all.
+
+    Raises:
+        InputError: the folder is missing, full or not to be written to.
+    """
     temporary = path.with_name(f".{path.name}.part")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in to_published(model, state).items()}
-    torch.save(tensors, temporary)
-    temporary.replace(path)
+    try:
+        torch.save(tensors, temporary)
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch reports a missing folder as a RuntimeError
+        raise InputError(f"weights file {path} cannot be written ({_first_line(error)}); check its folder.") from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink()

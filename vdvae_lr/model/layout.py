@@ -118,7 +118,8 @@ def parse_widths(text: str, width: int, encoder: tuple[EncoderStage, ...]) -> di
     Features are zero-padded on their way down, so widths may only grow there, and the image's resolution has `width`.
 
     Raises:
-        InputError: a broken string, a narrower width at a lower resolution, or another width at the image's resolution.
+        InputError: a broken string, a resolution that enc_blocks lacks, a narrower width at a lower resolution, or
+            another width at the image's resolution.
     """
     custom: dict[int, int] = {}
     for piece in filter(None, (part.strip() for part in text.split(","))):
@@ -130,6 +131,9 @@ def parse_widths(text: str, width: int, encoder: tuple[EncoderStage, ...]) -> di
         custom[int(resolution)] = int(channels)
     image_size = encoder[0].resolution
     resolutions = sorted({image_size} | {stage.output_resolution for stage in encoder}, reverse=True)
+    unknown = next((resolution for resolution in custom if resolution not in resolutions), None)
+    if unknown is not None:
+        raise InputError(f"custom_width_str: enc_blocks has no resolution {unknown}; it reaches {sorted(resolutions)}.")
     widths = {resolution: custom.get(resolution, width) for resolution in resolutions}
     if widths[image_size] != width:
         raise InputError(

@@ -148,4 +148,4 @@ class LogisticMixture:
         if not perturbed.requires_grad:
             return hard
         soft = perturbed.softmax(1)
-        return hard + soft - soft.detach()
+        return hard + (soft - soft.detach())  # in brackets: exactly one-hot, whatever soft rounds to

@@ -1,0 +1,21 @@
+"""Where the files that travel with the program lie: the presets, the small data set, the small weights."""
+
+from pathlib import Path
+
+from vdvae_lr.errors import InputError
+
+PACKAGE_ROOT = Path(__file__).resolve().parent
+CHECKOUT_ROOT = PACKAGE_ROOT.parent
+
+
+def bundled_folder(name: str) -> Path:
+    """The folder `name` (`"hps"`, `"data/fashion_small"`, `"models"`) inside an installed wheel or in a checkout.
+
+    Raises `InputError` when neither has it: the installation is not whole.
+    """
+    for base in (PACKAGE_ROOT / "_bundled", CHECKOUT_ROOT):
+        if (base / name).is_dir():
+            return base / name
+    raise InputError(
+        f"this installation of vdvae_lr lacks its folder '{name}': install it again, or run from a checkout"
+    )

@@ -1,0 +1,71 @@
+"""`train`: from a command line to a run's exit code."""
+
+import sys
+from collections.abc import Sequence
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from vdvae_lr.cli.config import resolve_settings
+from vdvae_lr.distributed import start_world, stop_world
+from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError
+from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.training.loop import train
+from vdvae_lr.training.settings import Settings
+
+
+def main(arguments: Sequence[str] | None = None, program: str = "train.py") -> int:
+    """Run `train` with a command line (default: this process's); returns the exit code."""
+    try:
+        settings = resolve_settings(sys.argv[1:] if arguments is None else arguments, program)
+        if settings.run.dry_run:
+            describe(settings, Console())
+            return 0
+        return _run(settings)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_INPUT_ERROR
+
+
+def _run(settings: Settings) -> int:
+    world = start_world(settings.run.device)
+    try:
+        return train(settings, world)
+    finally:
+        stop_world()
+
+
+def describe(settings: Settings, console: Console) -> None:
+    """Print the resolved settings, the model's size and the schedule; reads no data and no weights."""
+    with torch.device("meta"):
+        model = VDVAE(settings.model)
+    table = Table("setting", "value", title="Resolved settings", title_justify="left")
+    for name, value in settings.flat().items():
+        table.add_row(name, str(value))
+    console.print(table)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    latents = sum(channels * height * width for channels, height, width in model.latent_shapes)
+    dimensions = settings.model.dimensions
+    console.print(
+        f"Model: {parameters:,} parameters; {len(model.latent_shapes)} latent groups, {latents:,} latents an image, "
+        f"{latents / dimensions:.1f} for each of its {dimensions:,} numbers."
+    )
+    console.print(_schedule(settings))
+
+
+def _schedule(settings: Settings) -> str:
+    run, objective, optimisation = settings.run, settings.objective, settings.optimisation
+    iteration_images = run.global_batch or run.n_batch
+    each = "" if run.global_batch else " for each process"
+    alpha = "no Latent Reconstruction (alpha_T 0)"
+    if objective.alpha_T > 0:
+        alpha = f"α 0 → {objective.alpha_T:g} over {objective.alpha_warmup_iters or run.iters:,} iterations"
+    return (
+        f"Schedule: {run.iters:,} iterations of {iteration_images} images{each}; learning rate 0 → {optimisation.lr:g} "
+        f"over {optimisation.warmup_iters:,}; {alpha}; start from {run.restore_path or run.pretrained}."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

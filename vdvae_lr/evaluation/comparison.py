@@ -1,0 +1,170 @@
+"""The same measurements for several models of one architecture: same images, same noise.
+
+Shapes: B images.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from vdvae_lr.datasets.loader import Batch, evaluation_batches
+from vdvae_lr.datasets.sampler import evaluation_shards
+from vdvae_lr.datasets.sources import ImageSource
+from vdvae_lr.distributed import World
+from vdvae_lr.errors import InputError
+from vdvae_lr.evaluation.activity import mean_prior_scale, measure_activity
+from vdvae_lr.evaluation.batches import EvaluationBatch, ExampleNoise, Examples, levels_for, model_device
+from vdvae_lr.evaluation.bound import POSTERIOR_NOISE, bound_nats
+from vdvae_lr.evaluation.information import decoded_image, information_from_samples, information_nats
+from vdvae_lr.evaluation.moments import Moments
+from vdvae_lr.evaluation.noise_response import NoiseUnit, measure_noise_response
+from vdvae_lr.losses.vdvae_pass import describe_pass
+from vdvae_lr.model.noise import PassNoise
+from vdvae_lr.model.vae import VDVAE
+
+T = TypeVar("T")
+
+RESPONSE_CONDITIONS: tuple[tuple[NoiseUnit, float], ...] = (
+    ("raw", 0.3),
+    ("raw", 0.4),
+    ("prior_scale", 0.3),
+    ("prior_scale", 0.4),
+)
+RESPONSE_EXAMPLES = 200  # each costs a top-down pass per condition, and its spread over images is small
+_HELD_OUT = ("negative_elbo", "rate", "distortion", "latent_reconstruction", "recovered_mean_image", "prior_scale")
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number of one model."""
+
+    value: float
+    standard_error: float | None
+    """Over the images; None where there is none to state."""
+    images: int
+    """How many images it is from."""
+
+    def times(self, factor: float) -> "Measurement":
+        """In another unit."""
+        error = None if self.standard_error is None else self.standard_error * factor
+        return Measurement(self.value * factor, error, self.images)
+
+
+@dataclass(frozen=True)
+class MeasuringPlan:
+    """What every model is measured on."""
+
+    examples: int
+    """First so many images of the split; also how many samples each model makes."""
+    batch: int
+    seed: int
+    num_workers: int = 0
+
+
+class Tracker(Protocol):
+    """Shows how far a loop is."""
+
+    def __call__(self, items: Iterable[T], total: int, what: str) -> Iterable[T]:
+        """The same items."""
+
+
+def check_comparable(models: Mapping[str, VDVAE]) -> None:
+    """Refuse models that differ in anything but their weights: same noise would mean something else in each.
+
+    Raises:
+        InputError: the first setting that differs, with both models' names.
+    """
+    (first_name, first), *others = models.items()
+    for name, model in others:
+        for field in dataclasses.fields(first.config):
+            ours, theirs = getattr(first.config, field.name), getattr(model.config, field.name)
+            if ours != theirs:
+                raise InputError(
+                    f"models '{first_name}' and '{name}' differ in {field.name} ({ours!r} and {theirs!r}); "
+                    "compare models of one architecture."
+                )
+
+
+def measure_model(
+    model: VDVAE, source: ImageSource, plan: MeasuringPlan, world: World, track: Tracker, name: str
+) -> dict[str, Measurement]:
+    """All measurements of one model, by the keys of `comparison_report.ROWS`.
+
+    Args:
+        model: on the world's device.
+        source: the held-out split.
+        plan: how much of it, and the seed.
+        world: whose processes share the work; all of them must call this.
+        track: shows progress.
+        name: of the model, for progress.
+    """
+
+    def batches(examples: int, what: str) -> Iterable[Batch]:
+        shards = evaluation_shards(examples, plan.batch, world.rank, world.size)
+        return track(evaluation_batches(source, shards, plan.num_workers, False), len(shards), f"{name}: {what}")
+
+    shards = evaluation_shards(plan.examples, plan.batch, world.rank, world.size)
+    response_examples = min(plan.examples, RESPONSE_EXAMPLES)
+    return {
+        **_held_out(model, batches(plan.examples, "bound and recovered latents"), plan.seed, world),
+        **_from_samples(model, track(shards, len(shards), f"{name}: information from samples"), plan.seed, world),
+        **_activity(model, batches(plan.examples, "active latents"), world),
+        **_noise_response(model, batches(response_examples, "noise response"), plan.seed, world),
+    }
+
+
+def held_out_nats(model: VDVAE, levels: Tensor, noise: PassNoise) -> Tensor:
+    """The measurements that share one posterior pass, (B, 6) in the order of `_HELD_OUT`; nats per image but σ_p."""
+    passed = describe_pass(model, model.infer(levels, noise.posterior, keep_states=True))
+    rates, distortion = bound_nats(passed, model.pixel_scale.target_from_levels(levels))
+    rate = rates.sum(1)
+    sampled = information_nats(passed, decoded_image(passed, "sample", noise.image))
+    from_mean = information_nats(passed, decoded_image(passed, "mean", None))
+    values = [rate + distortion, rate, distortion, -sampled, from_mean, mean_prior_scale(passed.priors)]
+    return torch.stack([value.double() for value in values], dim=1)
+
+
+@torch.inference_mode()
+def _held_out(model: VDVAE, batches: Iterable[EvaluationBatch], seed: int, world: World) -> dict[str, Measurement]:
+    noise = ExampleNoise(model, POSTERIOR_NOISE, seed, image=True)
+    moments = Moments((len(_HELD_OUT),), model_device(model))
+    for batch in batches:
+        moments.add(held_out_nats(model, levels_for(model, batch.pixels), noise.draw(batch.indices)))
+    moments.all_reduce_(world)
+    found = dict(zip(_HELD_OUT, _measurements(moments), strict=True))
+    per_dim = 1 / model.config.dimensions
+    return {key: value if key == "prior_scale" else value.times(per_dim) for key, value in found.items()}
+
+
+def _from_samples(model: VDVAE, shards: Iterable[Examples], seed: int, world: World) -> dict[str, Measurement]:
+    found = information_from_samples(model, shards, seed=seed, world=world)
+    error = _stated(found.standard_error_nats_per_dim)
+    return {"information_from_samples": Measurement(found.nats_per_dim, error, found.images)}
+
+
+def _activity(model: VDVAE, batches: Iterable[EvaluationBatch], world: World) -> dict[str, Measurement]:
+    found = measure_activity(model, batches, world=world)
+    names = ("latents", "latents_relative", "channels", "channels_relative")
+    return {f"active_{name}": Measurement(100 * getattr(found, name), None, found.examples) for name in names}
+
+
+def _noise_response(
+    model: VDVAE, batches: Iterable[EvaluationBatch], seed: int, world: World
+) -> dict[str, Measurement]:
+    moments = measure_noise_response(model, batches, RESPONSE_CONDITIONS, seed=seed, world=world)
+    names = [f"noise_response_{unit}_{variance}" for unit, variance in RESPONSE_CONDITIONS]
+    return dict(zip(names, _measurements(moments), strict=True))
+
+
+def _measurements(moments: Moments) -> Iterator[Measurement]:
+    for value, error in zip(moments.mean.tolist(), moments.standard_error.tolist(), strict=True):
+        yield Measurement(value, _stated(error), moments.count)
+
+
+def _stated(error: float) -> float | None:
+    return None if math.isnan(error) else error

@@ -1,0 +1,138 @@
+"""How much an image says about the latents that made it, in nats.
+
+Everything here is an average of log q(z|x) − log p(z) = Σ_l log q(z_l|z_<l, x) − log p(z_l|z_<l). What makes it a bound
+or not is where z and x come from, so the two measurements have two names:
+
+- `information_from_samples`: z ~ p(z), x ~ p(x|z) rounded to pixel levels. Then E[log q(z|x) − log p(z)] ≤ I(Z;X), the
+  paper's eq. 5 with H(Z) and L_LR taken together, sample by sample (DESIGN §2, "Measuring it").
+- `recovered_information`: z ~ q(z|x) of data and its decoded image: minus the LR loss. No bound on anything.
+
+Shapes: B images, C channels, H W resolution.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vdvae_lr.distributed import World
+from vdvae_lr.errors import InputError
+from vdvae_lr.evaluation.batches import EvaluationBatch, ExampleNoise, Examples, levels_for, model_device
+from vdvae_lr.evaluation.bound import POSTERIOR_NOISE, require_examples
+from vdvae_lr.evaluation.moments import Moments
+from vdvae_lr.losses.latent_reconstruction import group_latent_reconstruction
+from vdvae_lr.losses.objective import LatentPass
+from vdvae_lr.losses.vdvae_pass import describe_pass
+from vdvae_lr.model.logistic_mixture import MixtureNoise
+from vdvae_lr.model.noise import PassNoise
+from vdvae_lr.model.vae import VDVAE
+
+DecodedImage = Literal["mean", "sample"]
+
+
+@dataclass(frozen=True)
+class Information:
+    """An average over images, in nats per image."""
+
+    nats: float
+    standard_error_nats: float
+    """Over the images; NaN for a single one."""
+    images: int
+    dimensions: int
+    """Numbers in one image."""
+
+    @property
+    def nats_per_dim(self) -> float:
+        """In the unit of the bound."""
+        return self.nats / self.dimensions
+
+    @property
+    def standard_error_nats_per_dim(self) -> float:
+        """Of `nats_per_dim`."""
+        return self.standard_error_nats / self.dimensions
+
+
+def information_nats(passed: LatentPass, image: Tensor) -> Tensor:
+    """log q(z|image) − log p(z) of a pass's latents: nats, (B,); images (B, C, H, W) are on the target scale."""
+    return -group_latent_reconstruction(passed.latents, passed.reencode(image), passed.priors, "information").sum(1)
+
+
+def decoded_image(passed: LatentPass, image: DecodedImage, noise: MixtureNoise | None) -> Tensor:
+    """x̂ of a pass, (B, C, H, W) on the target scale and not rounded, as training sees it.
+
+    Raises:
+        ValueError: a sampled image without noise.
+    """
+    if image == "mean":
+        return passed.likelihood.mean()
+    if noise is None:
+        raise ValueError("a sampled image needs noise")
+    return passed.likelihood.sample(noise)
+
+
+def sample_information_nats(model: VDVAE, noise: PassNoise, batch: int) -> Tensor:
+    """Eq. 5's summand for `batch` images that the model makes from `noise` (with prior and image draws): nats, (B,)."""
+    passed = describe_pass(model, model.generate(batch, noise.prior, keep_states=True))
+    image = model.pixel_scale.round_target(decoded_image(passed, "sample", noise.image))
+    return information_nats(passed, image)
+
+
+@torch.inference_mode()
+def information_from_samples(model: VDVAE, shards: Iterable[Examples], *, seed: int, world: World) -> Information:
+    """A lower bound on I(Z;X) under the model, estimated from its own samples (the paper's eq. 5).
+
+    Args:
+        model: on its device.
+        shards: numbers of the samples this process makes, a batch each, such as `evaluation_shards(N, batch, rank,
+            size)`; sample number i is the same whatever its batch and process.
+        seed: of the noise, with the sample's number.
+        world: whose processes' shares are put together; all of them must call this.
+
+    Raises:
+        InputError: no sample was asked for.
+    """
+    noise = ExampleNoise(model, "information", seed, prior=True, image=True)
+    moments = Moments((), model_device(model))
+    for shard in shards:
+        moments.add(sample_information_nats(model, noise.draw(shard), len(shard)))
+    moments.all_reduce_(world)
+    if moments.count == 0:
+        raise InputError("no samples were asked for; information from samples needs at least one.")
+    return _information_of(moments, model)
+
+
+@torch.inference_mode()
+def recovered_information(
+    model: VDVAE, batches: Iterable[EvaluationBatch], *, image: DecodedImage, seed: int, world: World
+) -> Information:
+    """What the decoded image gives back of the latents of data: minus the LR loss (`information` form, nats).
+
+    No bound on the mutual information: z comes from the posterior, and a mean image may hide z in detail finer than a
+    pixel level.
+
+    Args:
+        model: on its device.
+        batches: this process's share of the split.
+        image: mean: D(z), the mixture's mean; sample: a draw from p(x|z). Neither is rounded.
+        seed: of the noise, with the example's number; latents are those that `evaluate_bound` draws.
+        world: whose processes' shares are put together; all of them must call this.
+
+    Raises:
+        InputError: there was no example at all.
+    """
+    noise = ExampleNoise(model, POSTERIOR_NOISE, seed, image=image == "sample")
+    moments = Moments((), model_device(model))
+    for batch in batches:
+        draws = noise.draw(batch.indices)
+        inferred = model.infer(levels_for(model, batch.pixels), draws.posterior, keep_states=True)
+        passed = describe_pass(model, inferred)
+        moments.add(information_nats(passed, decoded_image(passed, image, draws.image)))
+    moments.all_reduce_(world)
+    require_examples(moments)
+    return _information_of(moments, model)
+
+
+def _information_of(moments: Moments, model: VDVAE) -> Information:
+    return Information(moments.mean.item(), moments.standard_error.item(), moments.count, model.config.dimensions)

@@ -1,0 +1,119 @@
+"""A folder of weights: `model.safetensors` beside the `config.json` that says what model they are of.
+
+This is what `save_pretrained` folders, the bundled models and every checkpoint have in common.
+"""
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from vdvae_lr.errors import InputError, nearest_name_hint
+from vdvae_lr.model.vae import VAEConfig
+
+T = TypeVar("T")
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+
+
+def write_config(folder: Path, config: VAEConfig, dataset: str) -> None:
+    """Write `config.json`: the model's settings, and the name of the data it was trained on."""
+    content = {"model": dataclasses.asdict(config), "dataset": dataset}
+    (folder / CONFIG_NAME).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def read_config(folder: Path) -> tuple[VAEConfig, str]:
+    """The model's settings and its data set's name.
+
+    Raises:
+        InputError: the file is missing, no JSON, or names settings or values that no model has.
+    """
+    path = folder / CONFIG_NAME
+    try:
+        content = json.loads(path.read_text())
+        model, dataset = dict(content["model"]), str(content["dataset"])
+    except FileNotFoundError:
+        raise InputError(
+            f"{path} is missing, so the weights beside it have no settings; fetch the whole folder."
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError):
+        raise InputError(
+            f"{path} is not a model's settings (JSON with 'model' and 'dataset'); fetch it again."
+        ) from None
+    return checked_dataclass(VAEConfig, model, str(path)), dataset
+
+
+def checked_dataclass(kind: type[T], values: Mapping[str, Any], source: str) -> T:
+    """`kind(**values)` after checking every name and type; `source` is named in errors.
+
+    Raises:
+        InputError: an unknown name (with the nearest known one) or a value of another type.
+    """
+    hints = typing.get_type_hints(kind)
+    for name, value in values.items():
+        if name not in hints:
+            raise InputError(f"{source}: there is no setting '{name}'{nearest_name_hint(name, list(hints))}.")
+        if not value_fits(value, hints[name]):
+            raise InputError(f"{source}: {name} is {value!r}; it must be {type_words(hints[name])}.")
+    return kind(**values)
+
+
+def value_fits(value: object, hint: Any) -> bool:
+    """Whether a plain value (from JSON or TOML) is of an annotated type: a class, a Literal, or a union of them."""
+    origin = typing.get_origin(hint)
+    if origin is typing.Literal:
+        return value in typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return any(value_fits(value, option) for option in typing.get_args(hint))
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+
+
+def type_words(hint: Any) -> str:
+    """An annotated type as a person would say it."""
+    origin = typing.get_origin(hint)
+    if origin is typing.Literal:
+        return "one of " + ", ".join(map(str, typing.get_args(hint)))
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(type_words(option) for option in typing.get_args(hint))
+    return {int: "a whole number", float: "a number", str: "text", bool: "true or false"}.get(hint, "empty")
+
+
+def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
+    """Write tensors as safetensors."""
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, path)
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read tensors from a safetensors file; such a file cannot run code.
+
+    Raises:
+        InputError: missing or damaged.
+    """
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise InputError(f"weights file {path} does not exist; check the path.") from None
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"weights file {path} is damaged ({error}); fetch or make it again.") from None
+
+
+def check_fit(shapes: Mapping[str, tuple[int, ...]], state: Mapping[str, Tensor], source: str) -> None:
+    """Refuse a state dict whose names or shapes are not exactly the model's (raises InputError)."""
+    missing = sorted(shapes.keys() - state.keys())
+    unknown = sorted(state.keys() - shapes.keys())
+    wrong = [name for name in shapes.keys() & state.keys() if tuple(state[name].shape) != shapes[name]]
+    details = [f"'{missing[0]}' is missing"] * bool(missing)
+    details += [f"'{unknown[0]}' is not part of this model"] * bool(unknown)
+    details += [f"'{name}' has shape {tuple(state[name].shape)}, not {shapes[name]}" for name in wrong[:1]]
+    if details:
+        raise InputError(f"{source} does not fit the model ({details[0]}); use the settings it was saved with.")

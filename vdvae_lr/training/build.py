@@ -1,0 +1,123 @@
+"""From settings to a training step that can run: model, weights to start from, optimiser, precision, compilation."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vdvae_lr.distributed import World
+from vdvae_lr.errors import InputError
+from vdvae_lr.hub.repository import WeightSource, find_weights, read_state
+from vdvae_lr.model.vae import VDVAE, VAEConfig
+from vdvae_lr.training.optim import Optimiser
+from vdvae_lr.training.settings import RunSettings, Settings
+from vdvae_lr.training.step import Precision, TrainingStep
+from vdvae_lr.training.weights import FlatWeights
+
+_COMPILED_SHAPES = 128  # blocks differ by resolution, width and pooling; torch's default of 8 would fall back to eager
+
+
+@dataclass(frozen=True)
+class StartWeights:
+    """Where the weights and their average come from; None means the initialisation."""
+
+    values: WeightSource | None
+    average: WeightSource | None
+
+
+def find_start_weights(run: RunSettings, config: VAEConfig) -> StartWeights:
+    """Resolve `pretrained`, or the published style's restore paths, before any work.
+
+    Raises:
+        InputError: weights that are not there, or whose settings differ from the run's.
+    """
+    values, average = run.restore_path or run.restore_ema_path, run.restore_ema_path or run.restore_path
+    if not values and run.pretrained != "none":
+        values = average = run.pretrained
+    if not values:
+        return StartWeights(None, None)
+    start = StartWeights(find_weights(values, run.weights_dir), find_weights(average, run.weights_dir))
+    for source in (start.values, start.average):
+        if source is not None and source.config is not None and source.config != config:
+            raise InputError(
+                f"{source.path} is a model with other settings ({_first_difference(source.config, config)}); use the "
+                "preset it was trained with."
+            )
+    return start
+
+
+def _first_difference(theirs: VAEConfig, ours: VAEConfig) -> str:
+    name = next(name for name in vars(theirs) if getattr(theirs, name) != getattr(ours, name))
+    return f"{name} {getattr(theirs, name)!r}, here {getattr(ours, name)!r}"
+
+
+def micro_batches(run: RunSettings, world_size: int) -> int:
+    """Micro-batches of one iteration over all processes.
+
+    Raises:
+        InputError: `global_batch` is no multiple of what the processes take at once.
+    """
+    at_once = run.n_batch * world_size
+    total = run.global_batch or at_once
+    if total % at_once:
+        raise InputError(
+            f"global_batch {total} is no multiple of n_batch {run.n_batch} × {world_size} process(es); "
+            f"choose --n_batch so that it divides {total / world_size:g}, or another --global_batch."
+        )
+    return total // run.n_batch
+
+
+def resolve_precision(run: RunSettings, device: torch.device) -> Precision:
+    """`auto` is bf16 on CUDA and fp32 elsewhere."""
+    if run.precision == "auto":
+        return "bf16" if device.type == "cuda" else "fp32"
+    return run.precision
+
+
+def build_training(settings: Settings, world: World, start: StartWeights) -> TrainingStep:
+    """The training step with its weights in place; every process builds the same one.
+
+    Raises:
+        InputError: weights that cannot be read or do not fit.
+    """
+    run = settings.run
+    torch.manual_seed(run.seed)
+    model = VDVAE(settings.model)
+    states = _read_states(start, model)
+    model.to(device=world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.set_activation_checkpointing(run.checkpoint_activations)
+    precision = resolve_precision(run, world.device)
+    weights = FlatWeights(model)
+    if states is not None:
+        weights.load(weights.values.data, states[0])
+    optimiser = Optimiser(weights, settings.optimisation, loss_scaling=precision == "fp16")
+    if states is not None:
+        weights.load(optimiser.ema.average, states[1])
+    if run.compile:
+        compile_blocks(model)
+    return TrainingStep(
+        model,
+        optimiser,
+        settings.objective,
+        world,
+        n_batch=run.n_batch,
+        micro_batches=micro_batches(run, world.size),
+        seed=run.seed,
+        precision=precision,
+        cuda_graph=run.cuda_graph,
+    )
+
+
+def _read_states(start: StartWeights, model: VDVAE) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]] | None:
+    if start.values is None or start.average is None:
+        return None
+    values = read_state(start.values, model)
+    return values, values if start.average == start.values else read_state(start.average, model)
+
+
+def compile_blocks(model: VDVAE) -> None:
+    """Compile each block by itself: a few shapes, where the unrolled model takes minutes (DESIGN §6)."""
+    torch._dynamo.config.recompile_limit = _COMPILED_SHAPES
+    for block in [*model.encoder.blocks, *model.decoder.blocks]:
+        block.compile(dynamic=False)

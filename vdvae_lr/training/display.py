@@ -1,0 +1,41 @@
+"""What a person sees while a run goes on: a progress bar on a terminal, plain lines elsewhere, nothing on other
+ranks.
+"""
+
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class Display:
+    """Use as a context; `say` prints a line, `advance` moves the bar."""
+
+    def __init__(self, *, shown: bool, done: int, iterations: int) -> None:
+        self._console = Console(quiet=not shown, soft_wrap=True, highlight=False, markup=False)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not (shown and self._console.is_terminal),
+        )
+        self._task = self._progress.add_task("training", total=iterations, completed=done)
+
+    def __enter__(self) -> "Display":
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def say(self, line: str) -> None:
+        """Print a line; on a terminal it appears above the bar."""
+        self._console.print(line)
+
+    def advance(self, iteration: int, doing: str = "training") -> None:
+        """Show that `iteration` iterations are done, and what goes on."""
+        self._progress.update(self._task, completed=iteration, description=doing)

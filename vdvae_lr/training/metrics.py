@@ -1,0 +1,178 @@
+"""What a run says about itself: JSON lines, TensorBoard, and one line a person can read.
+
+The step accumulates on the device; this module asks for the numbers, and the other processes for theirs, only when a
+line is due.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from vdvae_lr.evaluation.bound import Bound
+from vdvae_lr.training.step import TERM_NAMES, TrainingStep
+
+LOG_NAME = "log.jsonl"
+
+
+@dataclass(frozen=True)
+class TrainingLine:
+    """Means over the steps since the last line; nats/dim, but `latent_reconstruction` in its form's unit."""
+
+    iteration: int
+    negative_elbo: float
+    rate: float
+    distortion: float
+    latent_reconstruction: float
+    alpha: float
+    gradient_norm: float  # of the last step, before clipping
+    skipped: int  # updates since the start of the run
+    bad_images: int  # replaced images since the start of the run
+
+    def as_record(self) -> dict[str, float | int]:
+        """Names with units, as the log has them."""
+        return {
+            "iteration": self.iteration,
+            "negative_elbo_nats_per_dim": self.negative_elbo,
+            "rate_nats_per_dim": self.rate,
+            "distortion_nats_per_dim": self.distortion,
+            "latent_reconstruction": self.latent_reconstruction,
+            "alpha": self.alpha,
+            "gradient_norm": self.gradient_norm,
+            "skipped_updates": self.skipped,
+            "bad_images": self.bad_images,
+        }
+
+
+def read_line(training: TrainingStep, iteration: int, alpha: float, bad_images: int) -> TrainingLine:
+    """Meet the other processes, read the running sums, and start them anew; the one place a step's numbers leave the
+    device.
+    """
+    sums = torch.cat([training.sums, training.finite_steps[None]])
+    training.world.all_reduce_sum_(sums)
+    *terms, steps = sums.tolist()
+    training.sums.zero_()
+    training.finite_steps.zero_()
+    means = [term / steps if steps else float("nan") for term in terms]
+    named = dict(zip(TERM_NAMES, means, strict=True))
+    optimiser = training.optimiser
+    return TrainingLine(
+        iteration=iteration,
+        alpha=alpha,
+        gradient_norm=float(optimiser.gradient_norm),
+        skipped=int(optimiser.skipped),
+        bad_images=bad_images,
+        **named,
+    )
+
+
+def bound_record(bound: Bound) -> dict[str, float | int | list[float]]:
+    """A held-out bound under names with units, as the log has them."""
+    return {
+        "examples": bound.examples,
+        "negative_elbo_nats_per_dim": bound.negative_elbo,
+        "negative_elbo_bits_per_dim": bound.negative_elbo_bits_per_dim,
+        "negative_elbo_standard_error_nats_per_dim": bound.standard_error,
+        "rate_nats_per_dim": bound.rate,
+        "distortion_nats_per_dim": bound.distortion,
+        "group_rates_nats_per_dim": list(bound.group_rates),
+    }
+
+
+class Speedometer:
+    """Images a second, and the time the rest of the run takes at the pace since this process began."""
+
+    def __init__(self, first_iteration: int, iterations: int, global_batch: int) -> None:
+        self._first = first_iteration
+        self._iterations = iterations
+        self._global_batch = global_batch
+        self._start = time.monotonic()
+        self._paused = 0.0
+
+    def exclude(self, seconds: float) -> None:
+        """Leave out time that was not training (evaluation, pictures, saving)."""
+        self._paused += seconds
+
+    def images_per_second(self, iteration: int) -> float:
+        """Training speed so far."""
+        seconds = time.monotonic() - self._start - self._paused
+        return (iteration - self._first) * self._global_batch / seconds if seconds > 0 else float("nan")
+
+    def time_left(self, iteration: int) -> timedelta:
+        """At the present speed, without what evaluations still to come will take."""
+        speed = self.images_per_second(iteration)
+        seconds = (self._iterations - iteration) * self._global_batch / speed if speed > 0 else 0.0
+        return timedelta(seconds=round(seconds))
+
+
+class RunLog:
+    """Writes a run's records on the main process; others get one that writes nothing.
+
+    Args:
+        folder: of the run, or None to write nothing.
+        resume_at: records after this iteration are dropped, since the run does those iterations again.
+    """
+
+    def __init__(self, folder: Path | None, resume_at: int) -> None:
+        self._file = None
+        self._board = None
+        if folder is None:
+            return
+        path = folder / LOG_NAME
+        _keep_until(path, resume_at)
+        self._file = path.open("a", buffering=1)
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_at + 1 if resume_at else None)
+
+    def write(self, kind: str, iteration: int, record: Mapping[str, float | int | list[float]]) -> None:
+        """One JSON line, and each number of it as a TensorBoard curve under `kind/`."""
+        if self._file is None or self._board is None:
+            return
+        self._file.write(json.dumps({"kind": kind, "iteration": iteration} | dict(record)) + "\n")
+        for name, value in record.items():
+            if isinstance(value, int | float) and name != "iteration":
+                self._board.add_scalar(f"{kind}/{name}", value, iteration)
+
+    def close(self) -> None:
+        """Flush and close."""
+        if self._file is not None and self._board is not None:
+            self._file.close()
+            self._board.close()
+
+
+def _keep_until(path: Path, iteration: int) -> None:
+    """Drop the lines after `iteration`, and a last line that a crash cut short."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["iteration"] <= iteration:
+                kept.append(line)
+        except (ValueError, KeyError):
+            continue
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text("".join(line + "\n" for line in kept))
+    temporary.replace(path)
+
+
+def console_line(line: TrainingLine, iterations: int, speed: Speedometer) -> str:
+    """One line for a person; numbers in nats/dim."""
+    width = len(str(iterations))
+    parts = [
+        f"step {line.iteration:>{width}}/{iterations}",
+        f"left {speed.time_left(line.iteration)}",
+        f"{speed.images_per_second(line.iteration):.1f} images/s",
+        f"-ELBO {line.negative_elbo:.4f} = rate {line.rate:.4f} + distortion {line.distortion:.4f}",
+    ]
+    if line.alpha > 0 or line.latent_reconstruction != 0:
+        parts.append(f"LR {line.latent_reconstruction:.4f} × α {line.alpha:.3f}")
+    parts.append(f"grad {line.gradient_norm:.2f}")
+    parts.append(f"skipped {line.skipped}")
+    if line.bad_images:
+        parts.append(f"bad images {line.bad_images}")
+    return " · ".join(parts)

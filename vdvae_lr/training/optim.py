@@ -1,0 +1,143 @@
+"""AdamW with warm-up, clipping and a skip rule that never asks the host.
+
+An update is skipped when its gradient is not finite or its norm is at or above `skip_threshold` (Child 2020 uses this
+against rare exploding batches). The decision stays on the device: fused AdamW takes it as `found_inf`, and its step
+count does not advance.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from vdvae_lr.errors import InputError
+from vdvae_lr.training.ema import MovingAverage
+from vdvae_lr.training.weights import FlatWeights
+
+
+@dataclass(frozen=True)
+class OptimisationSettings:
+    """How weights move. The defaults are the published fine print."""
+
+    lr: float = 0.00015
+    """Learning rate."""
+    wd: float = 0.01
+    """Weight decay (decoupled)."""
+    adam_beta1: float = 0.9
+    """Decay of the gradient's average."""
+    adam_beta2: float = 0.9
+    """Decay of the squared gradient's average."""
+    warmup_iters: int = 100
+    """Iterations over which the learning rate rises linearly; 0: none."""
+    ema_rate: float = 0.999
+    """Decay of the averaged weights."""
+    grad_clip: float = 200.0
+    """Largest gradient norm; a larger gradient is scaled down to it."""
+    skip_threshold: float = 400.0
+    """An update whose gradient norm reaches this is skipped; -1: only updates that are not finite."""
+    max_consecutive_skips: int = 100
+    """End with advice after so many skipped updates in a row."""
+    optimizer: Literal["adamw", "apex"] = "adamw"
+    """adamw: torch's, fused; apex: NVIDIA apex's FusedAdam where it is installed (asks the host at every step)."""
+
+    def __post_init__(self) -> None:
+        """Refuse values no optimiser can use; raises InputError."""
+        for name in ("lr", "wd", "warmup_iters"):
+            if not getattr(self, name) >= 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be 0 or more.")
+        for name in ("adam_beta1", "adam_beta2", "ema_rate"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must lie in [0, 1).")
+        if not self.grad_clip > 0:
+            raise InputError(
+                f"grad_clip is {self.grad_clip}; it must be positive (use a large number for no clipping)."
+            )
+        if self.max_consecutive_skips < 1:
+            raise InputError(f"max_consecutive_skips is {self.max_consecutive_skips}; it must be at least 1.")
+
+    def lr_at(self, iteration: int) -> float:
+        """The learning rate of iteration 0, 1, …: linear warm-up, then constant."""
+        return self.lr * min(1.0, (iteration + 1) / self.warmup_iters) if self.warmup_iters else self.lr
+
+
+class Optimiser:
+    """One update of the flat weights and of their average from the accumulated gradient.
+
+    Attributes:
+        gradient_norm: () of the last update, before clipping.
+        skipped, consecutive_skips: () counters, on the device.
+    """
+
+    def __init__(self, weights: FlatWeights, settings: OptimisationSettings, *, loss_scaling: bool = False) -> None:
+        self.weights = weights
+        self.settings = settings
+        self.ema = MovingAverage(weights.values.data, settings.ema_rate)
+        device = weights.values.device
+        self.scaler = torch.amp.GradScaler(device.type, enabled=loss_scaling)
+        self.gradient_norm = torch.zeros((), device=device)
+        self.skipped = torch.zeros((), device=device)
+        self.consecutive_skips = torch.zeros((), device=device)
+        self._rule = _build_rule(weights, settings)
+
+    def step(self, iteration: int) -> None:
+        """Clip, decide, update, average; on the device throughout (apex's rule excepted)."""
+        self._rule.param_groups[0]["lr"] = self.settings.lr_at(iteration)
+        if self.scaler.is_enabled():
+            self.scaler.unscale_(self._rule)
+        gradients = self.weights.gradients
+        torch.linalg.vector_norm(gradients, out=self.gradient_norm)
+        threshold = self.settings.skip_threshold if self.settings.skip_threshold >= 0 else float("inf")
+        apply = self.gradient_norm < threshold  # false for NaN, and for infinity whatever the threshold
+        gradients.mul_((self.settings.grad_clip / (self.gradient_norm + 1e-6)).clamp(max=1.0))
+        self._update(apply)
+        if self.scaler.is_enabled():
+            self.scaler.update()
+        applied = apply.float()
+        self.ema.update(self.weights.values.data, applied)
+        self.skipped += 1 - applied
+        self.consecutive_skips.add_(1).mul_(1 - applied)
+
+    def _update(self, apply: Tensor) -> None:
+        if self.settings.optimizer == "adamw":
+            self._rule.found_inf = (~apply).float()  # type: ignore[attr-defined] # how GradScaler itself tells fused rules
+            self._rule.step()
+        elif bool(apply):  # apex's kernel knows no found_inf: the one place that waits for the device
+            self._rule.step()
+
+    def state_by_name(self) -> dict[str, dict[str, Tensor]]:
+        """The rule's averages by kind ("exp_avg", "exp_avg_sq") and parameter name, and its step count."""
+        state = self._rule.state.get(self.weights.values, {})
+        named = {kind: self.weights.named(state[kind]) for kind in ("exp_avg", "exp_avg_sq") if kind in state}
+        steps = state.get("step", self._rule.param_groups[0].get("step", 0))
+        return named | {"counters": {"step": torch.as_tensor(steps, dtype=torch.float32).cpu().reshape(())}}
+
+    def load_state_by_name(self, state: dict[str, dict[str, Tensor]]) -> None:
+        """Continue from `state_by_name`."""
+        steps = state["counters"]["step"]
+        if "exp_avg" not in state:
+            return
+        values = self.weights.values
+        entry: dict[str, Any] = {kind: self.weights.buffer_from(state[kind]) for kind in ("exp_avg", "exp_avg_sq")}
+        if self.settings.optimizer == "apex":
+            self._rule.param_groups[0]["step"] = int(steps)
+        else:
+            entry["step"] = steps.to(values.device).clone()
+        self._rule.state[values] = entry
+
+
+def _build_rule(weights: FlatWeights, settings: OptimisationSettings) -> torch.optim.Optimizer:
+    arguments: dict[str, Any] = {
+        "lr": settings.lr,
+        "betas": (settings.adam_beta1, settings.adam_beta2),
+        "weight_decay": settings.wd,
+        "eps": 1e-8,
+    }
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW([weights.values], fused=True, **arguments)
+    try:
+        from apex.optimizers import FusedAdam
+    except ImportError:
+        raise InputError("optimizer is apex, but NVIDIA's apex cannot be imported; use --optimizer adamw.") from None
+    rule: torch.optim.Optimizer = FusedAdam([weights.values], adam_w_mode=True, **arguments)
+    return rule

@@ -1,0 +1,75 @@
+"""The folder of a run: made, continued, or moved aside, but never overwritten.
+
+RUN/settings.json    the resolved settings
+    log.jsonl        what was measured
+    tensorboard/     the same as curves
+    images/          reconstructions and samples
+    checkpoints/     see checkpoint.py
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vdvae_lr.errors import InputError
+from vdvae_lr.training.settings import NEUTRAL, Settings
+
+SETTINGS_NAME = "settings.json"
+
+
+def prepare_run_folder(settings: Settings) -> tuple[Path, str | None]:
+    """The run's folder, ready to write to, and a sentence for the person if an earlier run was moved aside.
+
+    Raises:
+        InputError: the folder cannot be written, belongs to other settings, or is not a run's.
+    """
+    folder = Path(settings.run.save_dir) / settings.run.name
+    notice = None
+    if folder.exists() and settings.run.fresh:
+        aside = _free_name(folder)
+        folder.rename(aside)
+        notice = f"The earlier run was moved to {aside}."
+    elif folder.exists():
+        _check_same_settings(folder, settings)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".{SETTINGS_NAME}.part"
+        temporary.write_text(json.dumps(settings.flat(), indent=2) + "\n")
+        temporary.replace(folder / SETTINGS_NAME)
+        (folder / "images").mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"run folder {folder} cannot be written ({error.strerror}); choose another --save_dir."
+        ) from None
+    return folder, notice
+
+
+def _check_same_settings(folder: Path, settings: Settings) -> None:
+    if not folder.is_dir():
+        raise InputError(f"{folder} is a file, not a run's folder; choose another --desc or --save_dir.")
+    if not any(folder.iterdir()):
+        return
+    try:
+        earlier = json.loads((folder / SETTINGS_NAME).read_text())
+    except (OSError, ValueError):
+        raise InputError(f"{folder} is not a run of this program; choose another --desc or --save_dir.") from None
+    changed = differences(settings.flat(), earlier)
+    if changed:
+        raise InputError(
+            f"run {folder} has other settings ({'; '.join(changed)}); choose another --desc to keep both, "
+            "or --fresh to move the earlier run aside."
+        )
+
+
+def differences(settings: Mapping[str, Any], earlier: Mapping[str, Any]) -> list[str]:
+    """`name: earlier → now` for each setting that changes what is computed."""
+    names = sorted((settings.keys() | earlier.keys()) - NEUTRAL)
+    return [f"{n}: {earlier.get(n)!r} → {settings.get(n)!r}" for n in names if settings.get(n) != earlier.get(n)]
+
+
+def _free_name(folder: Path) -> Path:
+    number = 1
+    while (candidate := folder.with_name(f"{folder.name}.{number}")).exists():
+        number += 1
+    return candidate

@@ -1,0 +1,118 @@
+"""What one run is: where it starts, how long it is, how it is computed, what it leaves; and all settings together."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from tyro.conf import OmitArgPrefixes, arg
+
+from vdvae_lr.datasets.catalogue import DataSettings
+from vdvae_lr.errors import InputError
+from vdvae_lr.losses.objective import ObjectiveSettings
+from vdvae_lr.model.vae import VAEConfig
+from vdvae_lr.training.optim import OptimisationSettings
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """Start, length, precision and output of a run."""
+
+    hps: Annotated[str, arg(aliases=["--hparam_sets"])] = "fashion"
+    """Presets from hps/, comma-separated, applied left to right (ffhq256 or ffhq256,paper)."""
+    desc: str = ""
+    """Name of the run's folder inside save_dir; empty: the presets' names."""
+    save_dir: str = "runs"
+    """Folder for runs. Running the same command again goes on where it stopped."""
+    fresh: bool = False
+    """Start anew: an existing run of this name is moved aside, never overwritten."""
+    dry_run: bool = False
+    """Print the resolved settings, the parameter count and the schedule, then stop; needs no data and no weights."""
+    pretrained: str = "none"
+    """Weights to start from: a bundled or published name, a file, a folder, a run; none: from scratch."""
+    weights_dir: str = ""
+    """Folder of published weight files (empty: ./weights)."""
+    restore_path: str = ""
+    """Published style: a file of weights to start from, in place of `pretrained`; averages too without
+    restore_ema_path.
+    """
+    restore_ema_path: str = ""
+    """Published style: a file of averaged weights, in place of `pretrained`; weights too without restore_path."""
+    seed: int = 0
+    """Of initial weights, data order and noise."""
+    iters: int = 1000
+    """Iterations of the run."""
+    n_batch: int = 16
+    """Images of one micro-batch on one process."""
+    global_batch: int = 0
+    """Images of one iteration over all processes, reached by accumulating micro-batches; 0: n_batch times the number of
+    processes."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Of the convolutions; KL, likelihood and sums are always float32. auto: bf16 on CUDA, fp32 on a CPU."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute."""
+    checkpoint_activations: bool = False
+    """Recompute activations in the backward pass: about a third more time for a fraction of the memory."""
+    compile: bool = False
+    """Compile the blocks with torch.compile (some minutes at the start, fewer and faster kernels after)."""
+    cuda_graph: bool = True
+    """On CUDA, capture a micro-batch once and replay it."""
+    test_eval: bool = False
+    """Evaluate on the test split instead of the validation split."""
+    eval_examples: int = 0
+    """Evaluate on the first so many examples only; 0: all of them."""
+    iters_per_print: int = 1000
+    """Iterations between log lines."""
+    iters_per_eval: int = 10000
+    """Iterations between evaluations; one more at the end."""
+    iters_per_images: int = 10000
+    """Iterations between pictures of reconstructions and samples; one more at the end."""
+    iters_per_save: int = 10000
+    """Iterations between checkpoints; one more at the end."""
+    iters_per_ckpt: int = 25000
+    """Checkpoints at multiples of this stay for good; 0: none do."""
+    keep_checkpoints: int = 2
+    """How many of the newest checkpoints to keep."""
+    num_images_visualize: int = 8
+    """Images in a picture's row."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no run can be; raises InputError."""
+        positive = ("iters", "n_batch", "iters_per_print", "iters_per_eval", "iters_per_images", "iters_per_save")
+        for name in (*positive, "keep_checkpoints", "num_images_visualize"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+        for name in ("global_batch", "eval_examples", "iters_per_ckpt"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be 0 or more.")
+
+    @property
+    def name(self) -> str:
+        """The run's folder name."""
+        return self.desc or self.hps.replace(",", "-")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Fine-tune (or train) a hierarchical VAE with Latent Reconstruction.
+
+    Settings come from the presets that --hps names, then from the command line. Running the same command again goes on
+    where it stopped. Under mpiexec, torchrun or srun the same command uses every process.
+    """
+
+    run: OmitArgPrefixes[RunSettings] = dataclasses.field(default_factory=RunSettings)
+    objective: OmitArgPrefixes[ObjectiveSettings] = dataclasses.field(default_factory=ObjectiveSettings)
+    data: OmitArgPrefixes[DataSettings] = dataclasses.field(default_factory=DataSettings)
+    optimisation: OmitArgPrefixes[OptimisationSettings] = dataclasses.field(default_factory=OptimisationSettings)
+    model: OmitArgPrefixes[VAEConfig] = dataclasses.field(default_factory=VAEConfig)
+
+    def flat(self) -> dict[str, Any]:
+        """Every setting by its name on the command line."""
+        return {name: value for group in dataclasses.asdict(self).values() for name, value in group.items()}
+
+
+NEUTRAL = frozenset(
+    {"fresh", "dry_run", "save_dir", "desc", "data_root", "weights_dir", "device", "num_workers", "test_eval"}
+    | {"eval_examples", "iters_per_print", "iters_per_eval", "iters_per_images", "iters_per_save", "iters_per_ckpt"}
+    | {"keep_checkpoints", "num_images_visualize"}
+)
+"""Settings that may differ when a run goes on: none of them changes what is computed."""

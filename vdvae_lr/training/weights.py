@@ -1,0 +1,71 @@
+"""A model's parameters in one flat buffer.
+
+With weights, gradients and EMA each in one buffer, a step's bookkeeping is a handful of kernels: one all-reduce, one
+norm, one AdamW, one average, whatever the number of tensors (1,393 in the cifar10 configuration). The model's own
+parameters are views into the buffer.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+_ALIGNMENT = 64  # elements; every tensor starts on a 256-byte boundary in float32, as convolution kernels like it
+
+
+class FlatWeights:
+    """Owns `values` and `gradients` (N,), and knows where each of the model's parameters lies in such a buffer.
+
+    The model must already be on its device and in its memory format: strides are kept.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._slots: dict[str, tuple[int, torch.Size, tuple[int, ...]]] = {}
+        size = 0
+        parameters = dict(model.named_parameters())
+        for name, parameter in parameters.items():
+            self._slots[name] = (size, parameter.shape, parameter.stride())
+            size += -(-parameter.numel() // _ALIGNMENT) * _ALIGNMENT
+        first = next(iter(parameters.values()))
+        self.values = nn.Parameter(torch.zeros(size, dtype=first.dtype, device=first.device))
+        self.gradients = torch.zeros_like(self.values.data)
+        self.values.grad = self.gradients
+        views, gradient_views = self.named(self.values.data), self.named(self.gradients)
+        for name, parameter in parameters.items():
+            views[name].copy_(parameter.data)
+            parameter.data = views[name]
+            parameter.grad = gradient_views[name]
+
+    def named(self, buffer: Tensor) -> dict[str, Tensor]:
+        """Views into a buffer (N,) by parameter name, with the parameters' shapes and strides."""
+        return {name: buffer.as_strided(shape, stride, start) for name, (start, shape, stride) in self._slots.items()}
+
+    def buffer_from(self, state: Mapping[str, Tensor]) -> Tensor:
+        """A new buffer holding the tensors of `state`, which has exactly the model's names and shapes."""
+        buffer = torch.zeros_like(self.values.data)
+        self.load(buffer, state)
+        return buffer
+
+    def load(self, buffer: Tensor, state: Mapping[str, Tensor]) -> None:
+        """Copy `state` into an existing buffer.
+
+        Raises:
+            KeyError: other names than the model's.
+        """
+        if state.keys() != self._slots.keys():
+            raise KeyError(f"names differ: {sorted(state.keys() ^ self._slots.keys())[:4]}")
+        for name, view in self.named(buffer).items():
+            view.copy_(state[name])
+
+    @contextmanager
+    def holding(self, other: Tensor) -> Iterator[None]:
+        """Inside, the model computes with the weights of `other` (N,); afterwards with its own again, also after an
+        error.
+        """
+        own = self.values.data.clone()
+        self.values.data.copy_(other)
+        try:
+            yield
+        finally:
+            self.values.data.copy_(own)
