@@ -6,6 +6,8 @@ import torch
 from vdvae_lr.model.noise import PassNoise
 from vdvae_lr.model.vae import VDVAE, VAEConfig
 
+torch.set_num_threads(1)  # on tensors this small threads only wait for each other, tenfold where cores are shared
+
 SMALL = VAEConfig(
     image_size=8,
     image_channels=3,

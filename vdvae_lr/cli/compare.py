@@ -1,6 +1,6 @@
 """`compare`: several models of one architecture, measured on the same held-out images with the same noise.
 
-    vdvae_lr compare before=fashion LR=runs/lr no-LR=runs/plain --split test --out comparison
+    vdvae-lr compare before=fashion LR=runs/lr no-LR=runs/plain --split test --out comparison
 
 prints a table and leaves it as comparison.json, with reconstructions.png, samples.png and noise_response.png, in --out.
 """
@@ -16,21 +16,23 @@ import tyro
 from rich.console import Console
 from rich.progress import track
 
-from vdvae_lr.cli.config import Settings, apply_values, read_presets
+from vdvae_lr.cli.config import apply_values, read_presets
 from vdvae_lr.datasets.catalogue import DataSettings, open_splits
 from vdvae_lr.datasets.sources import ImageSource
 from vdvae_lr.distributed import World, start_world, stop_world
 from vdvae_lr.errors import InputError
-from vdvae_lr.evaluation.comparison import MeasuringPlan, check_comparable, measure_model
+from vdvae_lr.evaluation.comparison import Measurement, MeasuringPlan, Tracker, check_comparable, measure_model
 from vdvae_lr.evaluation.comparison_pictures import comparison_pictures
 from vdvae_lr.evaluation.comparison_report import Comparison, comparison_json, comparison_table
 from vdvae_lr.evaluation.picture_grid import save_png
 from vdvae_lr.evaluation.whole_file import write_whole
 from vdvae_lr.hub.repository import Pretrained, load_pretrained
+from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.training.settings import Settings
 
 T = TypeVar("T")
 
-_PLAIN_WIDTH = 200  # a file or a pipe has no width; wide enough that no cell is cut
+_PLAIN_WIDTH = 160  # a file or a pipe has no width; wide enough that no cell is cut
 
 
 @dataclass(frozen=True)
@@ -110,32 +112,46 @@ def _compare(settings: CompareSettings, sources: dict[str, str], world: World) -
     config = next(iter(models.values())).config
     source: ImageSource = getattr(open_splits(data, config.image_size, config.image_channels), settings.split)
     examples = min(settings.examples or len(source), len(source))
-    plan = MeasuringPlan(examples, settings.batch, settings.seed, settings.num_workers)
     console = _console()
-    tracker = _Tracker(console, world.is_main)
+    measured = _measure(models, source, settings, examples, world, _Tracker(console, world.is_main))
+    if world.is_main:
+        comparison = Comparison(
+            measured,
+            sources,
+            data.dataset,
+            settings.split,
+            examples,
+            settings.seed,
+            config.dimensions,
+            settings.content_dimensions,
+        )
+        console.print(comparison_table(comparison))
+        write_whole(settings.out / "comparison.json", comparison_json(comparison).encode())
+        _save_pictures(models, source, settings)
+        console.print(f"saved in {settings.out}")
+
+
+def _measure(
+    models: dict[str, VDVAE],
+    source: ImageSource,
+    settings: CompareSettings,
+    examples: int,
+    world: World,
+    tracker: Tracker,
+) -> dict[str, dict[str, Measurement]]:
+    plan = MeasuringPlan(examples, settings.batch, settings.seed, settings.num_workers)
     for model in models.values():
-        model.to(world.device, memory_format=torch.channels_last)
-    measured = {name: measure_model(model, source, plan, world, tracker, name) for name, model in models.items()}
-    if not world.is_main:
-        return
-    comparison = Comparison(
-        measured,
-        sources,
-        data.dataset,
-        settings.split,
-        examples,
-        settings.seed,
-        config.dimensions,
-        settings.content_dimensions,
-    )
-    console.print(comparison_table(comparison))
-    write_whole(settings.out / "comparison.json", comparison_json(comparison).encode())
+        model.to(device=world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return {name: measure_model(model, source, plan, world, tracker, name) for name, model in models.items()}
+
+
+def _save_pictures(models: dict[str, VDVAE], source: ImageSource, settings: CompareSettings) -> None:
     shown = min(settings.images, len(source))
-    if shown:
-        pixels = torch.from_numpy(source.read(range(shown))).permute(0, 3, 1, 2)
-        for name, picture in comparison_pictures(models, pixels, settings.seed).items():
-            save_png(picture, settings.out / name)
-    console.print(f"saved in {settings.out}", highlight=False)
+    if shown == 0:
+        return
+    pixels = torch.from_numpy(source.read(range(shown))).permute(0, 3, 1, 2)
+    for name, picture in comparison_pictures(models, pixels, settings.seed).items():
+        save_png(picture, settings.out / name)
 
 
 def _load(settings: CompareSettings, sources: dict[str, str]) -> dict[str, Pretrained]:
@@ -155,7 +171,7 @@ def _data_settings(settings: CompareSettings, loaded: dict[str, Pretrained]) -> 
 
 
 def _console() -> Console:
-    return Console() if sys.stdout.isatty() else Console(width=_PLAIN_WIDTH)
+    return Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, markup=False, highlight=False)
 
 
 class _Tracker:
@@ -170,5 +186,5 @@ class _Tracker:
             return items
         if self._console.is_terminal:
             return track(items, what, total=total, console=self._console, transient=True)
-        self._console.print(what, highlight=False)
+        self._console.print(what)
         return items

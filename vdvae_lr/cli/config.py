@@ -27,7 +27,9 @@ def resolve_settings(arguments: Sequence[str], program: str) -> Settings:
         InputError: an unknown preset, a mistake in one, or values that do not go together.
     """
     finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    finder.add_argument("--hps", "--hparam_sets", dest="hps", default=RunSettings.hps)
+    names = ("--hps", "--hparam_sets", "--hparam-sets")  # tyro takes a dash for an underscore
+    default = RunSettings.hps
+    finder.add_argument(*names, dest="hps", nargs="?", const=default, default=default)  # no value: tyro says so below
     hps: str = finder.parse_known_args(arguments)[0].hps
     preset = apply_values(Settings(), {**read_presets(hps), "hps": hps}, f"--hps {hps}")
     return tyro.cli(Settings, default=preset, args=list(arguments), prog=program, use_underscores=True)
@@ -41,12 +43,13 @@ def read_presets(names: str) -> dict[str, Any]:
     return values
 
 
-def _read_preset(name: str, above: tuple[str, ...]) -> dict[str, Any]:
+def _read_preset(name: str, above: tuple[Path, ...]) -> dict[str, Any]:
     folder = bundled_folder("hps")
     known = sorted(path.stem for path in folder.glob("*.toml"))
     path = Path(name) if name.endswith(".toml") else folder / f"{name}.toml"
-    if path.name in above:
-        raise InputError(f"preset '{name}' is its own base ({' → '.join((*above, path.name))}); remove one base.")
+    chain = (*above, path.resolve())  # whole paths: a file of yours may share its name with the preset it builds on
+    if chain[-1] in above:
+        raise InputError(f"preset '{name}' is its own base ({' → '.join(p.name for p in chain)}); remove one base.")
     try:
         values = tomllib.loads(path.read_text())
     except FileNotFoundError:
@@ -56,7 +59,7 @@ def _read_preset(name: str, above: tuple[str, ...]) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise InputError(f"preset {path} cannot be read ({error}); mend the file.") from None
     base = values.pop("base", None)
-    return (_read_preset(str(base), (*above, path.name)) if base else {}) | values
+    return (_read_preset(str(base), chain) if base else {}) | values
 
 
 def apply_values(settings: Settings, values: Mapping[str, Any], source: str) -> Settings:

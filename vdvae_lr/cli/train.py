@@ -8,24 +8,21 @@ from rich.console import Console
 from rich.table import Table
 
 from vdvae_lr.cli.config import resolve_settings
+from vdvae_lr.cli.exit_codes import ends_with_exit_code
 from vdvae_lr.distributed import start_world, stop_world
-from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError
 from vdvae_lr.model.vae import VDVAE
 from vdvae_lr.training.loop import train
 from vdvae_lr.training.settings import Settings
 
 
+@ends_with_exit_code
 def main(arguments: Sequence[str] | None = None, program: str = "train.py") -> int:
     """Run `train` with a command line (default: this process's); returns the exit code."""
-    try:
-        settings = resolve_settings(sys.argv[1:] if arguments is None else arguments, program)
-        if settings.run.dry_run:
-            describe(settings, Console())
-            return 0
-        return _run(settings)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_INPUT_ERROR
+    settings = resolve_settings(sys.argv[1:] if arguments is None else arguments, program)
+    if settings.run.dry_run:
+        describe(settings, Console())
+        return 0
+    return _run(settings)
 
 
 def _run(settings: Settings) -> int:

@@ -74,7 +74,7 @@ class Bound:
 
 
 def bound_nats(passed: LatentPass, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Rates by group (B, L) and distortion (B,) of one pass, in nats per image; `target` is on the likelihood's scale."""
+    """Rates by group (B, L) and distortion (B,) in nats per image; `target` is on the likelihood's scale."""
     rates = group_rates_nats(passed.posteriors, passed.priors)
     return rates, distortion_nats(passed.likelihood.log_prob(target))
 

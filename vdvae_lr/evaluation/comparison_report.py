@@ -21,22 +21,26 @@ class Row:
 
 
 ROWS = (
-    Row("negative_elbo", "bound, nats/dim (lower: better)"),
-    Row("negative_elbo_bits", "bound, bits/dim"),
+    Row("negative_elbo", "bound (-ELBO), nats/dim"),
+    Row("negative_elbo_bits", "bound (-ELBO), bits/dim"),
     Row("rate", "rate, nats/dim"),
     Row("distortion", "distortion, nats/dim"),
     Row("latent_reconstruction", "LR loss, sampled image, nats/dim"),
-    Row("information_from_samples", "information in model samples (eq. 5), nats/dim"),
-    Row("recovered_mean_image", "recovered from mean image (no bound), nats/dim"),
+    Row("information_from_samples", "information in own samples (eq. 5), nats/dim"),
+    Row("recovered_mean_image", "recovered from mean image, nats/dim"),
     Row("active_latents", "active latents, %", 1),
-    Row("active_latents_relative", "active latents relative to prior, %", 1),
+    Row("active_latents_relative", "active latents, in prior's scale, %", 1),
     Row("active_channels", "active channels, %", 1),
-    Row("active_channels_relative", "active channels relative to prior, %", 1),
+    Row("active_channels_relative", "active channels, in prior's scale, %", 1),
     Row("prior_scale", "mean prior scale"),
-    Row("noise_response_raw_0.3", "noise response, variance 0.3"),
-    Row("noise_response_raw_0.4", "noise response, variance 0.4"),
-    Row("noise_response_prior_scale_0.3", "noise response, 0.3 of prior variance"),
-    Row("noise_response_prior_scale_0.4", "noise response, 0.4 of prior variance"),
+    Row("noise_response_raw_0.3", "image RMS, latent noise 0.3"),
+    Row("noise_response_raw_0.4", "image RMS, latent noise 0.4"),
+    Row("noise_response_prior_scale_0.3", "image RMS, latent noise 0.3, in prior's scale"),
+    Row("noise_response_prior_scale_0.4", "image RMS, latent noise 0.4, in prior's scale"),
+)
+_CAPTION = (
+    "± one standard error over images. Bound: lower is better. Eq. 5 is a lower bound on I(Z;X) under the model; "
+    "'recovered' is none. Image RMS: change (1 = full range) by noise of that variance on every latent."
 )
 
 
@@ -63,8 +67,8 @@ class Comparison:
             return ROWS
         n = self.content_dimensions
         extra = (
-            Row("negative_elbo_content", f"bound, nats per {n} dims"),
-            Row("negative_elbo_content_bits", f"bound, bits per {n} dims"),
+            Row("negative_elbo_content", f"bound on {n} dims, nats/dim"),
+            Row("negative_elbo_content_bits", f"bound on {n} dims, bits/dim"),
         )
         return (*ROWS[:2], *extra, *ROWS[2:])
 
@@ -82,8 +86,9 @@ class Comparison:
 def comparison_table(comparison: Comparison) -> Table:
     """Columns are models, cells value ± standard error."""
     title = f"{comparison.dataset}, {comparison.split} split, {comparison.examples} images, seed {comparison.seed}"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    table.add_column("", no_wrap=True)
+    table = Table(title=title, caption=_CAPTION, box=None, pad_edge=False, header_style="bold")
+    table.title_justify = table.caption_justify = "left"
+    table.add_column("")
     for name in comparison.models:
         table.add_column(name, justify="right", no_wrap=True)
     for row in comparison.rows:

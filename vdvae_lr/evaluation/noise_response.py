@@ -58,7 +58,7 @@ def noisy_image(model: VDVAE, clean: TopDownPass, noise: Sequence[Tensor], varia
     latents = []
     for group, draw in zip(clean.groups, noise, strict=True):
         prior_scale = group.prior.log_scale.exp() if unit == "prior_scale" else 1.0
-        latents.append(Given(group.latent + scale * prior_scale * draw))
+        latents.append(Given(group.latent + scale * prior_scale * draw.to(group.latent.dtype)))
     return mean_image(model, model.top_down(latents, clean.output.shape[0]))
 
 

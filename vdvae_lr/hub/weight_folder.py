@@ -109,11 +109,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def check_fit(shapes: Mapping[str, tuple[int, ...]], state: Mapping[str, Tensor], source: str) -> None:
     """Refuse a state dict whose names or shapes are not exactly the model's (raises InputError)."""
-    missing = sorted(shapes.keys() - state.keys())
-    unknown = sorted(state.keys() - shapes.keys())
-    wrong = [name for name in shapes.keys() & state.keys() if tuple(state[name].shape) != shapes[name]]
-    details = [f"'{missing[0]}' is missing"] * bool(missing)
-    details += [f"'{unknown[0]}' is not part of this model"] * bool(unknown)
-    details += [f"'{name}' has shape {tuple(state[name].shape)}, not {shapes[name]}" for name in wrong[:1]]
+    details = [f"'{name}' is missing" for name in sorted(shapes.keys() - state.keys())]
+    details += [f"'{name}' is not part of this model" for name in sorted(state.keys() - shapes.keys())]
+    for name in sorted(shapes.keys() & state.keys()):
+        shape = tuple(state[name].shape)
+        if shape != shapes[name]:
+            details.append(f"'{name}' has shape {shape}, not {shapes[name]}")
     if details:
         raise InputError(f"{source} does not fit the model ({details[0]}); use the settings it was saved with.")

@@ -117,7 +117,7 @@ class TopDownBlock(nn.Module):
 
     def posterior_from(self, reduced_state: Tensor, feature: Tensor) -> DiagonalGaussian:
         """q(z_l | z_<l, x) from the kept state (B, M, R, R) and an image's feature (B, C, R, R)."""
-        numbers = self.posterior.from_inputs(reduced_state, F.gelu(feature))
+        numbers = self.posterior(reduced_state, feature)
         mean, log_scale = full_precision(numbers).chunk(2, dim=1)
         return DiagonalGaussian(mean, log_scale)
 

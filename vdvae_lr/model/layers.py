@@ -4,6 +4,7 @@ Shapes: B batch, C width, M bottleneck width, H W resolution.
 """
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -35,37 +36,52 @@ def pad_channels(features: Tensor, width: int) -> Tensor:
 def compute_dtype(values: Tensor) -> torch.dtype:
     """The type convolutions produce here: autocast's where it is on, else that of `values`."""
     device = values.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else values.dtype
+    autocasts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)  # meta tensors have none
+    return torch.get_autocast_dtype(device) if autocasts else values.dtype
 
 
-class Bottleneck(nn.Module):
-    """Four convolutions 1×1, 3×3, 3×3, 1×1, each after an exact GELU; the 3×3 ones are 1×1 at resolutions up to 2.
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """A context in which convolutions keep the type of their inputs; empty on devices that have no autocast (meta)."""
+    if torch.amp.is_autocast_available(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
-    The first GELU is the caller's: the prior and the posterior network of one block read the same state, so it is taken
-    once.
-    """
 
-    def __init__(self, in_channels: int, middle: int, out_channels: int, resolution: int) -> None:
+class _BottleneckTail(nn.Module):
+    """The three convolutions after a bottleneck's first: 3×3, 3×3, 1×1; the 3×3 ones are 1×1 at resolutions up to 2."""
+
+    def __init__(self, middle: int, out_channels: int, resolution: int) -> None:
         super().__init__()
         kernel_size = 3 if resolution > 2 else 1
-        self.reduce = convolution(in_channels, middle)
         self.mix_1 = convolution(middle, middle, kernel_size)
         self.mix_2 = convolution(middle, middle, kernel_size)
         self.expand = convolution(middle, out_channels)
 
-    def forward(self, activated: Tensor) -> Tensor:
-        """gelu(input) (B, in, H, W) → (B, out, H, W)."""
-        return self.after_reduce(self.reduce(activated))
-
     def after_reduce(self, reduced: Tensor) -> Tensor:
-        """The three convolutions after the first: (B, M, H, W) → (B, out, H, W)."""
+        """(B, M, H, W) → (B, out, H, W)."""
         hidden = self.mix_1(F.gelu(reduced))
         hidden = self.mix_2(F.gelu(hidden))
         output: Tensor = self.expand(F.gelu(hidden))
         return output
 
 
-class TwoInputBottleneck(Bottleneck):
+class Bottleneck(_BottleneckTail):
+    """Four convolutions 1×1, 3×3, 3×3, 1×1, each after an exact GELU.
+
+    The first GELU is the caller's: the prior and the posterior network of one block read the same state, so it is
+    taken once.
+    """
+
+    def __init__(self, in_channels: int, middle: int, out_channels: int, resolution: int) -> None:
+        super().__init__(middle, out_channels, resolution)
+        self.reduce = convolution(in_channels, middle)
+
+    def forward(self, activated: Tensor) -> Tensor:
+        """gelu(input) (B, in, H, W) → (B, out, H, W)."""
+        return self.after_reduce(self.reduce(activated))
+
+
+class TwoInputBottleneck(_BottleneckTail):
     """A bottleneck over concat(state, feature), its first convolution kept as two summands.
 
     The concatenation is never made, and the state's summand, which does not depend on the image, can be kept:
@@ -73,12 +89,13 @@ class TwoInputBottleneck(Bottleneck):
     """
 
     def __init__(self, width: int, middle: int, out_channels: int, resolution: int) -> None:
-        super().__init__(width, middle, out_channels, resolution)
+        super().__init__(middle, out_channels, resolution)
+        self.reduce = convolution(width, middle)
         self.reduce_feature = convolution(width, middle, bias=False)
         bound = 1 / math.sqrt(2 * width)  # torch's Conv2d default for the fan-in of both inputs together
         for weight in (self.reduce.weight, self.reduce_feature.weight):
             nn.init.uniform_(weight, -bound, bound)
 
-    def from_inputs(self, reduced_state: Tensor, activated_feature: Tensor) -> Tensor:
-        """`reduce(gelu(state))` (B, M, H, W) and gelu(feature) (B, C, H, W) → (B, out, H, W)."""
-        return self.after_reduce(reduced_state + self.reduce_feature(activated_feature))
+    def forward(self, reduced_state: Tensor, feature: Tensor) -> Tensor:
+        """`reduce(gelu(state))` (B, M, H, W) and a feature (B, C, H, W) → (B, out, H, W)."""
+        return self.after_reduce(reduced_state + self.reduce_feature(F.gelu(feature)))

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.model.decoder import Decoder, FromPosterior, FromPrior, LatentSource, TopDownPass
 from vdvae_lr.model.encoder import Encoder, Features
 from vdvae_lr.model.gaussian import DiagonalGaussian
-from vdvae_lr.model.layers import convolution
+from vdvae_lr.model.layers import convolution, without_autocast
 from vdvae_lr.model.layout import parse_decoder, parse_encoder, parse_widths
 from vdvae_lr.model.logistic_mixture import Bins, LogisticMixture, parameters_per_component
 from vdvae_lr.model.pixels import PixelScale
@@ -163,7 +162,7 @@ class VDVAE(nn.Module):
         """p(x|z) from a pass's output (B, width, H, W); always in at least float32, since bins are narrower than bf16
         resolves.
         """
-        with torch.autocast(output.device.type, enabled=False):
+        with without_autocast(output.device):
             return LogisticMixture(self.mixture_output(output), self.config.image_channels, self._bins)
 
     def reencode(self, passed: TopDownPass, image: Tensor) -> tuple[DiagonalGaussian, ...]:

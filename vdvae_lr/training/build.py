@@ -119,5 +119,6 @@ def _read_states(start: StartWeights, model: VDVAE) -> tuple[Mapping[str, Tensor
 def compile_blocks(model: VDVAE) -> None:
     """Compile each block by itself: a few shapes, where the unrolled model takes minutes (DESIGN §6)."""
     torch._dynamo.config.recompile_limit = _COMPILED_SHAPES
-    for block in [*model.encoder.blocks, *model.decoder.blocks]:
+    posteriors = [block.posterior for block in model.decoder.blocks]  # called alone where an image is re-encoded
+    for block in [*model.encoder.blocks, *model.decoder.blocks, *posteriors]:
         block.compile(dynamic=False)

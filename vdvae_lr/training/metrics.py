@@ -5,6 +5,7 @@ line is due.
 """
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -132,8 +133,9 @@ class RunLog:
         """One JSON line, and each number of it as a TensorBoard curve under `kind/`."""
         if self._file is None or self._board is None:
             return
-        self._file.write(json.dumps({"kind": kind, "iteration": iteration} | dict(record)) + "\n")
-        for name, value in record.items():
+        finite = {name: None if _is_not_finite(value) else value for name, value in record.items()}
+        self._file.write(json.dumps({"kind": kind, "iteration": iteration} | finite) + "\n")
+        for name, value in finite.items():
             if isinstance(value, int | float) and name != "iteration":
                 self._board.add_scalar(f"{kind}/{name}", value, iteration)
 
@@ -142,6 +144,11 @@ class RunLog:
         if self._file is not None and self._board is not None:
             self._file.close()
             self._board.close()
+
+
+def _is_not_finite(value: float | list[float]) -> bool:
+    """JSON has no NaN: such a number is written as null."""
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _keep_until(path: Path, iteration: int) -> None:

@@ -75,7 +75,7 @@ class Optimiser:
         self.ema = MovingAverage(weights.values.data, settings.ema_rate)
         device = weights.values.device
         self.scaler = torch.amp.GradScaler(device.type, enabled=loss_scaling)
-        self.gradient_norm = torch.zeros((), device=device)
+        self.gradient_norm = torch.zeros((), dtype=weights.values.dtype, device=device)
         self.skipped = torch.zeros((), device=device)
         self.consecutive_skips = torch.zeros((), device=device)
         self._rule = _build_rule(weights, settings)

@@ -1,0 +1,44 @@
+# `make` lists the targets. Variables: PYTHON, TORCH, VENV (make install PYTHON=python3.13 TORCH=torch==2.12.0).
+.DEFAULT_GOAL := help
+.PHONY: help install test demo lint wheel clean
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+VENV ?= .venv
+
+RUN := $(VENV)/bin/python
+# One stamp for each TORCH, so that asking for another one installs it.
+STAMP := $(VENV)/installed-$(shell printf '%s' '$(TORCH)' | cksum | cut -d ' ' -f 1)
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+install: $(STAMP) ## make .venv and install this checkout, torch and the tools into it
+
+$(STAMP): setup.py pyproject.toml scripts/install.sh vdvae_lr/__init__.py
+	VENV='$(VENV)' PYTHON='$(PYTHON)' TORCH='$(TORCH)' EXTRAS=dev scripts/install.sh
+	@rm -f $(VENV)/installed-*
+	@touch $@
+
+test: $(STAMP) ## run every test (two processes of one thread each: faster than one of two)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2
+
+demo: $(STAMP) ## fine-tune the small bundled model with LR and without it, and compare: runs/demo, demo
+	$(RUN) train.py --hps fashion --save_dir runs/demo --desc lr
+	$(RUN) train.py --hps fashion --save_dir runs/demo --desc plain --alpha_T 0
+	$(RUN) -m vdvae_lr compare before=models/fashion "after LR=runs/demo/lr" "after plain steps=runs/demo/plain" --out demo
+
+lint: $(STAMP) ## check style, form and types
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+wheel: $(STAMP) ## build dist/*.whl, with the presets, the small images and the small model inside
+	rm -rf build
+	$(RUN) -m pip wheel --disable-pip-version-check --quiet --no-deps --wheel-dir dist .
+	rm -rf build
+	@ls dist/*.whl
+
+clean: ## remove what the targets above made, but no run
+	rm -rf $(VENV) build dist demo *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find vdvae_lr tests data scripts -name __pycache__ -type d -prune -exec rm -rf {} +

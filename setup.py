@@ -1,0 +1,84 @@
+"""Packaging: how a checkout becomes a wheel.
+
+`hps/`, `data/fashion_small/` and `models/` exist once, at the top of the checkout; a wheel carries them inside
+`vdvae_lr/_bundled/`, where `vdvae_lr/bundled.py` looks first.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+ROOT = Path(__file__).parent
+
+REQUIREMENTS = [
+    "torch>=2.11,<2.14",
+    "numpy>=2.0",
+    "pillow>=11.0",
+    "rich>=13.9",
+    "safetensors>=0.5",
+    "tensorboard>=2.19",
+    "tyro>=1.0",
+]
+EXTRAS = {
+    "mpi": ["mpi4py>=4.0", "openmpi>=5.0"],
+    "dev": [
+        "hypothesis>=6.100",
+        "mypy>=2.4,<2.5",  # a new minor version may find, or format, what this one did not
+        "pytest>=9.0",
+        "pytest-xdist>=3.6",
+        "ruff>=0.17,<0.18",
+        "scikit-learn>=1.6",
+        "scipy>=1.14",
+    ],
+}
+BUNDLED = {
+    "hps": ["*.toml"],
+    "data/fashion_small": ["*.gz", "README.md", "SHA256SUMS"],
+    "models": ["*/*"],
+}
+
+
+class BuildWithoutBundledCode(build_py):
+    """A bundled folder is data: the `prepare.py` beside the images belongs to the checkout and stays there."""
+
+    def find_package_modules(self, package: str, package_dir: str) -> list[tuple[str, str, str]]:
+        """The modules of `package`; none for a bundled folder."""
+        return [] if "._bundled." in package else super().find_package_modules(package, package_dir)
+
+
+def version() -> str:
+    """`__version__`, read without importing the package (which would need torch)."""
+    text = (ROOT / "vdvae_lr" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "([^"]+)"$', text, re.MULTILINE)
+    if found is None:
+        raise SystemExit('vdvae_lr/__init__.py has no line __version__ = "…"')
+    return found[1]
+
+
+def long_description() -> str:
+    """The README, or nothing where a build context leaves it out."""
+    readme = ROOT / "README.md"
+    return readme.read_text(encoding="utf-8") if readme.is_file() else ""
+
+
+bundled = {"vdvae_lr._bundled." + folder.replace("/", "."): folder for folder in BUNDLED if (ROOT / folder).is_dir()}
+
+setup(
+    name="vdvae_lr",
+    version=version(),
+    description="Hierarchical VAEs fine-tuned with Latent Reconstruction over every latent group",
+    long_description=long_description(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    license_files=["LICENSE"],
+    python_requires=">=3.11",
+    packages=[*find_packages(include=["vdvae_lr", "vdvae_lr.*"]), *bundled],
+    package_dir=bundled,
+    package_data={"vdvae_lr": ["py.typed"]} | {package: BUNDLED[folder] for package, folder in bundled.items()},
+    cmdclass={"build_py": BuildWithoutBundledCode},
+    install_requires=REQUIREMENTS,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["vdvae-lr = vdvae_lr.cli.main:main"]},
+)

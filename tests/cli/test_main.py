@@ -1,0 +1,112 @@
+"""`vdvae-lr`: the right command, light until it is called, and an exit code for every way to end."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+import vdvae_lr
+from vdvae_lr.cli.exit_codes import EXIT_INTERRUPTED, EXIT_READER_GONE, ends_with_exit_code
+from vdvae_lr.cli.main import COMMANDS, main
+from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    output = capsys.readouterr().out
+    assert [name for name, command in COMMANDS.items() if not re.search(rf"{name} +{command.summary}", output)] == []
+
+
+def test_no_command_is_answered_with_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == EXIT_INPUT_ERROR
+    assert "usage: vdvae-lr COMMAND" in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"vdvae-lr {vdvae_lr.__version__}\n"
+
+
+def test_unknown_command_gets_the_nearest_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trian", "--iters", "3"]) == EXIT_INPUT_ERROR
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: there is no command 'trian' (did you mean 'train'?)")
+    assert len(captured.err.splitlines()) == 1 and not captured.out
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself_under_its_own_name(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert not ended.value.code
+    assert f"usage: vdvae-lr {name}" in capsys.readouterr().out
+
+
+def test_train_is_the_launcher_under_another_name(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--hps", "cifar10", "--dry_run"]) == 0
+    assert "39,145,700 parameters" in capsys.readouterr().out
+
+
+def raising(error: BaseException) -> Callable[[], int]:
+    @ends_with_exit_code
+    def command() -> int:
+        raise error
+
+    return command
+
+
+def test_input_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert raising(InputError("it is too big; make it small."))() == EXIT_INPUT_ERROR
+    assert capsys.readouterr() == ("", "error: it is too big; make it small.\n")
+
+
+def test_interruption_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert raising(KeyboardInterrupt())() == EXIT_INTERRUPTED
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+@pytest.mark.parametrize("error", [ValueError("a defect"), SystemExit(3)])
+def test_anything_else_passes(error: BaseException) -> None:
+    with pytest.raises(type(error)):
+        raising(error)()
+
+
+_TALKER = """
+import sys
+from vdvae_lr.cli.exit_codes import ends_with_exit_code
+@ends_with_exit_code
+def command():
+    {body}
+    return 0
+sys.exit(command())
+"""
+
+
+def run_with_a_reader_that_goes(body: str) -> tuple[int, str]:
+    with subprocess.Popen(
+        [sys.executable, "-c", _TALKER.format(body=body)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        errors = process.stderr.read()
+    return process.returncode, errors
+
+
+def test_reader_that_goes_away_is_no_error() -> None:
+    """As in `vdvae-lr train --help | head`, whether the text overflows the buffer or waits in it to the end."""
+    talk = "import time; time.sleep(0.2); print('x' * {})"
+    assert run_with_a_reader_that_goes(talk.format(100_000)) == (EXIT_READER_GONE, "")
+    assert run_with_a_reader_that_goes(talk.format(10)) == (EXIT_READER_GONE, "")
+
+
+def test_another_broken_pipe_is_a_defect_and_seen() -> None:
+    code = _TALKER.format(body="raise BrokenPipeError('a worker died')")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "a worker died" in done.stderr
+
+
+def test_help_waits_for_no_torch() -> None:
+    code = "import sys; from vdvae_lr.cli.main import main; main(['--help']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

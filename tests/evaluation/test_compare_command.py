@@ -1,0 +1,106 @@
+"""`compare` from saved weights to a table, JSON and pictures; and what it says about mistakes."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import tyro
+from PIL import Image
+
+from vdvae_lr.cli.compare import CompareSettings, named_sources, run
+from vdvae_lr.errors import InputError
+from vdvae_lr.hub.weight_folder import write_config, write_weights
+from vdvae_lr.model.vae import VDVAE, VAEConfig
+
+TINY = VAEConfig(
+    image_size=32,
+    image_channels=1,
+    enc_blocks="32x1,32d4,8x1,8d8,1x1",
+    dec_blocks="1x1,8m1,32m8",
+    width=8,
+    zdim=2,
+    num_mixtures=2,
+)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> list[str]:
+    """Two models of one architecture, saved."""
+    paths = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        folder = tmp_path / f"model-{seed}"
+        folder.mkdir()
+        write_config(folder, TINY, "fashion_small")
+        write_weights(folder / "model.safetensors", VDVAE(TINY).state_dict())
+        paths.append(str(folder))
+    return paths
+
+
+def settings_of(*words: str) -> CompareSettings:
+    return tyro.cli(CompareSettings, args=list(words), use_underscores=True)
+
+
+def test_leaves_table_json_and_pictures(folders: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    words = [f"before={folders[0]}", f"after={folders[1]}", "--out", str(out), "--device", "cpu"]
+    run(settings_of(*words, "--examples", "3", "--images", "2", "--content_dimensions", "784"))
+    found = json.loads((out / "comparison.json").read_text())
+    assert (found["examples"], found["split"], found["dataset"]) == (3, "test", "fashion_small")
+    values = found["rows"]["negative_elbo"]["models"]
+    assert values["before"]["value"] != values["after"]["value"]
+    printed = capsys.readouterr().out
+    assert all(f"{values[name]['value']:.4f}" in printed for name in ("before", "after"))
+    assert "before: information from samples" in printed
+    assert "\x1b" not in printed  # plain: this is no terminal
+    assert "bound on 784 dims" in printed
+    for name in ("reconstructions.png", "samples.png", "noise_response.png"):
+        with Image.open(out / name) as picture:
+            picture.verify()
+    assert len(list(out.iterdir())) == 4
+
+
+def test_batch_changes_no_number(folders: list[str], tmp_path: Path) -> None:
+    numbers = []
+    for batch in ("2", "5"):
+        out = tmp_path / batch
+        run(settings_of(f"one={folders[0]}", "--out", str(out), "--examples", "5", "--images", "0", "--batch", batch))
+        rows = json.loads((out / "comparison.json").read_text())["rows"]
+        numbers.append({key: row["models"]["one"]["value"] for key, row in rows.items()})
+        assert list(out.iterdir()) == [out / "comparison.json"]
+    assert numbers[0] == pytest.approx(numbers[1], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "no model to measure"),
+        (["runs/lr"], "'runs/lr' names no model; write NAME="),
+        (["=runs/lr"], "names no model"),
+        (["a="], "names no model"),
+        (["a=x", "a=y"], "two models are called 'a'"),
+    ],
+)
+def test_models_need_names(words: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        named_sources(words)
+
+
+def test_only_the_first_equals_sign_divides() -> None:
+    assert named_sources(["a=runs/lr=0.1"]) == {"a": "runs/lr=0.1"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("examples", -1), ("images", -1), ("batch", 0), ("content_dimensions", -1)]
+)
+def test_impossible_settings_are_refused(name: str, value: int) -> None:
+    with pytest.raises(InputError, match=f"{name} is {value}; it must be"):
+        CompareSettings(("a=b",), **{name: value})
+
+
+def test_unknown_data_asks_for_a_name(tmp_path: Path, folders: list[str]) -> None:
+    config = Path(folders[0]) / "config.json"
+    config.write_text(config.read_text().replace("fashion_small", ""))
+    with pytest.raises(InputError, match="name a data set with --dataset"):
+        run(settings_of(f"one={folders[0]}", "--out", str(tmp_path / "out")))

@@ -1,0 +1,107 @@
+"""Noise in the latents: none changes nothing, units are what they say, and every model gets the same noise."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from vdvae_lr.datasets.loader import Batch
+from vdvae_lr.distributed import World
+from vdvae_lr.evaluation.images import reconstructions, to_levels
+from vdvae_lr.evaluation.noise_response import NoiseUnit, image_rms, measure_noise_response, noise_response
+from vdvae_lr.model.decoder import Given
+from vdvae_lr.model.noise import PassNoise, noise_key
+from vdvae_lr.model.vae import VDVAE
+
+BatchMaker = Callable[..., list[Batch]]
+
+
+def drawn(model: VDVAE, purpose: str, seed: int, count: int) -> PassNoise:
+    noise = PassNoise(model, count, torch.device("cpu"), image=False)
+    noise.draw_rows([noise_key(purpose, seed, index) for index in range(count)])
+    return noise
+
+
+def test_no_noise_is_the_clean_reconstruction(small_model: VDVAE, pixels: Tensor) -> None:
+    response = noise_response(small_model, pixels, (0.0, 0.3), seed=1)
+    assert response.rms[0] == response.rms_standard_errors[0] == 0
+    np.testing.assert_array_equal(response.pictures[0], reconstructions(small_model, pixels, seed=1)[1])
+    assert response.rms[1] > 0
+
+
+@pytest.mark.parametrize("unit", ["raw", "prior_scale"])
+def test_it_begins_at_nothing_and_grows(small_model: VDVAE, pixels: Tensor, unit: NoiseUnit) -> None:
+    """Decoding given latents is the same function as the clean pass: vanishing noise leads back to it."""
+    rms = noise_response(small_model, pixels, (1e-20, 0.01, 0.3, 1.0), seed=0, unit=unit).rms
+    assert rms[0] < 1e-9
+    assert list(rms) == sorted(rms)
+    assert rms[1] > 1e-6
+
+
+@pytest.mark.parametrize("unit", ["raw", "prior_scale"])
+def test_variance_and_unit(small_model: VDVAE, pixels: Tensor, unit: NoiseUnit) -> None:
+    clean = small_model.infer(pixels.double(), drawn(small_model, "evaluate", 3, 7).posterior)
+    extra = drawn(small_model, "noise response", 3, 7).posterior
+    latents = []
+    for group, noise in zip(clean.groups, extra, strict=True):
+        scale = group.prior.log_scale.exp() if unit == "prior_scale" else torch.ones_like(group.latent)
+        latents.append(Given(group.latent + math.sqrt(0.3) * scale * noise))
+    image = small_model.likelihood(small_model.top_down(latents, 7).output).mean().detach()
+    mean = small_model.likelihood(clean.output).mean().detach()
+    by_image = (image - mean).mul(127.5).square().mean((1, 2, 3)).sqrt() / 255
+    response = noise_response(small_model, pixels, (0.3,), seed=3, unit=unit)
+    assert response.rms[0] == pytest.approx(by_image.mean().item(), rel=1e-9)
+    assert response.rms_standard_errors[0] == pytest.approx(by_image.std().item() / math.sqrt(7), rel=1e-9)
+    np.testing.assert_array_equal(response.pictures[0], to_levels(small_model.pixel_scale, image))
+
+
+def test_rms_of_the_full_range_is_one() -> None:
+    white, black = torch.ones(2, 1, 4, 4), -torch.ones(2, 1, 4, 4)
+    assert image_rms(white, black).tolist() == [1, 1]
+
+
+def test_a_decoder_that_ignores_its_latents_does_not_move(small_model: VDVAE, pixels: Tensor) -> None:
+    with torch.no_grad():
+        for block in small_model.decoder.blocks:
+            block.latent_projection.weight.zero_()
+    assert noise_response(small_model, pixels, (1.0,), seed=0).rms == (0.0,)
+
+
+def test_another_model_gets_the_same_noise(small_model: VDVAE, pixels: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Added noise is the difference between the given and the clean latents."""
+    added = []
+    for change in (0.0, 0.05):
+        with torch.no_grad():
+            for parameter in small_model.parameters():
+                parameter.add_(change)
+        clean = small_model.infer(pixels.double(), drawn(small_model, "evaluate", 0, 7).posterior)
+        given = []
+        top_down = VDVAE.top_down
+
+        def remember(self: VDVAE, sources, batch, features=None, *, given=given, top_down=top_down, **keywords):  # type: ignore[no-untyped-def]
+            given.extend(source.latent for source in sources if isinstance(source, Given))
+            return top_down(self, sources, batch, features, **keywords)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(VDVAE, "top_down", remember)
+            noise_response(small_model, pixels, (0.3,), seed=0)
+        added.append([latent - group.latent for latent, group in zip(given, clean.groups, strict=True)])
+    for first, second in zip(*added, strict=True):
+        torch.testing.assert_close(first, second, rtol=0, atol=1e-9)
+        assert first.var().item() == pytest.approx(0.3, rel=0.7)  # the smallest group has 21 draws
+
+
+def test_streamed_measurement_is_the_same_for_any_batches(
+    small_model: VDVAE, pixels: Tensor, batches_of: BatchMaker, world: World
+) -> None:
+    conditions: list[tuple[NoiseUnit, float]] = [("raw", 0.3), ("prior_scale", 0.4)]
+    expected = [noise_response(small_model, pixels, (v,), seed=2, unit=unit) for unit, v in conditions]
+    for shards in ([range(7)], [[4, 5], [6, 0, 1], [2], [3]]):
+        found = measure_noise_response(small_model, batches_of(shards), conditions, seed=2, world=world)
+        assert found.count == 7
+        np.testing.assert_allclose(found.mean, [response.rms[0] for response in expected], rtol=1e-9)
+        errors = [response.rms_standard_errors[0] for response in expected]
+        np.testing.assert_allclose(found.standard_error, errors, rtol=1e-9)

@@ -1,0 +1,295 @@
+"""The whole loss: its weights, what it costs, and that any VAE can use it."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from reference_cases import PUBLISHED_MODELS, published_config
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from vdvae_lr.errors import InputError
+from vdvae_lr.losses.objective import (
+    LatentPass,
+    ObjectiveSettings,
+    ObjectiveTerms,
+    evaluate_objective,
+    reconstruct_latents,
+)
+from vdvae_lr.losses.vdvae_pass import describe_pass
+from vdvae_lr.model.gaussian import DiagonalGaussian
+from vdvae_lr.model.logistic_mixture import Bins, LogisticMixture, MixtureNoise
+from vdvae_lr.model.noise import PassNoise
+from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.training.step import batch_terms
+
+# ---- α and the settings
+
+
+def test_alpha_rises_linearly_over_the_run() -> None:
+    settings = ObjectiveSettings(alpha_T=0.8)
+    assert [settings.alpha_at(i, 100) for i in (0, 25, 50, 100)] == pytest.approx([0, 0.2, 0.4, 0.8], rel=1e-15)
+
+
+def test_alpha_rises_over_its_own_length_and_then_stays() -> None:
+    settings = ObjectiveSettings(alpha_T=0.8, alpha_warmup_iters=10)
+    assert [settings.alpha_at(i, 100) for i in (0, 5, 10, 11, 100)] == pytest.approx([0, 0.4, 0.8, 0.8, 0.8], rel=1e-15)
+
+
+def test_a_run_of_no_length_has_the_final_alpha() -> None:
+    """Evaluation asks for it; nothing divides by zero."""
+    assert ObjectiveSettings(alpha_T=0.8).alpha_at(0, 0) == 0.8
+
+
+@pytest.mark.parametrize("name", ["beta", "alpha_T", "alpha_warmup_iters"])
+@pytest.mark.parametrize("value", [-1, math.nan])
+def test_negative_weights_and_lengths_are_refused(name: str, value: float) -> None:
+    with pytest.raises(InputError, match=rf"^{name} is {value}; it must be 0 or more\.$"):
+        ObjectiveSettings(**{name: value})
+
+
+# ---- how the terms add up
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The small model, its images and their noise."""
+
+    model: VDVAE
+    levels: Tensor
+    noise: PassNoise
+
+    def terms(self, settings: ObjectiveSettings, alpha: float | Tensor = 1.0) -> ObjectiveTerms:
+        return batch_terms(self.model, settings, self.levels, self.noise, alpha)
+
+    def passed(self) -> LatentPass:
+        return describe_pass(self.model, self.model.infer(self.levels, self.noise.posterior, keep_states=True))
+
+    def generated(self) -> LatentPass:
+        return describe_pass(self.model, self.model.generate(len(self.levels), self.noise.prior, keep_states=True))
+
+    def evaluate(self, settings: ObjectiveSettings, **given: object) -> ObjectiveTerms:
+        target = self.model.pixel_scale.target_from_levels(self.levels)
+        return evaluate_objective(settings, self.passed(), target, 1.0, **given)
+
+
+@pytest.fixture
+def problem(small_model: VDVAE, small_levels: Tensor, small_noise: PassNoise) -> Problem:
+    return Problem(small_model, small_levels, small_noise)
+
+
+def close(value: Tensor, expected: Tensor) -> bool:
+    return torch.allclose(value, expected, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.3, torch.tensor(0.3, dtype=torch.float64)])
+def test_the_total_is_the_weighted_sum_and_the_bound_is_not_weighted(problem: Problem, alpha: float | Tensor) -> None:
+    terms = problem.terms(ObjectiveSettings(beta=0.5), alpha)
+    assert close(terms.total, 0.5 * terms.rate + terms.distortion + alpha * terms.latent_reconstruction)
+    assert close(terms.negative_elbo, terms.rate + terms.distortion)
+
+
+def test_alpha_and_beta_do_not_change_what_is_reported(problem: Problem) -> None:
+    one, other = problem.terms(ObjectiveSettings(), 1.0), problem.terms(ObjectiveSettings(beta=0.0), 0.0)
+    for name in ("negative_elbo", "rate", "distortion", "latent_reconstruction"):
+        assert torch.equal(getattr(one, name), getattr(other, name)), name
+
+
+def test_terms_are_batch_means_in_nats_per_dimension(problem: Problem) -> None:
+    """Two images together have the mean of each alone."""
+    both = problem.terms(ObjectiveSettings(alpha_T=0))
+    noise = [draw[:1] for draw in problem.noise.posterior]
+    first = describe_pass(problem.model, problem.model.infer(problem.levels[:1], noise))
+    target = problem.model.pixel_scale.target_from_levels(problem.levels)
+    rate = sum(q.kl_to(p).sum() for q, p in zip(first.posteriors, first.priors, strict=True)) / 192
+    distortion = -first.likelihood.log_prob(target[:1]).sum() / 192
+    rest = [draw[1:] for draw in problem.noise.posterior]
+    second = describe_pass(problem.model, problem.model.infer(problem.levels[1:], rest))
+    rate += sum(q.kl_to(p).sum() for q, p in zip(second.posteriors, second.priors, strict=True)) / 192
+    distortion += -second.likelihood.log_prob(target[1:]).sum() / 192
+    assert close(both.rate, rate / 2)
+    assert close(both.distortion, distortion / 2)
+
+
+@pytest.mark.parametrize("latents", ["posterior", "prior"])
+def test_reductions_differ_by_the_number_of_latents_to_an_image_number(problem: Problem, latents: str) -> None:
+    """`sum` divides by the image's 192 numbers, `mean` by its 3·(1 + 2·16 + 2·64) latents."""
+    total, mean = (
+        problem.terms(ObjectiveSettings(lr_reduction=reduction, lr_latents=latents)).latent_reconstruction
+        for reduction in ("sum", "mean")
+    )
+    assert close(total * 192, mean * 3 * (1 + 2 * 16 + 2 * 64))
+
+
+def test_the_reconstructions_sum_over_groups_is_averaged_over_images(problem: Problem) -> None:
+    by_group = reconstruct_latents(ObjectiveSettings(), problem.passed(), problem.noise.image)
+    assert close(problem.terms(ObjectiveSettings()).latent_reconstruction, by_group.sum() / 2 / 192)
+
+
+def test_prior_latents_are_those_of_the_generated_pass(problem: Problem) -> None:
+    by_group = reconstruct_latents(ObjectiveSettings(), problem.generated(), problem.noise.image)
+    terms = problem.terms(ObjectiveSettings(lr_latents="prior"))
+    assert close(terms.latent_reconstruction, by_group.sum() / 2 / 192)
+    assert close(terms.negative_elbo, problem.terms(ObjectiveSettings()).negative_elbo)
+
+
+def test_a_sampled_image_without_noise_is_an_error(problem: Problem) -> None:
+    with pytest.raises(ValueError, match="sampled image needs noise"):
+        problem.evaluate(ObjectiveSettings())
+
+
+def test_a_mean_image_needs_no_noise(problem: Problem) -> None:
+    settings = ObjectiveSettings(lr_image="mean")
+    assert close(problem.evaluate(settings).total, problem.terms(settings).total)
+
+
+def test_prior_latents_without_a_generated_pass_are_an_error(problem: Problem) -> None:
+    with pytest.raises(ValueError, match="need a generated pass"):
+        problem.evaluate(ObjectiveSettings(lr_latents="prior"), noise=problem.noise.image)
+
+
+# ---- what it costs
+
+
+def encoder_calls(problem: Problem, settings: ObjectiveSettings) -> int:
+    calls: list[nn.Module] = []
+    handle = problem.model.encoder.register_forward_pre_hook(lambda module, _inputs: calls.append(module))
+    problem.terms(settings)
+    handle.remove()
+    return len(calls)
+
+
+def test_alpha_zero_encodes_once_and_needs_no_uniforms(problem: Problem) -> None:
+    lean = replace(problem, noise=PassNoise(problem.model, 2, torch.device("cpu"), image=False))
+    lean.noise.draw(2)
+    for latents in ("posterior", "prior"):
+        settings = ObjectiveSettings(alpha_T=0, lr_latents=latents)
+        assert encoder_calls(lean, settings) == 1
+        assert lean.terms(settings).latent_reconstruction is None
+        assert torch.equal(lean.terms(settings).total, lean.terms(settings).negative_elbo)
+
+
+def test_reconstruction_encodes_once_more(problem: Problem) -> None:
+    assert encoder_calls(problem, ObjectiveSettings()) == 2
+    assert encoder_calls(problem, ObjectiveSettings(lr_latents="prior")) == 2
+
+
+@dataclass(frozen=True)
+class ForwardCost:
+    """FLOPs of one image: the bound, L_LR after it, the generating pass, and L_LR after that."""
+
+    bound: int
+    reconstruction: int
+    generating: int
+    reconstruction_of_generated: int
+
+
+def counted(make: Callable[[], object]) -> tuple[int, object]:
+    with FlopCounterMode(display=False) as counter:
+        made = make()
+    return counter.get_total_flops(), made
+
+
+@pytest.fixture(scope="module")
+def ffhq256_cost() -> ForwardCost:
+    """On the meta device: shapes alone, no arithmetic."""
+    with torch.device("meta"):
+        model = VDVAE(published_config(PUBLISHED_MODELS["ffhq256"]["hps"])).requires_grad_(False)
+        levels, noise = (
+            torch.zeros(1, 3, 256, 256),
+            MixtureNoise(torch.zeros(1, 10, 256, 256), torch.zeros(1, 3, 256, 256)),
+        )
+    settings = ObjectiveSettings()
+    bound, inferred = counted(lambda: describe_pass(model, model.infer(levels, keep_states=True)))
+    reconstruction, _ = counted(lambda: reconstruct_latents(settings, inferred, noise))
+    generating, generated = counted(lambda: describe_pass(model, model.generate(1, keep_states=True)))
+    again, _ = counted(lambda: reconstruct_latents(settings, generated, noise))
+    return ForwardCost(bound, reconstruction, generating, again)
+
+
+def test_reconstruction_of_posterior_latents_costs_less_than_062_of_a_bound(ffhq256_cost: ForwardCost) -> None:
+    """0.54 measured (618 GFLOP on 1,144); a second top-down pass with its encoder would be 1."""
+    assert ffhq256_cost.bound == pytest.approx(1144e9, rel=0.01)
+    ratio = ffhq256_cost.reconstruction / ffhq256_cost.bound
+    assert 0.5 < ratio < 0.62, f"ratio {ratio:.3f} of {ffhq256_cost}"
+
+
+def test_reconstruction_of_prior_latents_costs_a_second_bound(ffhq256_cost: ForwardCost) -> None:
+    """1.00 measured: the generating pass does the states' share of the posterior networks, the encoding the images'."""
+    ratio = (ffhq256_cost.generating + ffhq256_cost.reconstruction_of_generated) / ffhq256_cost.bound
+    assert ratio == pytest.approx(1, abs=1e-6), f"ratio {ratio:.3f} of {ffhq256_cost}"
+
+
+# ---- any VAE
+
+
+class PlainVAE(nn.Module):
+    """One group, z (B, 4) ~ N(0, I), an MLP either way, grey 4×4 images under a one-component logistic."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Flatten(), nn.Linear(16, 32), nn.Tanh(), nn.Linear(32, 8))
+        self.decoder = nn.Sequential(nn.Linear(4, 32), nn.Tanh(), nn.Linear(32, 48), nn.Unflatten(1, (3, 4, 4)))
+
+    def encode(self, image: Tensor) -> Sequence[DiagonalGaussian]:
+        return [DiagonalGaussian(*self.encoder(image).chunk(2, dim=1))]
+
+    def describe(self, latent: Tensor, posteriors: Sequence[DiagonalGaussian]) -> LatentPass:
+        prior = DiagonalGaussian(torch.zeros_like(latent), torch.zeros_like(latent))
+        likelihood = LogisticMixture(self.decoder(latent), 1, Bins.of_bits(8))
+        return LatentPass([latent], [prior], posteriors, likelihood, self.encode)
+
+    def infer(self, image: Tensor, noise: Tensor) -> LatentPass:
+        posteriors = self.encode(image)
+        return self.describe(posteriors[0].sample(noise), posteriors)
+
+
+def two_stroke_images(count: int, generator: torch.Generator) -> Tensor:
+    """Images (B, 1, 4, 4) of two random intensities, on the levels of 8-bit targets."""
+    strokes = torch.tensor([[1.0, 0, 0, 0] * 4, [0, 0, 1, 0] * 4]).view(2, 1, 4, 4)
+    image = torch.einsum("bk,kchw->bchw", torch.rand(count, 2, generator=generator), strokes) * 1.8 - 0.9
+    return ((image + 1) * 127.5).round() / 127.5 - 1
+
+
+def train_plain_vae(settings: ObjectiveSettings, alpha: float = 1.0, steps: int = 120) -> list[ObjectiveTerms]:
+    """Terms of every step; with α 0 the reconstruction is measured and not trained on."""
+    torch.manual_seed(0)
+    model, generator = PlainVAE(), torch.Generator().manual_seed(1)
+    optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    history = []
+    for _ in range(steps):
+        image = two_stroke_images(64, generator)
+        passed = model.infer(image, torch.randn(64, 4, generator=generator))
+        noise = MixtureNoise(torch.rand(64, 1, 4, 4, generator=generator), torch.rand(64, 1, 4, 4, generator=generator))
+        prior_latent = torch.randn(64, 4, generator=generator)
+        generated = model.describe(prior_latent, []) if settings.lr_latents == "prior" else None
+        terms = evaluate_objective(settings, passed, image, alpha, noise, generated)
+        optimizer.zero_grad()
+        terms.total.backward()
+        optimizer.step()
+        history.append(terms)
+    return history
+
+
+def late_mean(values: list[Tensor]) -> float:
+    return torch.stack(values[-10:]).mean().item()
+
+
+@pytest.mark.parametrize("latents", ["posterior", "prior"])
+@pytest.mark.parametrize("form", ["information", "nll", "standardised", "raw"])
+def test_a_plain_vae_of_one_group_learns_with_the_same_code(latents: str, form: str) -> None:
+    history = train_plain_vae(ObjectiveSettings(lr_form=form, lr_latents=latents))
+    first = history[0]
+    assert late_mean([terms.total for terms in history]) < first.total.item() - 0.5
+    assert late_mean([terms.latent_reconstruction for terms in history]) < first.latent_reconstruction.item()
+
+
+@pytest.mark.parametrize("latents", ["posterior", "prior"])
+def test_training_on_reconstruction_lowers_it_further_than_the_bound_alone(latents: str) -> None:
+    settings = ObjectiveSettings(lr_latents=latents)
+    trained, untrained = (
+        late_mean([terms.latent_reconstruction for terms in train_plain_vae(settings, alpha)]) for alpha in (1.0, 0.0)
+    )
+    assert trained < untrained - 0.05, (trained, untrained)

@@ -1,0 +1,130 @@
+"""The house rules that can be counted: sizes, names, presets, what the documents promise, what a wheel needs."""
+
+import ast
+import importlib.metadata
+import re
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import vdvae_lr
+from vdvae_lr.bundled import CHECKOUT_ROOT, bundled_folder
+from vdvae_lr.cli.config import apply_values, read_presets
+from vdvae_lr.datasets.catalogue import DATASETS
+from vdvae_lr.training.settings import Settings
+
+FOLDERS = ("vdvae_lr", "tests", "data", "scripts")
+SOURCES = sorted(
+    [*CHECKOUT_ROOT.glob("*.py"), *(path for folder in FOLDERS for path in (CHECKOUT_ROOT / folder).rglob("*.py"))]
+)
+DOCUMENTS = sorted([*CHECKOUT_ROOT.glob("*.md"), *(CHECKOUT_ROOT / "docs").rglob("*.md")])
+PRESETS = sorted(path.stem for path in bundled_folder("hps").glob("*.toml"))
+OVERLAYS = {"paper"}  # presets that go on top of another one and describe no model themselves
+INSTALLED_AS = {"PIL": "pillow"}  # where the name to import is not the name to install
+LONGEST_FILE, LONGEST_FUNCTION = 400, 60
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(CHECKOUT_ROOT))
+
+
+def packaging(name: str) -> Any:
+    """A constant of setup.py, read without running it."""
+    for node in ast.parse((CHECKOUT_ROOT / "setup.py").read_text()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
+            return ast.literal_eval(node.value)
+    raise AssertionError(f"setup.py has no {name}")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_files_and_functions_are_short(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= LONGEST_FILE
+    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
+    lengths = {node.name: (node.end_lineno or 0) - node.lineno + 1 for node in functions}
+    assert {name: length for name, length in lengths.items() if length > LONGEST_FUNCTION} == {}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=relative)
+def test_file_says_what_it_is_for(path: Path) -> None:
+    text = path.read_text()
+    assert not text or ast.get_docstring(ast.parse(text))
+
+
+def test_no_file_is_a_drawer_for_anything() -> None:
+    drawers = {"utils", "util", "helpers", "helper", "misc", "common"}
+    names = {path: {path.stem, *path.relative_to(CHECKOUT_ROOT).parts} for path in SOURCES}
+    assert [relative(path) for path, parts in names.items() if drawers & parts] == []
+
+
+def test_no_work_is_left_marked() -> None:
+    mark = re.compile(r"\b(?:TO" r"DO|FIX" r"ME)\b")  # in halves, or this line would be one
+    assert [relative(path) for path in [*SOURCES, *DOCUMENTS] if mark.search(path.read_text())] == []
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_preset_resolves_to_what_it_says(name: str) -> None:
+    values = read_presets(name)
+    resolved = apply_values(Settings(), values, name).flat()
+    assert {key: resolved[key] for key in values} == values
+    if name not in OVERLAYS:
+        assert {"dataset", "image_size", "image_channels", "enc_blocks", "dec_blocks", "input_shift"} <= values.keys()
+        assert values["dataset"] in DATASETS
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_base_of_a_preset_is_another_preset(name: str) -> None:
+    content = tomllib.loads((bundled_folder("hps") / f"{name}.toml").read_text())
+    assert content.get("base") in {None, *PRESETS} - {name}
+
+
+@pytest.mark.parametrize("folder", ["hps", "data/fashion_small"])
+def test_bundled_folder_is_found_and_packaged(folder: str) -> None:
+    patterns = packaging("BUNDLED")[folder]
+    found = bundled_folder(folder)
+    packaged = {path.name for pattern in patterns for path in found.glob(pattern)}
+    assert packaged
+    assert packaged == {path.name for path in found.iterdir() if path.is_file() and path.suffix != ".py"}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=relative)
+def test_make_targets_in_documents_exist(path: Path) -> None:
+    makefile = (CHECKOUT_ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    promised = set(re.findall(r"(?:^ {4}|`|\$ )make ([a-z]+)", path.read_text(), re.MULTILINE))
+    assert promised - targets == set()
+
+
+def test_every_make_target_is_listed_and_phony() -> None:
+    makefile = (CHECKOUT_ROOT / "Makefile").read_text()
+    targets = re.findall(r"^([a-z]+):.*## .+", makefile, re.MULTILINE)
+    phony = re.search(r"^\.PHONY: (.*)", makefile, re.MULTILINE)
+    assert phony is not None
+    assert {"install", "test", "demo", "lint"} <= set(targets)
+    assert set(targets) == set(phony[1].split()) == set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+
+
+def test_everything_imported_is_a_declared_dependency() -> None:
+    declared = [*packaging("REQUIREMENTS"), *(name for extra in packaging("EXTRAS").values() for name in extra)]
+    names = {re.split(r"[<>=!~\[]", requirement)[0].replace("-", "_") for requirement in declared}
+    known = {"vdvae_lr", "apex"} | sys.stdlib_module_names  # apex is built by hand, where it is wanted
+    for path in (CHECKOUT_ROOT / "vdvae_lr").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            tops = {module.partition(".")[0] for module in modules} - known
+            assert {INSTALLED_AS.get(top, top) for top in tops} <= names, relative(path)
+
+
+def test_version_is_said_once() -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+", vdvae_lr.__version__)
+    changelog = CHECKOUT_ROOT / "CHANGELOG.md"
+    assert not changelog.is_file() or vdvae_lr.__version__ in changelog.read_text()
+    try:
+        installed = importlib.metadata.version("vdvae_lr")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("vdvae_lr runs from a checkout here, without being installed")
+    assert installed == vdvae_lr.__version__

@@ -1,0 +1,102 @@
+"""A checkpoint brings back every bit, is whole or not there, and says what is wrong with it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from training_runs import assert_same_bits, batches_of, fingerprint, tiny_pixels, tiny_settings, tiny_training
+
+from vdvae_lr.errors import InputError
+from vdvae_lr.training.checkpoint import CheckpointFolder, Position, restore
+from vdvae_lr.training.step import TrainingStep
+
+
+def trained(steps: int = 2, **changes: object) -> TrainingStep:
+    training = tiny_training(**changes)
+    for iteration in range(steps):
+        training(iteration, 0.5, batches_of(tiny_pixels(4, iteration), 2))
+    return training
+
+
+def save(folder: CheckpointFolder, training: TrainingStep, iteration: int) -> Path:
+    return folder.save(training, Position(iteration, {"bad_images": 3}), tiny_settings().flat(), "folder")
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path) -> CheckpointFolder:
+    return CheckpointFolder(tmp_path, keep=2, snapshot_every=10)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_restored_run_goes_on_bit_for_bit(checkpoints: CheckpointFolder, precision: str) -> None:
+    unbroken = trained(precision=precision)
+    path = save(checkpoints, unbroken, 2)
+    resumed = tiny_training(precision=precision, seed=5)
+    resumed._seed = 0  # the noise's; the other seed only gave it other initial weights
+    _, state, _ = checkpoints.newest_sound() or pytest.fail("nothing saved")
+    assert restore(resumed, path, state) == Position(2, {"bad_images": 3})
+    for training in (unbroken, resumed):
+        training(2, 1.0, batches_of(tiny_pixels(4, 2), 2))
+    assert_same_bits(fingerprint(unbroken), fingerprint(resumed))
+    assert torch.equal(unbroken.sums, resumed.sums)
+    assert unbroken.optimiser.scaler.state_dict() == resumed.optimiser.scaler.state_dict()
+
+
+def test_checkpoint_carries_its_settings(checkpoints: CheckpointFolder) -> None:
+    path = save(checkpoints, trained(), 2)
+    assert json.loads((path / "state.json").read_text())["settings"] == json.loads(json.dumps(tiny_settings().flat()))
+
+
+def test_last_ones_and_snapshots_are_kept(checkpoints: CheckpointFolder) -> None:
+    training = trained(0)
+    for iteration in (8, 10, 12, 14, 16):
+        save(checkpoints, training, iteration)
+    assert [path.name for path in checkpoints.existing()] == ["step-00000010", "step-00000014", "step-00000016"]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "ema.safetensors", "optimiser.safetensors", "config.json"])
+@pytest.mark.parametrize("damage", ["cut", "flip", "remove"])
+def test_damage_is_named_and_the_one_before_is_used(checkpoints: CheckpointFolder, name: str, damage: str) -> None:
+    training = trained(0)
+    sound, damaged = save(checkpoints, training, 2), save(checkpoints, training, 4)
+    content = bytearray((damaged / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    if damage == "remove":
+        (damaged / name).unlink()
+    else:
+        (damaged / name).write_bytes(content if damage == "flip" else content[: len(content) // 2])
+    found = checkpoints.newest_sound()
+    assert found is not None
+    assert found[0] == sound
+    assert found[2] == [f"checkpoint {damaged} is damaged: {name} is missing, cut or changed."]
+
+
+def test_only_damaged_ones_end_with_advice(checkpoints: CheckpointFolder) -> None:
+    (save(checkpoints, trained(0), 2) / "state.json").write_text("{")
+    with pytest.raises(InputError, match=r"state\.json cannot be read.*--fresh"):
+        checkpoints.newest_sound()
+
+
+def test_a_save_that_fails_leaves_what_was_there(
+    checkpoints: CheckpointFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = trained(0)
+    earlier = save(checkpoints, training, 2)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vdvae_lr.training.checkpoint.write_weights", full)
+    with pytest.raises(InputError, match="No space left on device"):
+        save(checkpoints, training, 4)
+    assert [path.name for path in checkpoints.folder.iterdir()] == [earlier.name]
+
+
+def test_a_half_written_one_does_not_count(checkpoints: CheckpointFolder) -> None:
+    path = save(checkpoints, trained(0), 2)
+    shutil.copytree(path, path.with_name(".step-00000004.part"))
+    found = checkpoints.newest_sound()
+    assert found is not None
+    assert found[0] == path

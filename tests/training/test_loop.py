@@ -1,0 +1,155 @@
+"""Whole runs through `train`: resuming, stopping, skipping, evaluating; on a folder of tiny images."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+from training_runs import ALONE, assert_same_bits, tiny_settings, write_images
+
+from vdvae_lr.errors import InputError
+from vdvae_lr.training import loop
+from vdvae_lr.training.loop import train
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    return write_images(tmp_path / "images")
+
+
+def run(images: Path, save_dir: Path, **changes: Any) -> int:
+    return train(tiny_settings(data_root=str(images), save_dir=str(save_dir), desc="run", **changes), ALONE)
+
+
+def final_tensors(save_dir: Path) -> dict[str, Any]:
+    folder = save_dir / "run" / "checkpoints" / "step-00000006"
+    return {f"{path.name}/{name}": t for path in folder.glob("*.safetensors") for name, t in load_file(path).items()}
+
+
+def log_lines(save_dir: Path) -> list[str]:
+    return (save_dir / "run" / "log.jsonl").read_text().splitlines()
+
+
+@pytest.fixture
+def interrupted_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Sends this process a signal in the middle of the step that begins after so many iterations."""
+
+    def arrange(iterations: int, number: signal.Signals = signal.SIGINT) -> None:
+        original = loop.islice
+
+        def interrupting(batches: Any, count: int) -> Any:
+            nonlocal iterations
+            iterations -= 1
+            if iterations == -1:
+                os.kill(os.getpid(), number)
+            return original(batches, count)
+
+        monkeypatch.setattr(loop, "islice", interrupting)
+
+    yield arrange
+
+
+@pytest.mark.parametrize(
+    ("after", "number"), [(0, signal.SIGINT), (2, signal.SIGTERM), (3, signal.SIGUSR1), (4, signal.SIGINT)]
+)
+def test_stopped_run_goes_on_bit_for_bit(
+    images: Path, tmp_path: Path, interrupted_after: Any, capsys: Any, after: int, number: signal.Signals
+) -> None:
+    assert run(images, tmp_path / "unbroken") == 0
+    interrupted_after(after, number)
+    assert run(images, tmp_path / "broken") == 128 + number
+    assert "saved; run the same command again to go on" in capsys.readouterr().out
+    assert run(images, tmp_path / "broken") == 0
+    assert_same_bits(final_tensors(tmp_path / "unbroken"), final_tensors(tmp_path / "broken"))
+    assert log_lines(tmp_path / "unbroken") == log_lines(tmp_path / "broken")
+
+
+def test_finished_run_is_left_as_it_is(images: Path, tmp_path: Path) -> None:
+    run(images, tmp_path)
+    before = final_tensors(tmp_path), log_lines(tmp_path)
+    assert run(images, tmp_path) == 0
+    assert_same_bits(before[0], final_tensors(tmp_path))
+    assert before[1] == log_lines(tmp_path)
+
+
+def test_run_leaves_log_curves_pictures_and_checkpoints(images: Path, tmp_path: Path) -> None:
+    run(images, tmp_path)
+    lines = [json.loads(line) for line in log_lines(tmp_path)]
+    assert [(line["kind"], line["iteration"]) for line in lines] == [
+        ("train", 2), ("eval", 3), ("train", 4), ("train", 6), ("eval", 6),
+    ]  # fmt: skip
+    bound = lines[-1]
+    assert bound["negative_elbo_nats_per_dim"] == pytest.approx(
+        bound["rate_nats_per_dim"] + bound["distortion_nats_per_dim"]
+    )
+    assert sum(bound["group_rates_nats_per_dim"]) == pytest.approx(bound["rate_nats_per_dim"])
+    assert list((tmp_path / "run" / "images").iterdir()) == [tmp_path / "run" / "images" / "step-00000006.png"]
+    assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1
+
+
+def test_alpha_rises_over_the_run(images: Path, tmp_path: Path) -> None:
+    run(images, tmp_path, iters_per_print=1, alpha_T=3.0)
+    alphas = [line["alpha"] for line in map(json.loads, log_lines(tmp_path)) if line["kind"] == "train"]
+    assert alphas == pytest.approx([0.0, 0.5, 1.0, 1.5, 2.0, 2.5])
+
+
+def test_other_settings_are_refused_with_the_difference(images: Path, tmp_path: Path) -> None:
+    run(images, tmp_path)
+    before = log_lines(tmp_path)
+    with pytest.raises(InputError, match=r"other settings \(lr: 0\.00015 → 0\.1\).*--fresh"):
+        run(images, tmp_path, lr=0.1)
+    assert log_lines(tmp_path) == before
+
+
+def test_fresh_moves_the_earlier_run_aside(images: Path, tmp_path: Path) -> None:
+    run(images, tmp_path)
+    before = log_lines(tmp_path)
+    for number in (1, 2):
+        assert run(images, tmp_path, lr=0.1 * number, fresh=True) == 0
+    assert (tmp_path / "run.1" / "log.jsonl").read_text().splitlines() == before
+    assert (tmp_path / "run.2").is_dir()
+    assert log_lines(tmp_path) != before
+
+
+def test_a_row_of_skips_ends_with_advice(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "_SKIP_CHECK_ITERATIONS", 2)
+    with pytest.raises(InputError, match=r"last 4 updates were skipped .*--skip_threshold"):
+        run(images, tmp_path, skip_threshold=1e-9, max_consecutive_skips=3)
+
+
+def test_fine_tuning_starts_both_copies_from_the_average(images: Path, tmp_path: Path) -> None:
+    run(images, tmp_path)
+    source = tmp_path / "run" / "checkpoints" / "step-00000006"
+    settings = {"pretrained": str(tmp_path / "run"), "lr": 0.0, "wd": 0.0, "iters": 2}
+    run(images, tmp_path / "tuned", **settings)
+    tuned = tmp_path / "tuned" / "run" / "checkpoints" / "step-00000002"
+    average = load_file(source / "ema.safetensors")
+    assert_same_bits(average, load_file(tuned / "model.safetensors"))
+    for name, tensor in load_file(tuned / "ema.safetensors").items():
+        assert tensor.allclose(average[name], rtol=1e-5, atol=1e-7), name
+
+
+def test_published_file_starts_a_run(images: Path, tmp_path: Path) -> None:
+    from vdvae_lr.cli.export import ExportSettings
+    from vdvae_lr.cli.export import run as export
+
+    run(images, tmp_path)
+    export(ExportSettings(str(tmp_path / "run"), str(tmp_path / "weights.th"), "published"))
+    settings = {"restore_path": str(tmp_path / "weights.th"), "lr": 0.0, "wd": 0.0, "iters": 2}
+    run(images, tmp_path / "tuned", **settings)
+    average = load_file(tmp_path / "run" / "checkpoints" / "step-00000006" / "ema.safetensors")
+    tuned = tmp_path / "tuned" / "run" / "checkpoints" / "step-00000002"
+    assert_same_bits(average, load_file(tuned / "model.safetensors"))
+
+
+def test_bad_image_is_named_or_skipped_and_counted(images: Path, tmp_path: Path) -> None:
+    (images / "010.png").write_text("not an image")
+    with pytest.raises(InputError, match=r"010\.png"):
+        run(images, tmp_path / "stop")
+    assert run(images, tmp_path / "skip", bad_images="skip") == 0
+    counts = [line["bad_images"] for line in map(json.loads, log_lines(tmp_path / "skip")) if line["kind"] == "train"]
+    assert counts[-1] >= 1

@@ -1,0 +1,79 @@
+"""What a run says about itself."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from training_runs import batches_of, tiny_pixels, tiny_training
+
+from vdvae_lr.losses.objective import ObjectiveSettings
+from vdvae_lr.training.metrics import LOG_NAME, RunLog, Speedometer, console_line, read_line
+
+
+def test_a_line_is_the_mean_of_its_steps_and_starts_the_sums_anew() -> None:
+    training = tiny_training(lr=0.0, wd=0.0)
+    singles = []
+    for iteration in range(2):
+        training(iteration, 0.5, batches_of(tiny_pixels(4), 2))
+        singles.append(read_line(training, iteration + 1, 0.5, 0))
+    again = tiny_training(lr=0.0, wd=0.0)
+    for iteration in range(2):
+        again(iteration, 0.5, batches_of(tiny_pixels(4), 2))
+    both = read_line(again, 2, 0.5, 0)
+    assert both.negative_elbo == pytest.approx(sum(line.negative_elbo for line in singles) / 2)
+    assert both.negative_elbo == pytest.approx(both.rate + both.distortion, rel=1e-5)
+    assert float(again.sums.abs().sum()) == 0
+
+
+def test_no_finite_step_is_said_as_nan() -> None:
+    training = tiny_training()
+    with torch.no_grad():
+        training.optimiser.weights.values.fill_(float("nan"))
+    training(0, 0.5, batches_of(tiny_pixels(4), 2))
+    line = read_line(training, 1, 0.5, 0)
+    assert line.negative_elbo != line.negative_elbo
+    assert line.skipped == 1
+
+
+def test_console_line_names_every_number() -> None:
+    training = tiny_training()
+    training(0, 0.5, batches_of(tiny_pixels(4), 2))
+    text = console_line(read_line(training, 1, 0.5, 2), 10, Speedometer(0, 10, 4))
+    for part in (
+        "step  1/10",
+        "left ",
+        "images/s",
+        "-ELBO",
+        "rate",
+        "distortion",
+        "LR",
+        "α 0.500",
+        "grad",
+        "skipped 0",
+    ):
+        assert part in text
+    assert "bad images 2" in text
+
+
+def test_log_drops_what_a_resumed_run_does_again(tmp_path: Path) -> None:
+    (tmp_path / LOG_NAME).write_text('{"iteration": 1}\n{"iteration": 2}\n{"iteration": 3}\n{"iterat')
+    log = RunLog(tmp_path, resume_at=2)
+    log.write("train", 3, {"rate": 0.5})
+    log.close()
+    lines = [json.loads(line) for line in (tmp_path / LOG_NAME).read_text().splitlines()]
+    assert lines == [{"iteration": 1}, {"iteration": 2}, {"kind": "train", "iteration": 3, "rate": 0.5}]
+
+
+def test_other_processes_write_nothing(tmp_path: Path) -> None:
+    log = RunLog(None, 0)
+    log.write("train", 1, {"rate": 0.5})
+    log.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("iteration", "length", "expected"), [(0, 0, 0.0), (50, 0, 1.0), (100, 0, 2.0), (25, 50, 1.0), (80, 50, 2.0)]
+)
+def test_alpha_schedule(iteration: int, length: int, expected: float) -> None:
+    assert ObjectiveSettings(alpha_T=2.0, alpha_warmup_iters=length).alpha_at(iteration, 100) == pytest.approx(expected)

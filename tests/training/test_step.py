@@ -1,0 +1,108 @@
+"""One step is the same optimisation however its images are cut up; LR costs nothing when it is off."""
+
+import pytest
+import torch
+from call_counter import count_calls
+from training_runs import ALONE, batches_of, fingerprint, tiny_pixels, tiny_training
+
+from vdvae_lr.distributed import World
+
+
+def test_micro_batches_average_like_their_gradients() -> None:
+    pixels = tiny_pixels(4)
+    together = tiny_training(n_batch=2, global_batch=4)
+    together(0, 0.5, batches_of(pixels, 2))
+    gradient = together.optimiser.weights.gradients.clone()
+    parts = []
+    for number, batch in enumerate(batches_of(pixels, 2)):
+        alone = tiny_training(n_batch=2, global_batch=2)
+        alone(0, 0.5, [batch])
+        assert batch.micro_batch == number
+        parts.append(alone.optimiser.weights.gradients.clone())
+    torch.testing.assert_close(gradient, (parts[0] + parts[1]) / 2, rtol=1e-5, atol=1e-7)
+
+
+def test_two_processes_halves_sum_to_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process of two scales its share so that the mean over processes is the global batch's mean."""
+    pixels = tiny_pixels(4)
+    one = tiny_training(n_batch=2, global_batch=4)
+    one(0, 0.5, batches_of(pixels, 2))
+    monkeypatch.setattr(World, "all_reduce_sum_", lambda self, values: values)  # no peer: each share stays as it is
+    shares = []
+    for rank in range(2):
+        training = tiny_training(World(rank, 2, torch.device("cpu")), n_batch=2, global_batch=4)
+        training(0, 0.5, batches_of(pixels, 2)[rank : rank + 1])
+        shares.append(training.optimiser.weights.gradients.clone())
+    torch.testing.assert_close(one.optimiser.weights.gradients, shares[0] + shares[1], rtol=1e-5, atol=1e-7)
+
+
+def test_a_step_depends_on_seed_and_iteration_only() -> None:
+    pixels = tiny_pixels(4)
+    runs = [tiny_training() for _ in range(3)]
+    for training, iteration in zip(runs, (7, 7, 8), strict=True):
+        training(iteration, 1.0, batches_of(pixels, 2))
+    first, again, later = (fingerprint(training)["values"] for training in runs)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, later)
+
+
+@pytest.mark.parametrize(
+    ("changes", "encodings", "generations"),
+    [({"alpha_T": 0.0}, 1, 0), ({"alpha_T": 1.0}, 2, 0), ({"alpha_T": 1.0, "lr_latents": "prior"}, 2, 1)],
+)
+def test_passes_of_a_step(changes: dict[str, object], encodings: int, generations: int) -> None:
+    training = tiny_training(n_batch=4, **changes)
+    encode = count_calls(training.model.encoder)
+    decode = count_calls(training.model.decoder)
+    training(0, 0.5, batches_of(tiny_pixels(4), 4))
+    assert (encode.count, decode.count) == (encodings, 1 + generations)
+
+
+def test_sums_leave_out_a_step_that_is_not_finite() -> None:
+    training = tiny_training()
+    training(0, 1.0, batches_of(tiny_pixels(4), 2))
+    good = training.sums.clone()
+    with torch.no_grad():
+        training.optimiser.weights.values.fill_(float("nan"))
+    training(1, 1.0, batches_of(tiny_pixels(4), 2))
+    assert torch.equal(training.sums, good)
+    assert (int(training.finite_steps), int(training.optimiser.skipped)) == (1, 1)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_stays_close_to_float32(precision: str) -> None:
+    pixels = tiny_pixels(4)
+    full, half = tiny_training(), tiny_training(precision=precision)
+    for training in (full, half):
+        training(0, 1.0, batches_of(pixels, 2))
+    torch.testing.assert_close(half.sums[0], full.sums[0], rtol=0.01, atol=0)
+    assert half.optimiser.weights.values.dtype == torch.float32
+
+
+def test_activation_checkpointing_gives_the_same_step() -> None:
+    pixels = tiny_pixels(4)
+    plain, checkpointed = tiny_training(), tiny_training(checkpoint_activations=True)
+    for training in (plain, checkpointed):
+        training(0, 1.0, batches_of(pixels, 2))
+    torch.testing.assert_close(checkpointed.optimiser.weights.gradients, plain.optimiser.weights.gradients)
+    torch.testing.assert_close(checkpointed.sums, plain.sums)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
+def test_a_captured_graph_makes_the_same_steps() -> None:
+    device = torch.device("cuda", 0)
+    pixels = tiny_pixels(4)
+    eager = tiny_training(World(0, 1, device), precision="fp32", cuda_graph=False)
+    graph = tiny_training(World(0, 1, device), precision="fp32", cuda_graph=True)
+    for training in (eager, graph):
+        for iteration in range(3):
+            training(iteration, 0.5, batches_of(pixels, 2))
+    torch.testing.assert_close(graph.sums, eager.sums, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(graph.optimiser.weights.values, eager.optimiser.weights.values, rtol=1e-3, atol=1e-5)
+
+
+def test_world_of_one_needs_no_process_group() -> None:
+    values = torch.ones(3)
+    assert torch.equal(ALONE.all_reduce_mean_(values), torch.ones(3))
+    ALONE.barrier()

@@ -1,0 +1,50 @@
+"""`vdvae-lr export`: a run's averaged weights, or any other weights, as one folder or one published-format file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from vdvae_lr.errors import InputError
+from vdvae_lr.hub.openai import write_published
+from vdvae_lr.hub.repository import load_pretrained
+from vdvae_lr.hub.weight_folder import WEIGHTS_NAME, write_config, write_weights
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """Write weights where other programs, or `--pretrained`, can read them."""
+
+    source: Annotated[str, tyro.conf.Positional]
+    """A run, a checkpoint, a folder of weights, or a name: its averaged (EMA) weights are taken."""
+    target: Annotated[str, tyro.conf.Positional]
+    """safetensors: the folder to make; published: the .th file to write. Nothing that exists is overwritten."""
+    format: Literal["safetensors", "published"] = "safetensors"
+    """safetensors: a folder with model.safetensors and config.json; published: the published code's .th."""
+
+
+def run(settings: ExportSettings) -> None:
+    """Export.
+
+    Raises:
+        InputError: no such weights, or a target that exists or cannot be written.
+    """
+    target = Path(settings.target)
+    if target.exists():
+        raise InputError(f"{target} exists already; choose another name, or remove it first.")
+    pretrained = load_pretrained(settings.source)
+    state = pretrained.model.state_dict()
+    try:
+        if settings.format == "published":
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write_published(pretrained.model, state, target)
+        else:
+            partial = target.with_name(f".{target.name}.part")
+            partial.mkdir(parents=True, exist_ok=True)
+            write_config(partial, pretrained.model.config, pretrained.dataset or "")
+            write_weights(partial / WEIGHTS_NAME, state)
+            partial.rename(target)
+    except OSError as error:
+        raise InputError(f"{target} cannot be written ({error.strerror or error}); choose another place.") from None
+    print(f"wrote {target}")
