@@ -1,8 +1,8 @@
 """The one exception a user may cause.
 
-Whatever a person can get wrong — a setting, a file, an image, weights, a folder's permissions — raises `InputError` with
-one sentence that names the thing and the remedy. The command line prints that sentence and exits with `EXIT_INPUT_ERROR`;
-anything else that escapes is a defect of this program and keeps its traceback.
+Whatever a person can get wrong — a setting, a file, an image, weights, a folder's permissions — raises `InputError`
+with one sentence that names the thing and the remedy. The command line prints that sentence and exits with
+`EXIT_INPUT_ERROR`; anything else that escapes is a defect of this program and keeps its traceback.
 """
 
 from collections.abc import Sequence

@@ -56,6 +56,7 @@ def test_an_image_size_that_cannot_be_padded_evenly_is_refused(image_size: int):
         (gzip.compress(idx(9, magic=0x801)), "not an idx file of 28×28 images"),
         (gzip.compress(idx(9, side=14)), "not an idx file of 28×28 images"),
     ],
+    ids=["cut gzip", "no gzip", "cut header", "cut pixels", "more pixels", "other magic", "other side"],
 )
 def test_damaged_files_are_named_with_the_remedy(tmp_path: Path, content: bytes, reason: str):
     (tmp_path / f"{TRAIN_FILE}.gz").write_bytes(content)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from call_counter import count_calls
 from reference_cases import PUBLISHED_MODELS, published_config
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -154,11 +155,9 @@ def test_prior_latents_without_a_generated_pass_are_an_error(problem: Problem) -
 
 
 def encoder_calls(problem: Problem, settings: ObjectiveSettings) -> int:
-    calls: list[nn.Module] = []
-    handle = problem.model.encoder.register_forward_pre_hook(lambda module, _inputs: calls.append(module))
+    calls = count_calls(problem.model.encoder)
     problem.terms(settings)
-    handle.remove()
-    return len(calls)
+    return calls.count
 
 
 def test_alpha_zero_encodes_once_and_needs_no_uniforms(problem: Problem) -> None:
@@ -178,12 +177,11 @@ def test_reconstruction_encodes_once_more(problem: Problem) -> None:
 
 @dataclass(frozen=True)
 class ForwardCost:
-    """FLOPs of one image: the bound, L_LR after it, the generating pass, and L_LR after that."""
+    """FLOPs of one image: the bound, L_LR after a pass (either kind: the shapes are the same), the generating pass."""
 
     bound: int
     reconstruction: int
     generating: int
-    reconstruction_of_generated: int
 
 
 def counted(make: Callable[[], object]) -> tuple[int, object]:
@@ -201,12 +199,10 @@ def ffhq256_cost() -> ForwardCost:
             torch.zeros(1, 3, 256, 256),
             MixtureNoise(torch.zeros(1, 10, 256, 256), torch.zeros(1, 3, 256, 256)),
         )
-    settings = ObjectiveSettings()
     bound, inferred = counted(lambda: describe_pass(model, model.infer(levels, keep_states=True)))
-    reconstruction, _ = counted(lambda: reconstruct_latents(settings, inferred, noise))
-    generating, generated = counted(lambda: describe_pass(model, model.generate(1, keep_states=True)))
-    again, _ = counted(lambda: reconstruct_latents(settings, generated, noise))
-    return ForwardCost(bound, reconstruction, generating, again)
+    reconstruction, _ = counted(lambda: reconstruct_latents(ObjectiveSettings(), inferred, noise))
+    generating, _ = counted(lambda: describe_pass(model, model.generate(1, keep_states=True)))
+    return ForwardCost(bound, reconstruction, generating)
 
 
 def test_reconstruction_of_posterior_latents_costs_less_than_062_of_a_bound(ffhq256_cost: ForwardCost) -> None:
@@ -218,7 +214,7 @@ def test_reconstruction_of_posterior_latents_costs_less_than_062_of_a_bound(ffhq
 
 def test_reconstruction_of_prior_latents_costs_a_second_bound(ffhq256_cost: ForwardCost) -> None:
     """1.00 measured: the generating pass does the states' share of the posterior networks, the encoding the images'."""
-    ratio = (ffhq256_cost.generating + ffhq256_cost.reconstruction_of_generated) / ffhq256_cost.bound
+    ratio = (ffhq256_cost.generating + ffhq256_cost.reconstruction) / ffhq256_cost.bound
     assert ratio == pytest.approx(1, abs=1e-6), f"ratio {ratio:.3f} of {ffhq256_cost}"
 
 
@@ -277,9 +273,11 @@ def late_mean(values: list[Tensor]) -> float:
     return torch.stack(values[-10:]).mean().item()
 
 
-@pytest.mark.parametrize("latents", ["posterior", "prior"])
-@pytest.mark.parametrize("form", ["information", "nll", "standardised", "raw"])
-def test_a_plain_vae_of_one_group_learns_with_the_same_code(latents: str, form: str) -> None:
+@pytest.mark.parametrize(
+    ("form", "latents"),
+    [("information", "posterior"), ("information", "prior"), ("nll", "posterior"), ("raw", "prior")],
+)
+def test_a_plain_vae_of_one_group_learns_with_the_same_code(form: str, latents: str) -> None:
     history = train_plain_vae(ObjectiveSettings(lr_form=form, lr_latents=latents))
     first = history[0]
     assert late_mean([terms.total for terms in history]) < first.total.item() - 0.5

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from call_counter import count_calls
 from closeness import relative_error
 from torch import Tensor, nn
 
@@ -220,13 +221,10 @@ def test_activation_checkpointing_repeats_noise_that_is_drawn_inside(small_model
 def test_activation_checkpointing_does_run_every_block_again(
     small_model: VDVAE, small_levels: Tensor, small_noise: PassNoise
 ) -> None:
-    calls: list[nn.Module] = []
-    blocks = [*small_model.encoder.blocks, *small_model.decoder.blocks]
-    for block in blocks:
-        block.register_forward_pre_hook(lambda module, _inputs: calls.append(module))
+    calls = [count_calls(block) for block in (*small_model.encoder.blocks, *small_model.decoder.blocks)]
     small_model.set_activation_checkpointing(True)
     total_and_gradients(small_model, small_levels, small_noise, ELBO)
-    assert [calls.count(block) for block in blocks] == [2] * len(blocks)
+    assert [counter.count for counter in calls] == [2] * len(calls)
 
 
 @pytest.mark.parametrize("settings", SETTINGS)

@@ -54,7 +54,6 @@ class Command:
 COMMANDS: dict[str, Command] = {
     "train": Command("fine-tune a model with Latent Reconstruction, or train one", _train),
     "compare": Command("measure several models on the same held-out images", _compare),
-    "export": Command("write a run's weights as a folder, or in the published format", _export),
     "export": Command("write averaged weights as a folder, or in the published format", _export),
 }
 

@@ -99,7 +99,8 @@ def _published(name: str, weights_dir: str) -> WeightSource:
     path = Path(weights_dir or "weights") / url.rpartition("/")[2]
     if not path.is_file():
         raise InputError(
-            f"the published weights '{name}' are not at {path}; fetch them with: curl --create-dirs -C - -o {path} {url} "
+            f"the published weights '{name}' are not at {path}; "
+            f"fetch them with: curl --create-dirs -C - -o {path} {url} "
             "(or start from scratch with --pretrained none)."
         )
     return WeightSource(path, None, None)

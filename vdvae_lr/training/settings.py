@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tyro.conf import OmitArgPrefixes, arg
@@ -87,8 +88,8 @@ class RunSettings:
 
     @property
     def name(self) -> str:
-        """The run's folder name."""
-        return self.desc or self.hps.replace(",", "-")
+        """The run's folder name; a preset of your own gives its file's name without the path."""
+        return self.desc or "-".join(Path(preset.strip()).stem for preset in self.hps.split(","))
 
 
 @dataclass(frozen=True)

@@ -150,7 +150,7 @@ class TrainingStep:
                 self._forward_backward()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # the loader pins memory in its own thread
             self._forward_backward()
         gradients.copy_(before)
         self._step_terms.zero_()
