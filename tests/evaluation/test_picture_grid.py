@@ -8,7 +8,7 @@ from PIL import Image
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.picture_grid import MIN_TILE, picture_grid, save_png
-from vdvae_lr.evaluation.whole_file import write_whole
+from vdvae_lr.whole_file import write_whole
 
 RED, GREEN, GREY = [255, 0, 0], [0, 255, 0], [90]
 

@@ -25,10 +25,10 @@ from vdvae_lr.evaluation.comparison import Measurement, MeasuringPlan, Tracker, 
 from vdvae_lr.evaluation.comparison_pictures import comparison_pictures
 from vdvae_lr.evaluation.comparison_report import Comparison, comparison_json, comparison_table
 from vdvae_lr.evaluation.picture_grid import save_png
-from vdvae_lr.evaluation.whole_file import write_whole
 from vdvae_lr.hub.repository import Pretrained, load_pretrained
 from vdvae_lr.model.vae import VDVAE
 from vdvae_lr.training.settings import Settings
+from vdvae_lr.whole_file import write_whole
 
 T = TypeVar("T")
 

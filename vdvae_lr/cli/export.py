@@ -10,6 +10,7 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.hub.openai import write_published
 from vdvae_lr.hub.repository import load_pretrained
 from vdvae_lr.hub.weight_folder import WEIGHTS_NAME, write_config, write_weights
+from vdvae_lr.whole_file import replacing
 
 
 @dataclass(frozen=True)
@@ -35,16 +36,11 @@ def run(settings: ExportSettings) -> None:
         raise InputError(f"{target} exists already; choose another name, or remove it first.")
     pretrained = load_pretrained(settings.source)
     state = pretrained.model.state_dict()
-    try:
-        if settings.format == "published":
-            target.parent.mkdir(parents=True, exist_ok=True)
-            write_published(pretrained.model, state, target)
-        else:
-            partial = target.with_name(f".{target.name}.part")
-            partial.mkdir(parents=True, exist_ok=True)
-            write_config(partial, pretrained.model.config, pretrained.dataset or "")
-            write_weights(partial / WEIGHTS_NAME, state)
-            partial.rename(target)
-    except OSError as error:
-        raise InputError(f"{target} cannot be written ({error.strerror or error}); choose another place.") from None
+    if settings.format == "published":
+        write_published(pretrained.model, state, target)
+    else:
+        with replacing(target) as folder:
+            folder.mkdir()
+            write_config(folder, pretrained.model.config, pretrained.dataset or "")
+            write_weights(folder / WEIGHTS_NAME, state)
     print(f"wrote {target}")

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from vdvae_lr.evaluation.images import Pictures
-from vdvae_lr.evaluation.whole_file import write_whole
+from vdvae_lr.whole_file import write_whole
 
 MIN_TILE = 64  # pixels: smaller pictures are enlarged by a whole factor, so that a pixel stays a square
 _GAP = 2

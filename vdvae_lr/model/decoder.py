@@ -218,13 +218,8 @@ class Decoder(nn.Module):
         state = states.get(stage.resolution)
         if stage.upsample_from is None:
             return state if state is not None else self._zero_state(stage.resolution, batch)
-        width = self.widths[stage.resolution]
-        coarser = states[stage.upsample_from][:, :width]
+        coarser = states[stage.upsample_from][:, : self.widths[stage.resolution]]  # widths only grow downwards
         upsampled = F.interpolate(coarser, scale_factor=stage.resolution // stage.upsample_from)
-        if coarser.shape[1] < width:
-            upsampled = torch.cat(
-                [upsampled, upsampled.new_zeros(batch, width - coarser.shape[1], *upsampled.shape[2:])], 1
-            )
         return upsampled if state is None else state + upsampled
 
     def _zero_state(self, resolution: int, batch: int) -> Tensor:

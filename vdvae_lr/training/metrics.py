@@ -17,6 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from vdvae_lr.evaluation.bound import Bound
 from vdvae_lr.training.step import TERM_NAMES, TrainingStep
+from vdvae_lr.whole_file import write_whole
 
 LOG_NAME = "log.jsonl"
 
@@ -162,9 +163,7 @@ def _keep_until(path: Path, iteration: int) -> None:
                 kept.append(line)
         except (ValueError, KeyError):
             continue
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text("".join(line + "\n" for line in kept))
-    temporary.replace(path)
+    write_whole(path, "".join(line + "\n" for line in kept).encode())
 
 
 def console_line(line: TrainingLine, iterations: int, speed: Speedometer) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.training.settings import NEUTRAL, Settings
+from vdvae_lr.whole_file import write_whole
 
 SETTINGS_NAME = "settings.json"
 
@@ -33,15 +34,12 @@ def prepare_run_folder(settings: Settings) -> tuple[Path, str | None]:
     elif folder.exists():
         _check_same_settings(folder, settings)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = folder / f".{SETTINGS_NAME}.part"
-        temporary.write_text(json.dumps(settings.flat(), indent=2) + "\n")
-        temporary.replace(folder / SETTINGS_NAME)
-        (folder / "images").mkdir(exist_ok=True)
+        (folder / "images").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
             f"run folder {folder} cannot be written ({error.strerror}); choose another --save_dir."
         ) from None
+    write_whole(folder / SETTINGS_NAME, (json.dumps(settings.flat(), indent=2) + "\n").encode())
     return folder, notice
 
 
