@@ -89,8 +89,14 @@ def test_average_follows_its_rate() -> None:
 
 def test_warm_up_reaches_the_learning_rate_and_zero_means_none() -> None:
     settings = OptimisationSettings(lr=1.0, warmup_iters=4)
-    assert [settings.lr_at(i) for i in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
-    assert OptimisationSettings(lr=1.0, warmup_iters=0).lr_at(0) == 1.0
+    assert [settings.lr_at(i, 10) for i in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert OptimisationSettings(lr=1.0, warmup_iters=0).lr_at(0, 10) == 1.0
+
+
+def test_learning_rate_falls_linearly_to_its_final_share() -> None:
+    settings = OptimisationSettings(lr=1.0, warmup_iters=0, lr_final_share=0.1)
+    assert [settings.lr_at(i, 10) for i in (0, 5, 10)] == pytest.approx([1.0, 0.55, 0.1])
+    assert settings.lr_at(5, 0) == 1.0
 
 
 def test_loss_scaling_gives_the_unscaled_update_and_backs_off_from_infinity() -> None:

@@ -55,12 +55,13 @@ def _schedule(settings: Settings) -> str:
     run, objective, optimisation = settings.run, settings.objective, settings.optimisation
     iteration_images = run.global_batch or run.n_batch
     each = "" if run.global_batch else " for each process"
+    final = "" if optimisation.lr_final_share == 1 else f", then to {optimisation.lr * optimisation.lr_final_share:g}"
     alpha = "no Latent Reconstruction (alpha_T 0)"
     if objective.alpha_T > 0:
         alpha = f"α 0 → {objective.alpha_T:g} over {objective.alpha_warmup_iters or run.iters:,} iterations"
     return (
         f"Schedule: {run.iters:,} iterations of {iteration_images} images{each}; learning rate 0 → {optimisation.lr:g} "
-        f"over {optimisation.warmup_iters:,}; {alpha}; start from {run.restore_path or run.pretrained}."
+        f"over {optimisation.warmup_iters:,}{final}; {alpha}; start from {run.restore_path or run.pretrained}."
     )
 
 

@@ -35,6 +35,7 @@ class Display:
     def say(self, line: str) -> None:
         """Print a line; on a terminal it appears above the bar."""
         self._console.print(line)
+        self._console.file.flush()  # a log file or a pipe would else stay empty for hours
 
     def advance(self, iteration: int, doing: str = "training") -> None:
         """Show that `iteration` iterations are done, and what goes on."""

@@ -30,6 +30,8 @@ class OptimisationSettings:
     """Decay of the squared gradient's average."""
     warmup_iters: int = 100
     """Iterations over which the learning rate rises linearly; 0: none."""
+    lr_final_share: float = 1.0
+    """The learning rate falls linearly to this share of itself over the run; 1: constant, as published."""
     ema_rate: float = 0.999
     """Decay of the averaged weights."""
     grad_clip: float = 200.0
@@ -49,6 +51,8 @@ class OptimisationSettings:
         for name in ("adam_beta1", "adam_beta2", "ema_rate"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must lie in [0, 1).")
+        if not 0 <= self.lr_final_share <= 1:
+            raise InputError(f"lr_final_share is {self.lr_final_share}; it must lie between 0 and 1.")
         if not self.grad_clip > 0:
             raise InputError(
                 f"grad_clip is {self.grad_clip}; it must be positive (use a large number for no clipping)."
@@ -56,22 +60,38 @@ class OptimisationSettings:
         if self.max_consecutive_skips < 1:
             raise InputError(f"max_consecutive_skips is {self.max_consecutive_skips}; it must be at least 1.")
 
-    def lr_at(self, iteration: int) -> float:
-        """The learning rate of iteration 0, 1, …: linear warm-up, then constant."""
-        return self.lr * min(1.0, (iteration + 1) / self.warmup_iters) if self.warmup_iters else self.lr
+    def lr_at(self, iteration: int, run_iterations: int) -> float:
+        """The learning rate of iteration 0, 1, …: linear warm-up, times the linear way to its final share."""
+        warm_up = min(1.0, (iteration + 1) / self.warmup_iters) if self.warmup_iters else 1.0
+        done = iteration / run_iterations if run_iterations else 0.0
+        return self.lr * warm_up * (1 - done * (1 - self.lr_final_share))
 
 
 class Optimiser:
     """One update of the flat weights and of their average from the accumulated gradient.
+
+    Args:
+        weights: values and gradients.
+        settings: of the rule.
+        run_iterations: length of the learning rate's way to its final share; 0: none.
+        loss_scaling: the loss is multiplied by `scaler`, as float16 needs.
 
     Attributes:
         gradient_norm: () of the last update, before clipping.
         skipped, consecutive_skips: () counters, on the device.
     """
 
-    def __init__(self, weights: FlatWeights, settings: OptimisationSettings, *, loss_scaling: bool = False) -> None:
+    def __init__(
+        self,
+        weights: FlatWeights,
+        settings: OptimisationSettings,
+        *,
+        run_iterations: int = 0,
+        loss_scaling: bool = False,
+    ) -> None:
         self.weights = weights
         self.settings = settings
+        self._run_iterations = run_iterations
         self.ema = MovingAverage(weights.values.data, settings.ema_rate)
         device = weights.values.device
         self.scaler = torch.amp.GradScaler(device.type, enabled=loss_scaling)
@@ -82,7 +102,7 @@ class Optimiser:
 
     def step(self, iteration: int) -> None:
         """Clip, decide, update, average; on the device throughout (apex's rule excepted)."""
-        self._rule.param_groups[0]["lr"] = self.settings.lr_at(iteration)
+        self._rule.param_groups[0]["lr"] = self.settings.lr_at(iteration, self._run_iterations)
         if self.scaler.is_enabled():
             self.scaler.unscale_(self._rule)
         gradients = self.weights.gradients
