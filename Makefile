@@ -26,7 +26,8 @@ test: $(STAMP) ## run every test (two processes of one thread each: faster than 
 demo: $(STAMP) ## fine-tune the small bundled model with LR and without it, and compare: runs/demo, demo
 	$(RUN) train.py --hps fashion --save_dir runs/demo --desc lr
 	$(RUN) train.py --hps fashion --save_dir runs/demo --desc plain --alpha_T 0
-	$(RUN) -m vdvae_lr compare before=models/fashion "after LR=runs/demo/lr" "after plain steps=runs/demo/plain" --out demo
+	$(RUN) -m vdvae_lr compare before=models/fashion "after LR=runs/demo/lr" "after plain steps=runs/demo/plain" \
+		--content_dimensions 784 --out demo
 
 lint: $(STAMP) ## check style, form and types
 	$(RUN) -m ruff check .

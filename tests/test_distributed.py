@@ -10,7 +10,8 @@ import pytest
 import torch
 from training_runs import TINY, write_images
 
-from vdvae_lr.distributed import find_place, first_host
+from vdvae_lr import distributed
+from vdvae_lr.distributed import Place, World, find_place, first_host, start_world
 from vdvae_lr.errors import InputError
 
 TRAIN = Path(__file__).parent.parent / "train.py"
@@ -38,6 +39,48 @@ def test_srun_agrees_on_host_and_port() -> None:
     place, other = find_place(SLURM), find_place(SLURM | {"SLURM_PROCID": "0", "SLURM_LOCALID": "0"})
     assert (place.rank, place.size, place.local_rank, place.address) == (9, 16, 1, "gpu07")
     assert (place.address, place.port) == (other.address, other.port)
+
+
+def test_srun_that_speaks_pmi_is_still_srun() -> None:
+    assert find_place(SLURM | {"PMI_SIZE": "16"}).rank == 9
+
+
+def test_one_task_under_srun_needs_no_mpi() -> None:
+    assert find_place(SLURM | {"SLURM_NTASKS": "1", "PMI_SIZE": "1"}).size == 1
+
+
+@pytest.mark.parametrize(("visible", "card"), [(None, None), ("0,1", None), ("3", 0)])
+def test_a_process_that_sees_one_card_of_its_own_takes_it(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, card: int | None
+) -> None:
+    """srun --gpus-per-task shows each task its own card; two processes that see the same card are refused."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda index: None)
+    place = Place(rank=3, size=4, local_rank=3)
+    if card is None:
+        with pytest.raises(InputError, match="has no card of its own"):
+            distributed._device("cuda", place)
+    else:
+        assert distributed._device("cuda", place) == torch.device("cuda", card)
+
+
+def test_others_end_where_the_main_process_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(World, "highest", lambda self, number: 1)  # as the main process says it
+    with pytest.raises(SystemExit, match="2"):
+        World(1, 2, torch.device("cpu")).on_main(lambda: pytest.fail("not on this process"))
+
+
+def test_an_action_of_the_main_process_keeps_its_error() -> None:
+    def fail() -> None:
+        raise InputError("full")
+
+    world = start_world("cpu")
+    assert world.on_main(lambda: 3) == 3
+    with pytest.raises(InputError, match="full"):
+        world.on_main(fail)
 
 
 def test_sbatch_alone_is_one_process() -> None:
@@ -85,6 +128,17 @@ def launcher_command(name: str) -> list[str]:
     if not mpiexec.exists():
         pytest.skip("no mpiexec beside this Python: pip install 'vdvae_lr[mpi]'")
     return [str(mpiexec), "-n", "2", "--oversubscribe", sys.executable]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["torchrun", "mpiexec"])
+def test_a_failure_of_the_main_process_ends_them_all(tmp_path: Path, launcher: str) -> None:
+    (tmp_path / "taken").write_text("mine")
+    arguments = tiny_arguments(write_images(tmp_path / "images"), tmp_path / "taken", 2)
+    done = launch([*launcher_command(launcher), str(TRAIN), *arguments])
+    assert done.returncode != 0
+    assert "choose another --save_dir" in done.stderr
+    assert 'train.py", line' not in done.stderr  # no process ends with a traceback
 
 
 @pytest.mark.slow

@@ -1,25 +1,31 @@
 """Which process this is, which device it uses, and what the processes say to each other.
 
 One process is an ordinary case: a `World` of size 1 reduces and waits without doing anything. Rank, size and rendezvous
-come from the
-launcher: torchrun's environment, an MPI launcher (through mpi4py, needed only there), or SLURM's srun. This is the only
-module that knows launchers.
+come from the launcher: torchrun's environment, an MPI launcher (through mpi4py, needed only there), or SLURM's srun.
+This is the only module that knows launchers.
 """
 
 import os
 import re
 import socket
-from collections.abc import Mapping
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed
 
-from vdvae_lr.errors import InputError
+from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError
+
+T = TypeVar("T")
 
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-_MPI_SIZE = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS")
+_MPIEXEC = ("OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS")  # Open MPI's; MPICH's and Intel MPI's
+_PMI_SIZE = "PMI_SIZE"  # also set by srun, where SLURM's default is PMI-2
 _COLLECTIVE_TIMEOUT = timedelta(minutes=30)  # the first iteration may wait for another rank's compilation
 
 
@@ -57,16 +63,57 @@ class World:
         """Average `values` over all processes, in place."""
         return self.all_reduce_sum_(values).div_(self.size) if self.size > 1 else values
 
-    def barrier(self) -> None:
-        """Wait until every process is here."""
-        if self.size > 1:
-            distributed.barrier()
+    def on_main(self, action: Callable[[], T]) -> T | None:
+        """Do something on the main process while the others wait; where it fails there, they end without a word."""
+        failed = True
+        try:
+            result = action() if self.is_main else None
+            failed = False
+        finally:
+            failed_somewhere = self.highest(failed)
+        if failed_somewhere:
+            raise SystemExit(EXIT_INPUT_ERROR)  # the main process says why
+        return result
 
-    def broadcast_(self, values: Tensor) -> Tensor:
-        """Replace `values` by rank 0's, in place."""
-        if self.size > 1:
-            distributed.broadcast(values, src=0)
-        return values
+    def highest(self, number: int) -> int:
+        """The largest of all processes' numbers; waits for the device."""
+        if self.size == 1:
+            return number
+        numbers = torch.tensor(number, dtype=torch.int64, device=self.device)
+        distributed.all_reduce(numbers, distributed.ReduceOp.MAX)
+        return int(numbers)
+
+    def total(self, number: int) -> int:
+        """The sum of all processes' numbers; waits for the device."""
+        if self.size == 1:
+            return number
+        return int(self.all_reduce_sum_(torch.tensor(number, dtype=torch.int64, device=self.device)))
+
+
+@contextmanager
+def joined_world(device: str = "auto") -> Iterator[World]:
+    """`start_world`, and `stop_world` at the end.
+
+    When this process fails, its peers may wait for it in a reduction they never leave. torchrun, and srun with
+    `--kill-on-bad-exit`, end them as soon as this one is gone; MPI's finalisation would wait for them, so it is told.
+    """
+    try:
+        yield start_world(device)
+    except BaseException as error:  # whatever it is, the peers must not wait for this process
+        _end_mpi_peers(error)
+        raise
+    stop_world()
+
+
+def _end_mpi_peers(error: BaseException) -> None:
+    mpi = sys.modules.get("mpi4py.MPI")
+    if mpi is None or mpi.COMM_WORLD.size == 1 or isinstance(error, SystemExit):
+        return
+    if isinstance(error, InputError):
+        print(f"error: {error}", file=sys.stderr, flush=True)
+    else:
+        traceback.print_exception(error)
+    mpi.COMM_WORLD.Abort(EXIT_INPUT_ERROR if isinstance(error, InputError) else 1)  # ends this process too
 
 
 def start_world(device: str = "auto") -> World:
@@ -113,9 +160,10 @@ def find_place(environment: Mapping[str, str]) -> Place:
             environment["MASTER_ADDR"],
             int(environment["MASTER_PORT"]),
         )
-    if any(name in environment for name in _MPI_SIZE):
+    in_step = "SLURM_STEP_ID" in environment
+    if any(name in environment for name in _MPIEXEC) or (_PMI_SIZE in environment and not in_step):
         return _place_from_mpi()
-    if "SLURM_STEP_ID" in environment and int(environment.get("SLURM_NTASKS", "1")) > 1:
+    if in_step and int(environment.get("SLURM_NTASKS", "1")) > 1:
         return _place_from_slurm(environment)
     return Place()
 
@@ -172,10 +220,16 @@ def _device(name: str, place: Place) -> torch.device:
     cards = torch.cuda.device_count()
     if cards == 0:
         raise InputError("device is cuda, but no CUDA card is usable here; use --device cpu or check the driver.")
-    if place.local_rank >= cards:
+    card = 0 if _shows_one_card(os.environ) else place.local_rank
+    if card >= cards:
         raise InputError(
             f"process {place.local_rank} of this machine has no card of its own: {cards} card(s) are visible; "
             f"start at most {cards} process(es) a machine."
         )
-    torch.cuda.set_device(place.local_rank)
-    return torch.device("cuda", place.local_rank)
+    torch.cuda.set_device(card)
+    return torch.device("cuda", card)
+
+
+def _shows_one_card(environment: Mapping[str, str]) -> bool:
+    """Whether the launcher shows each process a card of its own, as srun with --gpus-per-task does."""
+    return "," not in environment.get("CUDA_VISIBLE_DEVICES", ",")

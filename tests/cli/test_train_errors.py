@@ -31,6 +31,7 @@ FASHION = "--hps fashion --pretrained none --device cpu"
     [
         ("--hps cifar_10", ["'cifar_10'", "did you mean 'cifar10'"]),
         (f"{FASHION} --n_batch 5", ["global_batch 16", "n_batch 5", "--n_batch"]),
+        (f"{FASHION} --n_batch 5 --dry_run", ["global_batch 16", "n_batch 5", "--n_batch"]),
         (f"{FASHION} --image_size 30", ["enc_blocks", "resolution 32", "image_size is 30"]),
         (f"{FASHION} --enc_blocks 32x2,32z2", ["enc_blocks", "'32z2'"]),
         (f"{FASHION} --dec_blocks 1x2,4m2", ["dec_blocks", "'4m2'"]),
@@ -44,6 +45,7 @@ FASHION = "--hps fashion --pretrained none --device cpu"
         ("--hps fashion --pretrained absent.th --device cpu", ["absent.th", "does not exist"]),
         ("--hps fashion --restore_path absent.th --device cpu", ["absent.th", "does not exist"]),
         (f"{FASHION} --lr -1", ["lr is -1.0"]),
+        (f"{FASHION} --dataset fashon --dry_run", ["'fashon'", "did you mean 'fashion'"]),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(
@@ -95,10 +97,13 @@ def test_run_of_other_settings_is_left_alone(workplace: Path, capsys: pytest.Cap
     record = workplace / "runs" / "fashion" / "settings.json"
     record.parent.mkdir(parents=True)
     record.write_text(json.dumps(read_presets("fashion")))
+    saved = record.parent / "checkpoints" / "step-00000200" / "state.json"
+    saved.parent.mkdir(parents=True)
+    saved.write_text("{}")
     assert main([*FASHION.split(), "--lr", "0.5"]) == EXIT_INPUT_ERROR
     error = capsys.readouterr().err
     assert "lr: 0.0003 → 0.5" in error and "--desc" in error and "--fresh" in error
-    assert [path for path in workplace.rglob("*") if path.is_file()] == [record]
+    assert [path for path in workplace.rglob("*") if path.is_file()] == [record, saved]
     assert json.loads(record.read_text()) == read_presets("fashion")
 
 

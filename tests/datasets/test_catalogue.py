@@ -1,6 +1,7 @@
 """Data sets by name: the right shapes, and one clear sentence for every wrong choice."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -37,7 +38,6 @@ def test_the_skip_policy_reaches_the_folder(tmp_path: Path):
 @pytest.mark.parametrize(
     ("settings", "size", "channels", "reason"),
     [
-        (DataSettings("cifar-10"), 32, 3, r"no data set 'cifar-10' \(did you mean 'cifar10'\?\)"),
         (DataSettings("cifar10"), 64, 3, "image_size is 64, but data set 'cifar10' has 32"),
         (DataSettings("ffhq256"), 256, 1, "image_channels is 1, but data set 'ffhq256' has 3"),
         (DataSettings("fashion_small"), 32, 3, "image_channels is 3, but data set 'fashion_small' has 1"),
@@ -45,14 +45,25 @@ def test_the_skip_policy_reaches_the_folder(tmp_path: Path):
         (DataSettings("fashion_small"), 29, 1, "image_size 29 does not fit"),
         (DataSettings("folder", "x"), 0, 3, "image_size is 0, but it must be at least 1"),
         (DataSettings("folder"), 32, 3, "name it with --data_root"),
-        (DataSettings(bad_images="ignore"), 32, 1, "bad_images is 'ignore'"),
-        (DataSettings(num_workers=-1), 32, 1, "num_workers is -1"),
     ],
 )
 def test_a_wrong_choice_is_refused_in_one_sentence(settings: DataSettings, size: int, channels: int, reason: str):
     with pytest.raises(InputError, match=reason) as caught:
         open_splits(settings, size, channels)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"dataset": "cifar-10"}, r"no data set 'cifar-10' \(did you mean 'cifar10'\?\)"),
+        ({"bad_images": "ignore"}, "bad_images is 'ignore'"),
+        ({"num_workers": -1}, "num_workers is -1"),
+    ],
+)
+def test_what_no_data_set_can_be_is_refused_before_any_file_is_looked_for(changes: dict[str, Any], reason: str):
+    with pytest.raises(InputError, match=reason):
+        DataSettings(**changes)
 
 
 @pytest.mark.parametrize("name", sorted(set(DATASETS) - {"folder", "fashion_small"}))

@@ -8,6 +8,7 @@ import pytest
 import torch
 from training_runs import assert_same_bits, batches_of, fingerprint, tiny_pixels, tiny_settings, tiny_training
 
+from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError
 from vdvae_lr.training.checkpoint import CheckpointFolder, Position, restore
 from vdvae_lr.training.step import TrainingStep
@@ -54,6 +55,32 @@ def test_last_ones_and_snapshots_are_kept(checkpoints: CheckpointFolder) -> None
     for iteration in (8, 10, 12, 14, 16):
         save(checkpoints, training, iteration)
     assert [path.name for path in checkpoints.existing()] == ["step-00000010", "step-00000014", "step-00000016"]
+
+
+def test_a_damaged_later_one_pushes_no_sound_one_out(tmp_path: Path) -> None:
+    checkpoints, training = CheckpointFolder(tmp_path, keep=1, snapshot_every=0), trained(0)
+    (save(checkpoints, training, 8) / "state.json").write_text("{")
+    sound = save(checkpoints, training, 6)  # a run that had gone back behind the damaged one was stopped here
+    found = checkpoints.newest_sound()
+    assert found is not None and found[0] == sound
+
+
+def test_running_sums_of_all_processes_come_back_once(
+    checkpoints: CheckpointFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes with equal sums: the main one's checkpoint has both, and only the main one takes them back."""
+    monkeypatch.setattr(World, "all_reduce_sum_", lambda self, values: values * self.size)
+    pair = [tiny_training(World(rank, 2, torch.device("cpu"))) for rank in range(2)]
+    for training in pair:
+        training.sums.fill_(3.0)
+        training.finite_steps.fill_(1.0)
+        training.gather_sums()
+    path = save(checkpoints, pair[0], 2)
+    found = checkpoints.newest_sound()
+    assert found is not None
+    for training, expected in zip(pair, (6.0, 0.0), strict=True):
+        restore(training, path, found[1])
+        assert training.sums.tolist() == [expected] * len(training.sums)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "ema.safetensors", "optimiser.safetensors", "config.json"])

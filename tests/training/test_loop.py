@@ -91,6 +91,47 @@ def test_run_leaves_log_curves_pictures_and_checkpoints(images: Path, tmp_path: 
     assert len(list((tmp_path / "run" / "tensorboard").iterdir())) == 1
 
 
+def test_snapshots_need_not_fall_on_other_saves(images: Path, tmp_path: Path) -> None:
+    run(images, tmp_path, iters_per_save=4, iters_per_ckpt=3, keep_checkpoints=1)
+    kept = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert kept == ["step-00000003", "step-00000006"]
+
+
+def test_a_signal_in_the_last_step_leaves_a_finished_run(
+    images: Path, tmp_path: Path, interrupted_after: Any, capsys: Any
+) -> None:
+    interrupted_after(5)
+    assert run(images, tmp_path) == 0
+    assert "Finished" in capsys.readouterr().out
+
+
+def test_a_stopped_fresh_run_says_how_to_go_on(
+    images: Path, tmp_path: Path, interrupted_after: Any, capsys: Any
+) -> None:
+    interrupted_after(0)
+    run(images, tmp_path, fresh=True)
+    assert "the same command again without --fresh to go on" in capsys.readouterr().out
+
+
+def test_a_global_batch_left_open_is_fixed_by_the_first_start(images: Path, tmp_path: Path) -> None:
+    run(images, tmp_path, global_batch=0)
+    assert json.loads((tmp_path / "run" / "settings.json").read_text())["global_batch"] == 2
+    with pytest.raises(InputError, match=r"global_batch: 2 → 4"):
+        run(images, tmp_path, global_batch=4)
+
+
+def test_a_folder_that_may_not_be_looked_at_is_named(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("vdvae_lr.training.run_folder._check_same_settings", refuse)
+    (tmp_path / "run").mkdir()
+    with pytest.raises(InputError, match=r"Permission denied.*--save_dir"):
+        run(images, tmp_path)
+
+
 def test_alpha_rises_over_the_run(images: Path, tmp_path: Path) -> None:
     run(images, tmp_path, iters_per_print=1, alpha_T=3.0)
     alphas = [line["alpha"] for line in map(json.loads, log_lines(tmp_path)) if line["kind"] == "train"]
@@ -103,6 +144,38 @@ def test_other_settings_are_refused_with_the_difference(images: Path, tmp_path: 
     with pytest.raises(InputError, match=r"other settings \(lr: 0\.00015 → 0\.1\).*--fresh"):
         run(images, tmp_path, lr=0.1)
     assert log_lines(tmp_path) == before
+
+
+def test_a_run_that_saved_nothing_may_begin_with_other_settings(images: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "settings.json").write_text('{"lr": 7.0}')
+    assert run(images, tmp_path) == 0
+    assert json.loads((tmp_path / "run" / "settings.json").read_text())["lr"] == tiny_settings().optimisation.lr
+
+
+def test_a_setting_an_earlier_version_did_not_have_is_its_default(images: Path, tmp_path: Path) -> None:
+    run(images, tmp_path)
+    record = tmp_path / "run" / "settings.json"
+    settings = json.loads(record.read_text())
+    del settings["lr_final_share"]
+    record.write_text(json.dumps(settings))
+    assert run(images, tmp_path) == 0
+    record.write_text(json.dumps(settings))
+    with pytest.raises(InputError, match=r"lr_final_share: 1\.0 → 0\.5"):
+        run(images, tmp_path, lr_final_share=0.5)
+
+
+def test_test_eval_only_evaluates_and_on_the_test_split(images: Path, tmp_path: Path, capsys: Any) -> None:
+    run(images, tmp_path)
+    before = final_tensors(tmp_path), log_lines(tmp_path)
+    assert run(images, tmp_path, test_eval=True) == 0
+    assert "step 6 · test, EMA weights" in capsys.readouterr().out
+    assert_same_bits(before[0], final_tensors(tmp_path))
+    *earlier, last = log_lines(tmp_path)
+    assert earlier == before[1]
+    assert json.loads(last)["kind"] == "test"
+    assert run(images, tmp_path / "new", test_eval=True) == 0
+    assert not (tmp_path / "new" / "run" / "checkpoints").exists()
 
 
 def test_fresh_moves_the_earlier_run_aside(images: Path, tmp_path: Path) -> None:

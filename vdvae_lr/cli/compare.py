@@ -19,7 +19,7 @@ from rich.progress import track
 from vdvae_lr.cli.config import apply_values, read_presets
 from vdvae_lr.datasets.catalogue import DataSettings, open_splits
 from vdvae_lr.datasets.sources import ImageSource
-from vdvae_lr.distributed import World, start_world, stop_world
+from vdvae_lr.distributed import World, joined_world
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.comparison import Measurement, MeasuringPlan, Tracker, check_comparable, measure_model
 from vdvae_lr.evaluation.comparison_pictures import comparison_pictures
@@ -78,11 +78,8 @@ class CompareSettings:
 def run(settings: CompareSettings) -> None:
     """Measure, print and save; raises InputError for models, data or a folder that cannot be used."""
     sources = named_sources(settings.models)
-    world = start_world(settings.device)
-    try:
+    with joined_world(settings.device) as world:
         _compare(settings, sources, world)
-    finally:
-        stop_world()
 
 
 def named_sources(words: Iterable[str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from vdvae_lr.cli.config import resolve_settings
 from vdvae_lr.cli.exit_codes import ends_with_exit_code
-from vdvae_lr.distributed import start_world, stop_world
+from vdvae_lr.distributed import joined_world
 from vdvae_lr.model.vae import VDVAE
 from vdvae_lr.training.loop import train
 from vdvae_lr.training.settings import Settings
@@ -26,11 +26,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "train.py") -> i
 
 
 def _run(settings: Settings) -> int:
-    world = start_world(settings.run.device)
-    try:
+    with joined_world(settings.run.device) as world:
         return train(settings, world)
-    finally:
-        stop_world()
 
 
 def describe(settings: Settings, console: Console) -> None:

@@ -29,6 +29,18 @@ class DataSettings:
     num_workers: int = 2
     """Processes a rank that read images ahead of the training step; 0 reads in the training process."""
 
+    def __post_init__(self) -> None:
+        """Refuse what no data set is called, and policies that do not exist; raises InputError."""
+        if self.dataset not in DATASETS:
+            raise InputError(
+                f"there is no data set '{self.dataset}'{nearest_name_hint(self.dataset, list(DATASETS))}; "
+                f"choose one of {', '.join(DATASETS)}."
+            )
+        if self.bad_images not in ("stop", "skip"):
+            raise InputError(f"bad_images is '{self.bad_images}'; choose stop or skip.")
+        if self.num_workers < 0:
+            raise InputError(f"num_workers is {self.num_workers}; give 0 or more processes.")
+
 
 @dataclass(frozen=True)
 class _Request:
@@ -64,19 +76,10 @@ DATASETS: dict[str, _Known] = {
 def open_splits(settings: DataSettings, image_size: int, image_channels: int) -> Splits:
     """Training, validation and test images, each read as (B, image_size, image_size, image_channels) uint8.
 
-    Raises `InputError` for an unknown name, data that are missing, damaged or of another kind, and an image size or
+    Raises `InputError` for data that are missing, damaged or of another kind, and an image size or
     channel count that the data set does not have.
     """
-    known = DATASETS.get(settings.dataset)
-    if known is None:
-        raise InputError(
-            f"there is no data set '{settings.dataset}'{nearest_name_hint(settings.dataset, list(DATASETS))}: "
-            f"choose one of {', '.join(DATASETS)}"
-        )
-    if settings.bad_images not in ("stop", "skip"):
-        raise InputError(f"bad_images is '{settings.bad_images}': choose 'stop' or 'skip'")
-    if settings.num_workers < 0:
-        raise InputError(f"num_workers is {settings.num_workers}: give 0 or more processes")
+    known = DATASETS[settings.dataset]
     _check_fit(settings.dataset, "image_size", image_size, known.image_size)
     _check_fit(settings.dataset, "image_channels", image_channels, known.image_channels)
     root = Path(settings.data_root).expanduser() if settings.data_root else default_data_root(settings.dataset)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from vdvae_lr.model.layers import Bottleneck, convolution, pad_channels, scale_weights
+from vdvae_lr.model.layers import Bottleneck, compute_dtype, convolution, pad_channels, scale_weights, without_autocast
 from vdvae_lr.model.layout import EncoderStage
 
 Features = Mapping[int, Tensor]
@@ -53,7 +53,9 @@ class Encoder(nn.Module):
 
     def forward(self, image: Tensor) -> Features:
         """Images on the input scale (B, channels, R, R) → features by resolution."""
-        current = self.image_input(image)
+        with without_autocast(image.device):  # bf16 has 8 bits of mantissa: it would round 8-bit levels and x̂'s detail
+            current = self.image_input(image)
+        current = current.to(compute_dtype(image))
         features = {current.shape[-1]: current}
         for block in self.blocks:
             if self.checkpoint_activations and torch.is_grad_enabled():

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.model.decoder import Decoder, FromPosterior, FromPrior, LatentSource, TopDownPass
@@ -159,11 +160,14 @@ class VDVAE(nn.Module):
         return noise if noise is not None else [None] * len(self.latent_shapes)
 
     def likelihood(self, output: Tensor) -> LogisticMixture:
-        """p(x|z) from a pass's output (B, width, H, W); always in at least float32, since bins are narrower than bf16
-        resolves.
+        """p(x|z) from a pass's output (B, width, H, W); in float32 proper, since bins are narrower than bf16 resolves.
+
+        A matrix product rather than a convolution: torch lets the latter round to TF32 on CUDA.
         """
+        layer = self.mixture_output
         with without_autocast(output.device):
-            return LogisticMixture(self.mixture_output(output), self.config.image_channels, self._bins)
+            numbers = F.linear(output.permute(0, 2, 3, 1), layer.weight[:, :, 0, 0], layer.bias)
+            return LogisticMixture(numbers.permute(0, 3, 1, 2), self.config.image_channels, self._bins)
 
     def reencode(self, passed: TopDownPass, image: Tensor) -> tuple[DiagonalGaussian, ...]:
         """q(z_l | z_<l, x̂) of every group of a pass with kept states, for images x̂ on the target scale (B, C, H,

@@ -69,10 +69,12 @@ def micro_batches(run: RunSettings, world_size: int) -> int:
 
 
 def resolve_precision(run: RunSettings, device: torch.device) -> Precision:
-    """`auto` is bf16 on CUDA and fp32 elsewhere."""
-    if run.precision == "auto":
-        return "bf16" if device.type == "cuda" else "fp32"
-    return run.precision
+    """`auto` is bf16 on CUDA, fp16 on cards too old for it, and fp32 elsewhere."""
+    if run.precision != "auto":
+        return run.precision
+    if device.type != "cuda":
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
 def build_training(settings: Settings, world: World, start: StartWeights) -> TrainingStep:

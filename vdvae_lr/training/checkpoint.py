@@ -76,11 +76,12 @@ class CheckpointFolder:
                 f"checkpoint {final} could not be written ({error.strerror or error}), earlier ones are untouched; "
                 "free space or choose another --save_dir, then run the same command again to go on."
             ) from None
-        self._prune()
+        self._prune(final)
         return final
 
-    def _prune(self) -> None:
-        steps = self.existing()
+    def _prune(self, newest: Path) -> None:
+        """Keep the last ones up to `newest`; a later one is a damaged one that the run went back behind."""
+        steps = [path for path in self.existing() if path.name <= newest.name]
         for path in steps[: -self._keep]:
             iteration = int(path.name.removeprefix("step-"))
             if not (self._snapshot_every and iteration % self._snapshot_every == 0):
@@ -146,8 +147,9 @@ def restore(training: TrainingStep, checkpoint: Path, state: Mapping[str, Any]) 
     optimiser.skipped.fill_(state["skipped"])
     optimiser.consecutive_skips.fill_(state["consecutive_skips"])
     optimiser.gradient_norm.fill_(state["gradient_norm"])
-    training.sums.copy_(torch.tensor(state["sums"], dtype=torch.float64))
-    training.finite_steps.fill_(state["finite_steps"])
+    if training.world.is_main:  # they are all processes' sums
+        training.sums.copy_(torch.tensor(state["sums"], dtype=torch.float64))
+        training.finite_steps.fill_(state["finite_steps"])
     return Position(state["iteration"], state["loop"])
 
 

@@ -1,8 +1,9 @@
 """A run from its first iteration, or from its last checkpoint, to its end."""
 
+import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -45,7 +46,7 @@ class Run:
     display: Display
     log: RunLog
     iteration: int = 0
-    bad_images: int = 0
+    bad_images: int = 0  # that this process replaced
     speed: Speedometer = field(init=False)
 
     def __post_init__(self) -> None:
@@ -59,7 +60,7 @@ class Run:
 
 
 def train(settings: Settings, world: World) -> int:
-    """Run to the end, or until a signal; the exit code for the shell.
+    """Run to the end, or until a signal; the exit code for the shell. With `test_eval`, only evaluate where it stands.
 
     Raises:
         InputError: something a person must mend; nothing that was there is lost.
@@ -67,11 +68,15 @@ def train(settings: Settings, world: World) -> int:
     run = _prepare(settings, world)
     try:
         with run.display, listening_for_signals() as stop:
+            if settings.run.test_eval:
+                _evaluate(run)
+                return 0
             _iterate(run, stop)
-            if stop.signal is not None:
+            if stop.signal is not None and run.iteration < settings.run.iters:
+                without = " without --fresh" if settings.run.fresh else ""
                 run.display.say(
                     f"Stopped by {stop.signal.name} after step {run.iteration} and saved; "
-                    "run the same command again to go on."
+                    f"run the same command again{without} to go on."
                 )
                 return stop.exit_code
             run.display.say(f"Finished: {run.folder}")
@@ -84,11 +89,11 @@ def _prepare(settings: Settings, world: World) -> Run:
     """Everything that can go wrong for a person's reasons goes wrong here, before any work."""
     run, config = settings.run, settings.model
     count = micro_batches(run, world.size)
+    settings = replace(settings, run=replace(run, global_batch=count * run.n_batch))  # for good: 0 is this many now
     start = find_start_weights(run, config)
     splits = open_splits(settings.data, config.image_size, config.image_channels)
     TrainingOrder(len(splits.train), count * run.n_batch, run.n_batch, world.rank, world.size, run.seed)
-    folder, notice = prepare_run_folder(settings) if world.is_main else (Path(run.save_dir) / run.name, None)
-    world.barrier()
+    folder, notice = world.on_main(lambda: prepare_run_folder(settings)) or (Path(run.save_dir) / run.name, None)
     training = build_training(settings, world, start)
     checkpoints = CheckpointFolder(folder, run.keep_checkpoints, run.iters_per_ckpt)
     found = checkpoints.newest_sound()
@@ -97,6 +102,8 @@ def _prepare(settings: Settings, world: World) -> Run:
         path, state, complaints = found
         position = restore(training, path, state)
         notice = " ".join([*complaints, f"Going on from {path}."])
+    if world.highest(position.iteration) != -world.highest(-position.iteration):
+        raise InputError(f"the processes do not see the same checkpoints in {folder}; choose a --save_dir they share.")
     display = Display(shown=world.is_main, done=position.iteration, iterations=run.iters)
     if notice:
         display.say(notice)
@@ -104,7 +111,7 @@ def _prepare(settings: Settings, world: World) -> Run:
     held_out = splits.test if run.test_eval else splits.valid
     return Run(
         settings, world, folder, training, splits.train, held_out, checkpoints, display, log,
-        position.iteration, int(position.loop.get("bad_images", 0)),
+        position.iteration, int(position.loop.get("bad_images", 0)) if world.is_main else 0,
     )  # fmt: skip
 
 
@@ -126,7 +133,7 @@ def _iterate(run: Run, stop: StopRequest) -> None:
         if _due(run, settings.iters_per_images):
             _aside(run, "drawing pictures", _draw)
         stopping = _agreed_to_stop(run, stop)
-        if _due(run, settings.iters_per_save) or stopping:
+        if _due(run, settings.iters_per_save) or _snapshot_due(run) or stopping:
             _aside(run, "saving", _save)
         if stopping:
             return
@@ -134,6 +141,11 @@ def _iterate(run: Run, stop: StopRequest) -> None:
 
 def _due(run: Run, every: int) -> bool:
     return run.iteration % every == 0 or run.iteration == run.settings.run.iters
+
+
+def _snapshot_due(run: Run) -> bool:
+    every = run.settings.run.iters_per_ckpt
+    return every > 0 and run.iteration % every == 0
 
 
 def _training_batches(run: Run) -> Iterator[Batch]:
@@ -152,7 +164,7 @@ def _counted(run: Run, batches: Iterator[Batch]) -> Iterator[Batch]:
 
 
 def _report(run: Run, alpha: float) -> None:
-    line = read_line(run.training, run.iteration, alpha, run.bad_images)
+    line = read_line(run.training, run.iteration, alpha, run.world.total(run.bad_images))
     run.log.write("train", run.iteration, line.as_record())
     run.display.say(console_line(line, run.settings.run.iters, run.speed))
 
@@ -163,8 +175,9 @@ def _check_skips(run: Run) -> None:
     if skips >= limit:
         raise InputError(
             f"the last {skips} updates were skipped (gradient norm {float(optimiser.gradient_norm):.4g}, "
-            f"skip_threshold {run.settings.optimisation.skip_threshold:g}); lower --lr or --alpha_T, "
-            "raise --skip_threshold, or use --precision fp32."
+            f"skip_threshold {run.settings.optimisation.skip_threshold:g}); lower --lr or --alpha_T, raise "
+            f"--skip_threshold, or use --precision fp32, in a new run (--desc NAME) that starts from this one's last "
+            f"checkpoint (--pretrained {run.folder}) or as this one did."
         )
 
 
@@ -188,8 +201,8 @@ def _evaluate(run: Run) -> None:
     weights, average = training.optimiser.weights, training.optimiser.ema.average
     with weights.holding(average), autocast(world.device, training.precision):
         bound = evaluate_bound(training.model, batches, seed=settings.seed, world=world)
-    run.log.write("eval", run.iteration, bound_record(bound))
-    split = "test" if settings.test_eval else "validation"
+    kind, split = ("test", "test") if settings.test_eval else ("eval", "validation")
+    run.log.write(kind, run.iteration, bound_record(bound))
     run.display.say(
         f"step {run.iteration} · {split}, EMA weights, {bound.examples} images: "
         f"-ELBO {bound.negative_elbo:.4f} nats/dim ({bound.negative_elbo_bits_per_dim:.4f} bits/dim) "
@@ -199,8 +212,10 @@ def _evaluate(run: Run) -> None:
 
 def _draw(run: Run) -> None:
     """Held-out images, their reconstructions, and samples at three temperatures, by the averaged weights."""
-    if not run.world.is_main:
-        return
+    run.world.on_main(lambda: _draw_here(run))
+
+
+def _draw_here(run: Run) -> None:
     settings, training = run.settings.run, run.training
     count = min(settings.num_images_visualize, len(run.held_out_images))
     pixels = torch.from_numpy(run.held_out_images.read(range(count))).permute(0, 3, 1, 2).to(run.world.device)
@@ -213,17 +228,17 @@ def _draw(run: Run) -> None:
 
 
 def _save(run: Run) -> None:
-    if run.world.is_main:
-        position = Position(run.iteration, {"bad_images": run.bad_images})
-        run.checkpoints.save(run.training, position, run.settings.flat(), run.settings.data.dataset)
-    run.world.barrier()
+    run.training.gather_sums()
+    position = Position(run.iteration, {"bad_images": run.world.total(run.bad_images)})
+    settings = run.settings
+    run.world.on_main(lambda: run.checkpoints.save(run.training, position, settings.flat(), settings.data.dataset))
 
 
 def _agreed_to_stop(run: Run, stop: StopRequest) -> bool:
     """Whether any process was told to stop; several processes ask each other every few iterations only."""
-    if run.world.size == 1:
-        return stop.signal is not None
-    if run.iteration % _AGREEMENT_ITERATIONS:
+    if run.world.size > 1 and run.iteration % _AGREEMENT_ITERATIONS:
         return False
-    asked = torch.tensor(float(stop.signal is not None), device=run.world.device)
-    return bool(run.world.all_reduce_sum_(asked) > 0)
+    number = run.world.highest(stop.signal or 0)
+    if number:
+        stop.signal = signal.Signals(number)
+    return number > 0

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from vdvae_lr.evaluation.bound import Bound
@@ -55,9 +54,8 @@ def read_line(training: TrainingStep, iteration: int, alpha: float, bad_images: 
     """Meet the other processes, read the running sums, and start them anew; the one place a step's numbers leave the
     device.
     """
-    sums = torch.cat([training.sums, training.finite_steps[None]])
-    training.world.all_reduce_sum_(sums)
-    *terms, steps = sums.tolist()
+    training.gather_sums()
+    *terms, steps = [*training.sums.tolist(), float(training.finite_steps)]
     training.sums.zero_()
     training.finite_steps.zero_()
     means = [term / steps if steps else float("nan") for term in terms]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vdvae_lr.errors import InputError
+from vdvae_lr.hub.repository import CHECKPOINTS
 from vdvae_lr.training.settings import NEUTRAL, Settings
 from vdvae_lr.whole_file import write_whole
 
@@ -27,13 +28,13 @@ def prepare_run_folder(settings: Settings) -> tuple[Path, str | None]:
     """
     folder = Path(settings.run.save_dir) / settings.run.name
     notice = None
-    if folder.exists() and settings.run.fresh:
-        aside = _free_name(folder)
-        folder.rename(aside)
-        notice = f"The earlier run was moved to {aside}."
-    elif folder.exists():
-        _check_same_settings(folder, settings)
     try:
+        if folder.exists() and settings.run.fresh:
+            aside = _free_name(folder)
+            folder.rename(aside)
+            notice = f"The earlier run was moved to {aside}."
+        elif folder.exists():
+            _check_same_settings(folder, settings)
         (folder / "images").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
@@ -53,7 +54,7 @@ def _check_same_settings(folder: Path, settings: Settings) -> None:
     except (OSError, ValueError):
         raise InputError(f"{folder} is not a run of this program; choose another --desc or --save_dir.") from None
     changed = differences(settings.flat(), earlier)
-    if changed:
+    if changed and any((folder / CHECKPOINTS).glob("step-*")):  # a run that saved nothing has nothing to go on from
         raise InputError(
             f"run {folder} has other settings ({'; '.join(changed)}); choose another --desc to keep both, "
             "or --fresh to move the earlier run aside."
@@ -61,9 +62,13 @@ def _check_same_settings(folder: Path, settings: Settings) -> None:
 
 
 def differences(settings: Mapping[str, Any], earlier: Mapping[str, Any]) -> list[str]:
-    """`name: earlier → now` for each setting that changes what is computed."""
-    names = sorted((settings.keys() | earlier.keys()) - NEUTRAL)
-    return [f"{n}: {earlier.get(n)!r} → {settings.get(n)!r}" for n in names if settings.get(n) != earlier.get(n)]
+    """`name: earlier → now` for each setting that changes what is computed.
+
+    A setting that an earlier version did not have counts as its default: that is what the run did.
+    """
+    earlier = Settings().flat() | dict(earlier)
+    names = sorted(settings.keys() - NEUTRAL)
+    return [f"{name}: {earlier[name]!r} → {settings[name]!r}" for name in names if settings[name] != earlier[name]]
 
 
 def _free_name(folder: Path) -> Path:

@@ -48,7 +48,8 @@ class RunSettings:
     """Images of one iteration over all processes, reached by accumulating micro-batches; 0: n_batch times the number of
     processes."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Of the convolutions; KL, likelihood and sums are always float32. auto: bf16 on CUDA, fp32 on a CPU."""
+    """Of the convolutions; KL, likelihood and sums are always float32. auto: bf16 on CUDA, fp32 on a CPU. On CUDA, fp32
+    multiplies in TF32, torch's default for convolutions."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
     checkpoint_activations: bool = False
@@ -58,19 +59,19 @@ class RunSettings:
     cuda_graph: bool = True
     """On CUDA, capture a micro-batch once and replay it."""
     test_eval: bool = False
-    """Evaluate on the test split instead of the validation split."""
+    """Only evaluate the averaged weights on the test split, where the run stands or on what it would start from."""
     eval_examples: int = 0
     """Evaluate on the first so many examples only; 0: all of them."""
-    iters_per_print: int = 1000
+    iters_per_print: int = 100
     """Iterations between log lines."""
     iters_per_eval: int = 10000
     """Iterations between evaluations; one more at the end."""
     iters_per_images: int = 10000
     """Iterations between pictures of reconstructions and samples; one more at the end."""
-    iters_per_save: int = 10000
+    iters_per_save: int = 1000
     """Iterations between checkpoints; one more at the end."""
     iters_per_ckpt: int = 25000
-    """Checkpoints at multiples of this stay for good; 0: none do."""
+    """A checkpoint at every multiple of this as well, which stays for good; 0: none."""
     keep_checkpoints: int = 2
     """How many of the newest checkpoints to keep."""
     num_images_visualize: int = 8
@@ -85,6 +86,11 @@ class RunSettings:
         for name in ("global_batch", "eval_examples", "iters_per_ckpt"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be 0 or more.")
+        if self.global_batch % self.n_batch:
+            raise InputError(
+                f"n_batch {self.n_batch} does not divide global_batch {self.global_batch}; "
+                "choose an --n_batch that does, or another --global_batch."
+            )
 
     @property
     def name(self) -> str:

@@ -128,6 +128,12 @@ class TrainingStep:
         self.sums += torch.where(finite, self._step_terms, 0)
         self.finite_steps += finite
 
+    def gather_sums(self) -> None:
+        """Move all processes' running sums to the main one, whose checkpoint carries them."""
+        gathered = self.world.all_reduce_sum_(torch.cat([self.sums, self.finite_steps[None]])) * self.world.is_main
+        self.sums.copy_(gathered[:-1])
+        self.finite_steps.copy_(gathered[-1])
+
     def _forward_backward(self) -> None:
         """Add one micro-batch's gradient to the buffer and its terms to the step's."""
         with autocast(self.world.device, self.precision):
