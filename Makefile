@@ -27,7 +27,7 @@ demo: $(STAMP) ## fine-tune the small bundled model with LR and without it, and 
 	$(RUN) train.py --hps fashion --save_dir runs/demo --desc lr
 	$(RUN) train.py --hps fashion --save_dir runs/demo --desc plain --alpha_T 0
 	$(RUN) -m vdvae_lr compare before=models/fashion "after LR=runs/demo/lr" "after plain steps=runs/demo/plain" \
-		--content_dimensions 784 --out demo
+		--dataset fashion_small --content_dimensions 784 --out demo
 
 lint: $(STAMP) ## check style, form and types
 	$(RUN) -m ruff check .

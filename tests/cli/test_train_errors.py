@@ -102,7 +102,7 @@ def test_run_of_other_settings_is_left_alone(workplace: Path, capsys: pytest.Cap
     saved.write_text("{}")
     assert main([*FASHION.split(), "--lr", "0.5"]) == EXIT_INPUT_ERROR
     error = capsys.readouterr().err
-    assert "lr: 0.0003 → 0.5" in error and "--desc" in error and "--fresh" in error
+    assert "lr: 0.00015 → 0.5" in error and "--desc" in error and "--fresh" in error
     assert [path for path in workplace.rglob("*") if path.is_file()] == [record, saved]
     assert json.loads(record.read_text()) == read_presets("fashion")
 

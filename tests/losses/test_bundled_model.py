@@ -72,7 +72,7 @@ def test_default_lr_hardly_pulls_at_the_scale_of_the_latents(model: VDVAE, level
     raw, raw_whole = scale_pull(model, levels, ObjectiveSettings(lr_form="raw", lr_target="live"))
     figures = f"default {default:.4f} of {default_whole:.4f}, live raw {raw:.4f} of {raw_whole:.4f}"
     print(figures)
-    assert default < raw / 10, figures
+    assert default < raw / 100, figures
 
 
 def test_its_folder_says_where_it_is_from() -> None:

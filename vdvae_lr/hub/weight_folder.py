@@ -89,8 +89,9 @@ def type_words(hint: Any) -> str:
 
 
 def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Write tensors as safetensors."""
+    """Write tensors as safetensors, readable by whoever may read the folder."""
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, path)
+    path.chmod(0o644)  # the library makes files that only their owner can read
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
