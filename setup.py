@@ -29,6 +29,7 @@ EXTRAS = {
         "mypy>=2.4,<2.5",  # a new minor version may find, or format, what this one did not
         'openmpi>=5.0; sys_platform == "linux"',
         "pytest>=9.0",
+        "pytest-rerunfailures>=16.0",
         "pytest-xdist>=3.6",
         "ruff>=0.17,<0.18",
         "scikit-learn>=1.6",
