@@ -20,6 +20,7 @@ from vdvae_lr.model.gaussian import full_precision
 MIN_LOG_SCALE = -7.0
 _DENSITY_BELOW_MASS = 1e-5  # a bin with less mass takes the density at its centre: log(mass) would lose all precision
 _UNIFORM_MARGIN = 1e-5  # the published sampler keeps its uniforms this far from 0 and 1
+_MAX_SAMPLED_LOG_SCALE = 40.0  # a wider logistic draws the same ±1; exp overflows above 88, and 0 · inf is NaN
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class LogisticMixture:
         """
         choice = self._choose_component(noise.component)[:, None]  # (B, 1, K, H, W)
         position = noise.position.clamp(_UNIFORM_MARGIN, 1 - _UNIFORM_MARGIN)
-        scale = (choice * self.log_scales).sum(2).exp()  # (B, C, H, W)
+        scale = (choice * self.log_scales).sum(2).clamp(max=_MAX_SAMPLED_LOG_SCALE).exp()  # (B, C, H, W)
         draw = (choice * self.means).sum(2) + scale * torch.logit(position)
         if self.coefficients is None:
             return draw.clamp(-1, 1)
