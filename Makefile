@@ -1,6 +1,6 @@
 # `make` lists the targets. Variables: PYTHON, TORCH, VENV (make install PYTHON=python3.13 TORCH=torch==2.12.0).
 .DEFAULT_GOAL := help
-.PHONY: help install test demo lint wheel clean
+.PHONY: help install test faults demo lint wheel clean
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
@@ -22,6 +22,9 @@ $(STAMP): setup.py pyproject.toml scripts/install.sh vdvae_lr/__init__.py
 
 test: $(STAMP) ## run every test (two processes of one thread each)
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2
+
+faults: $(STAMP) ## what clusters do, at length: runs killed at random moments, 20,000 steps (some minutes)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 -m faults tests/faults
 
 demo: $(STAMP) ## fine-tune the small bundled model with LR and without it, and compare: runs/demo, demo
 	$(RUN) train.py --hps fashion --save_dir runs/demo --desc lr

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent
 
 REQUIREMENTS = [
     "torch>=2.11,<2.14",
+    "filelock>=3.16",
     "numpy>=2.0",
     "pillow>=11.0",
     "rich>=13.9",
@@ -29,7 +30,6 @@ EXTRAS = {
         "mypy>=2.4,<2.5",  # a new minor version may find, or format, what this one did not
         'openmpi>=5.0; sys_platform == "linux"',
         "pytest>=9.0",
-        "pytest-rerunfailures>=16.0",
         "pytest-xdist>=3.6",
         "ruff>=0.17,<0.18",
         "scikit-learn>=1.6",

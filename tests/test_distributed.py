@@ -1,20 +1,14 @@
-"""Launchers: what each one's environment means, and real runs of two processes that compute what one computes."""
+"""What each launcher's environment means, which card a process takes, and how processes end together."""
 
-import json
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
-from training_runs import TINY, write_images
 
 from vdvae_lr import distributed
 from vdvae_lr.distributed import Place, World, find_place, first_host, start_world
 from vdvae_lr.errors import InputError
 
-TRAIN = Path(__file__).parent.parent / "train.py"
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "node0", "MASTER_PORT": "1234"}
 SLURM = {
     "SLURM_STEP_ID": "0",
@@ -94,64 +88,32 @@ def test_first_host_of_a_node_list(nodes: str, host: str) -> None:
     assert first_host(nodes) == host
 
 
-@pytest.mark.parametrize("missing", ["WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"])
+@pytest.mark.parametrize("missing", TORCHRUN)
 def test_half_set_torchrun_is_refused(missing: str) -> None:
     with pytest.raises(InputError, match=f"{missing}; start with torchrun"):
         find_place({name: value for name, value in TORCHRUN.items() if name != missing})
 
 
-def test_half_set_slurm_is_refused() -> None:
-    with pytest.raises(InputError, match="lacks SLURM_PROCID; start with srun"):
-        find_place({name: value for name, value in SLURM.items() if name != "SLURM_PROCID"})
+@pytest.mark.parametrize("missing", sorted(SLURM.keys() - {"SLURM_STEP_ID", "SLURM_NTASKS"}))
+def test_half_set_slurm_is_refused(missing: str) -> None:
+    with pytest.raises(InputError, match=f"lacks {missing}; start with srun"):
+        find_place({name: value for name, value in SLURM.items() if name != missing})
 
 
-def tiny_arguments(images: Path, save_dir: Path, n_batch: int) -> list[str]:
-    values = TINY | {"data_root": str(images), "save_dir": str(save_dir), "desc": "run", "n_batch": n_batch}
-    return [word for name, value in values.items() for word in (f"--{name}", str(value))]
+@pytest.mark.parametrize("variable", ["OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS", "PMI_SIZE"])
+def test_mpiexec_without_mpi4py_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setitem(sys.modules, "mpi4py", None)  # as if it were not installed
+    with pytest.raises(InputError, match=r"mpi4py is not installed; pip install 'vdvae_lr\[mpi\]'"):
+        find_place({variable: "2"})
 
 
-def launch(command: list[str]) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMPI_", "SLURM_"))}
-    environment |= {"OMP_NUM_THREADS": "1", "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
-
-
-def final_log(save_dir: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (save_dir / "run" / "log.jsonl").read_text().splitlines()]
-
-
-def launcher_command(name: str) -> list[str]:
-    if name == "torchrun":
-        return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    pytest.importorskip("mpi4py")
-    mpiexec = Path(sys.executable).with_name("mpiexec")
-    if not mpiexec.exists():
-        pytest.skip("no mpiexec beside this Python: pip install 'vdvae_lr[mpi]'")
-    return [str(mpiexec), "-n", "2", "--oversubscribe", sys.executable]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["torchrun", "mpiexec"])
-def test_a_failure_of_the_main_process_ends_them_all(tmp_path: Path, launcher: str) -> None:
-    (tmp_path / "taken").write_text("mine")
-    arguments = tiny_arguments(write_images(tmp_path / "images"), tmp_path / "taken", 2)
-    done = launch([*launcher_command(launcher), str(TRAIN), *arguments])
-    assert done.returncode != 0
-    assert "choose another --save_dir" in done.stderr
-    assert 'train.py", line' not in done.stderr  # no process ends with a traceback
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["torchrun", "mpiexec"])
-def test_two_processes_compute_what_one_does(tmp_path: Path, launcher: str) -> None:
-    """Two processes of one micro-batch against one of two: same images, same noise, same log to float32's rounding."""
-    images = write_images(tmp_path / "images")
-    one = launch([sys.executable, str(TRAIN), *tiny_arguments(images, tmp_path / "one", 2)])
-    assert one.returncode == 0, one.stderr
-    two = launch([*launcher_command(launcher), str(TRAIN), *tiny_arguments(images, tmp_path / "two", 2)])
-    assert two.returncode == 0, two.stderr
-    assert two.stdout.count("Finished") == 1
-    for single, joint in zip(final_log(tmp_path / "one"), final_log(tmp_path / "two"), strict=True):
-        for name, value in single.items():
-            if isinstance(value, float):
-                torch.testing.assert_close(joint[name], value, rtol=1e-4, atol=1e-6, msg=name, equal_nan=True)
+def test_more_processes_than_cards_are_refused_before_they_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the third of three processes on two cards refused at once, the launcher ends the two that wait for it."""
+    for name, value in (TORCHRUN | {"RANK": "2", "WORLD_SIZE": "3", "LOCAL_RANK": "2"}).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda *_, **__: pytest.fail("it went on to meet"))
+    with pytest.raises(InputError, match=r"2 card\(s\) are visible; start at most 2 process\(es\) a machine"):
+        start_world("auto")

@@ -10,7 +10,7 @@ import vdvae_lr
 
 PACKAGE = Path(vdvae_lr.__file__).parent
 LAYERS = ("cli", "training", "evaluation", "hub", "datasets", "losses", "model")  # each may import itself and the right
-BASE = ("distributed", "errors", "bundled", "whole_file")  # under them all; knows none of them
+BASE = ("distributed", "peers", "errors", "bundled", "whole_file")  # under them all; knows none of them
 OPTIONAL = {"mpi4py", "apex", "wandb", "huggingface_hub"}
 IMPURE = {"os", "io", "pathlib", "json", "tomllib", "pickle", "shutil", "tempfile", "socket", "subprocess", "urllib"}
 IMPURE |= {"safetensors", "PIL", "vdvae_lr.distributed", "vdvae_lr.bundled", "torch.distributed"}

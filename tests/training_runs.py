@@ -71,9 +71,7 @@ def write_images(folder: Path, count: int = 24) -> Path:
 def fingerprint(training: TrainingStep) -> dict[str, torch.Tensor]:
     """Everything a resumed run must have in common with an unbroken one."""
     optimiser = training.optimiser
-    tensors = {"values": optimiser.weights.values.data, "average": optimiser.ema.average}
-    for kind, group in optimiser.state_by_name().items():
-        tensors |= {f"{kind}/{name}": tensor for name, tensor in group.items()}
+    tensors = optimiser.flat_state() | {"update count": optimiser.update_count()}
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
 

@@ -5,6 +5,7 @@ come from the launcher: torchrun's environment, an MPI launcher (through mpi4py,
 This is the only module that knows launchers.
 """
 
+import math
 import os
 import re
 import socket
@@ -14,19 +15,25 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import torch
 from torch import Tensor, distributed
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, but not listed
+from torch.distributed.distributed_c10d import Store
+from torch.distributed.rendezvous import rendezvous
 
 from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError
+from vdvae_lr.peers import PeerWatch
 
 T = TypeVar("T")
 
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _MPIEXEC = ("OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS")  # Open MPI's; MPICH's and Intel MPI's
 _PMI_SIZE = "PMI_SIZE"  # also set by srun, where SLURM's default is PMI-2
+_MEETING_TIMEOUT = timedelta(minutes=10)  # nodes of one job may start minutes apart
 _COLLECTIVE_TIMEOUT = timedelta(minutes=30)  # the first iteration may wait for another rank's compilation
+_AFTER_THE_WATCH = timedelta(minutes=5)  # torch's own timeout names no culprit: the watch shall speak first
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,8 @@ class Place:
     local_rank: int = 0
     address: str = "127.0.0.1"
     port: int = 0
+    relayed: bool = False
+    """The launcher passes the output on, as if to a terminal, wherever it goes in the end."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,15 @@ class World:
     rank: int
     size: int
     device: torch.device
+    relayed: bool = False
+    """Output goes through the launcher: no progress bar, for it may end in a file."""
+    watch: PeerWatch | None = None
+    """Ends this process when another one is lost; None where there is no other."""
+
+    def at(self, doing: str) -> None:
+        """Say what this process does from now on, for the others to know should it stand still."""
+        if self.watch is not None:
+            self.watch.at(doing)
 
     @property
     def is_main(self) -> bool:
@@ -83,6 +101,10 @@ class World:
         distributed.all_reduce(numbers, distributed.ReduceOp.MAX)
         return int(numbers)
 
+    def agree(self, number: int) -> bool:
+        """Whether all processes have the same number; waits for the device."""
+        return self.highest(number) == -self.highest(-number)
+
     def total(self, number: int) -> int:
         """The sum of all processes' numbers; waits for the device."""
         if self.size == 1:
@@ -91,57 +113,104 @@ class World:
 
 
 @contextmanager
-def joined_world(device: str = "auto") -> Iterator[World]:
+def joined_world(device: str = "auto", stuck_after_s: float = math.inf) -> Iterator[World]:
     """`start_world`, and `stop_world` at the end.
 
-    When this process fails, its peers may wait for it in a reduction they never leave. torchrun, and srun with
-    `--kill-on-bad-exit`, end them as soon as this one is gone; MPI's finalisation would wait for them, so it is told.
+    When this process fails, its peers may wait for it in a reduction they never leave: it says why, tells them, and
+    ends. Where it fails because a connection broke, a peer failed first, and this process ends with what the peer said.
     """
+    world = None
     try:
-        yield start_world(device)
-    except BaseException as error:  # whatever it is, the peers must not wait for this process
-        _end_mpi_peers(error)
+        world = start_world(device, stuck_after_s)
+        yield world
+    except Exception as error:
+        if world is None or world.watch is None:
+            raise
+        _end_with_peers(world.watch, error)
+    except KeyboardInterrupt:
+        if world is not None and world.watch is not None:
+            world.watch.fail("interrupted", linger=False)
         raise
-    stop_world()
+    stop_world(world)
 
 
-def _end_mpi_peers(error: BaseException) -> None:
-    mpi = sys.modules.get("mpi4py.MPI")
-    if mpi is None or mpi.COMM_WORLD.size == 1 or isinstance(error, SystemExit):
-        return
+def _end_with_peers(watch: PeerWatch, error: Exception) -> NoReturn:
+    """Speak before telling the others: with the first that ends, a launcher ends all."""
+    if _is_broken_connection(error):
+        watch.await_verdict()
     if isinstance(error, InputError):
+        code, cause = EXIT_INPUT_ERROR, str(error)
         print(f"error: {error}", file=sys.stderr, flush=True)
     else:
+        code, cause = 1, traceback.format_exception_only(error)[-1].strip()
         traceback.print_exception(error)
-    mpi.COMM_WORLD.Abort(EXIT_INPUT_ERROR if isinstance(error, InputError) else 1)  # ends this process too
+        sys.stderr.flush()
+    watch.fail(cause)
+    mpi = sys.modules.get("mpi4py.MPI")
+    if mpi is not None:
+        mpi.COMM_WORLD.Abort(code)  # its finalisation would wait for processes that are in a reduction
+    raise SystemExit(code)
 
 
-def start_world(device: str = "auto") -> World:
+def _is_broken_connection(error: Exception) -> bool:
+    """Whether a reduction failed because a peer is gone; gloo raises plain RuntimeErrors that name its source file."""
+    return isinstance(error, distributed.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
+
+
+def start_world(device: str = "auto", stuck_after_s: float = math.inf) -> World:
     """Join the processes the launcher started, and pick this one's device ("auto", "cpu", "cuda").
 
+    Args:
+        device: of this process.
+        stuck_after_s: with several processes, end them all when one does not move for so long; infinite: never.
+
     Raises:
-        InputError: half a launcher's environment, no mpi4py under mpiexec, or fewer cards than processes on this
-        machine.
+        InputError: half a launcher's environment, no mpi4py under mpiexec, fewer cards than processes on this machine,
+        or processes that do not find each other.
     """
     place = find_place(os.environ)
     chosen = _device(device, place)
-    if place.size > 1:
-        backend = "nccl" if chosen.type == "cuda" else "gloo"
-        distributed.init_process_group(
-            backend,
-            init_method=f"tcp://{place.address}:{place.port}",
-            rank=place.rank,
-            world_size=place.size,
-            timeout=_COLLECTIVE_TIMEOUT,
-            device_id=chosen if chosen.type == "cuda" else None,
-        )
-    return World(place.rank, place.size, chosen)
+    if place.size == 1:
+        return World(place.rank, place.size, chosen, place.relayed)
+    store = _meet(place)
+    limited = stuck_after_s < math.inf
+    distributed.init_process_group(
+        "nccl" if chosen.type == "cuda" else "gloo",
+        store=store,
+        rank=place.rank,
+        world_size=place.size,
+        timeout=timedelta(seconds=stuck_after_s) + _AFTER_THE_WATCH if limited else _COLLECTIVE_TIMEOUT,
+        device_id=chosen if chosen.type == "cuda" else None,
+    )
+    # a connection of its own: the group's is locked while a reduction waits for a peer
+    own = TCPStore(place.address, place.port, is_master=False, timeout=_MEETING_TIMEOUT, wait_for_workers=False)
+    watch = PeerWatch(own, place.rank, place.size, stuck_after_s)
+    watch.start()
+    return World(place.rank, place.size, chosen, place.relayed, watch)
 
 
-def stop_world() -> None:
-    """Leave the process group, if this process joined one."""
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
+def _meet(place: Place) -> Store:
+    try:
+        url = f"tcp://{place.address}:{place.port}"
+        store, _, _ = next(rendezvous(url, place.rank, place.size, timeout=_MEETING_TIMEOUT))
+    except distributed.DistError as error:
+        raise InputError(
+            f"process {place.rank} of {place.size} did not find the others at {place.address}:{place.port} "
+            f"({str(error).splitlines()[0]}); check that all were started, that the nodes reach each other, and that "
+            "the port is free."
+        ) from None
+    return store
+
+
+def stop_world(world: World | None = None) -> None:
+    """Leave the process group, if this process joined one, when the others leave it too."""
+    if not distributed.is_initialized():
+        return
+    if world is not None and world.watch is not None:
+        world.watch.ending()
+        distributed.barrier()  # the store must outlast the last look into it
+        world.watch.stop()
+    distributed.destroy_process_group()
 
 
 def find_place(environment: Mapping[str, str]) -> Place:
@@ -177,10 +246,11 @@ def _place_from_mpi() -> Place:
         ) from None
     world = MPI.COMM_WORLD
     if world.size == 1:
-        return Place()
+        return Place(relayed=True)
     local = world.Split_type(MPI.COMM_TYPE_SHARED)
     address, port = world.bcast((socket.gethostname(), _free_port()) if world.rank == 0 else None, root=0)
-    return Place(world.rank, world.size, local.rank, "127.0.0.1" if local.size == world.size else address, port)
+    here = local.size == world.size
+    return Place(world.rank, world.size, local.rank, "127.0.0.1" if here else address, port, relayed=True)
 
 
 def _free_port() -> int:

@@ -9,6 +9,10 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 EXIT_INPUT_ERROR = 2
+EXIT_PEER_LOST = 69
+"""Another process of the run failed or is gone (sysexits' EX_UNAVAILABLE)."""
+EXIT_RUN_AGAIN = 75
+"""Told to stop, and saved: the same command again goes on (sysexits' EX_TEMPFAIL); a batch system should requeue."""
 
 
 class InputError(Exception):

@@ -86,17 +86,22 @@ sys.exit(command())
 
 def run_with_a_reader_that_goes(body: str) -> tuple[int, str]:
     with subprocess.Popen(
-        [sys.executable, "-c", _TALKER.format(body=body)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", _TALKER.format(body=body)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
         process.stdout.close()
+        process.stdin.close()  # only now may it talk
         errors = process.stderr.read()
     return process.returncode, errors
 
 
 def test_reader_that_goes_away_is_no_error() -> None:
     """As in `vdvae-lr train --help | head`, whether the text overflows the buffer or waits in it to the end."""
-    talk = "import time; time.sleep(0.2); print('x' * {})"
+    talk = "sys.stdin.read(); print('x' * {})"
     assert run_with_a_reader_that_goes(talk.format(100_000)) == (EXIT_READER_GONE, "")
     assert run_with_a_reader_that_goes(talk.format(10)) == (EXIT_READER_GONE, "")
 

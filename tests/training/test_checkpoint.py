@@ -1,7 +1,11 @@
 """A checkpoint brings back every bit, is whole or not there, and says what is wrong with it."""
 
 import json
+import os
+import pickle
+import random
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,7 +14,8 @@ from training_runs import assert_same_bits, batches_of, fingerprint, tiny_pixels
 
 from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError
-from vdvae_lr.training.checkpoint import CheckpointFolder, Position, restore
+from vdvae_lr.training.checkpoint import BackgroundSaver, CheckpointFolder, read_checked_state, restore
+from vdvae_lr.training.snapshot import Position, Snapshot, file_digest
 from vdvae_lr.training.step import TrainingStep
 
 
@@ -22,7 +27,9 @@ def trained(steps: int = 2, **changes: object) -> TrainingStep:
 
 
 def save(folder: CheckpointFolder, training: TrainingStep, iteration: int) -> Path:
-    return folder.save(training, Position(iteration, {"bad_images": 3}), tiny_settings().flat(), "folder")
+    snapshot = Snapshot()
+    snapshot.take(training, Position(iteration, {"bad_images": 3}), tiny_settings().flat(), "folder")
+    return folder.write(snapshot)
 
 
 @pytest.fixture
@@ -83,7 +90,9 @@ def test_running_sums_of_all_processes_come_back_once(
         assert training.sums.tolist() == [expected] * len(training.sums)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "ema.safetensors", "optimiser.safetensors", "config.json"])
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "ema.safetensors", "optimiser.safetensors", "config.json", "state.json"]
+)
 @pytest.mark.parametrize("damage", ["cut", "flip", "remove"])
 def test_damage_is_named_and_the_one_before_is_used(checkpoints: CheckpointFolder, name: str, damage: str) -> None:
     training = trained(0)
@@ -100,9 +109,93 @@ def test_damage_is_named_and_the_one_before_is_used(checkpoints: CheckpointFolde
     assert found[2] == [f"checkpoint {damaged} is damaged: {name} is missing, cut or changed."]
 
 
+def test_two_hundred_random_damages_are_found(checkpoints: CheckpointFolder) -> None:
+    """Cut, changed in a bit, longer, or gone: whichever file it is, the one before is used and the damage named."""
+    training = trained(1)
+    sound, damaged = save(checkpoints, training, 2), save(checkpoints, training, 4)
+    contents = {path: path.read_bytes() for path in damaged.iterdir()}
+    choices = random.Random(0)
+    for _ in range(200):
+        path = choices.choice(sorted(contents))
+        content = bytearray(contents[path])
+        kind = choices.choice(("cut", "flip", "longer", "gone"))
+        if kind == "flip":
+            content[choices.randrange(len(content))] ^= 1 << choices.randrange(8)
+        path.write_bytes(content[: choices.randrange(len(content))] if kind == "cut" else content)
+        if kind == "longer":
+            path.write_bytes(content + b"x")
+        if kind == "gone":
+            path.unlink()
+        found = checkpoints.newest_sound()
+        assert found is not None
+        assert found[0] == sound, f"{kind} {path.name} was not found"
+        assert str(damaged) in found[2][0]
+        path.write_bytes(contents[path])
+    found = checkpoints.newest_sound()
+    assert found is not None and found[0] == damaged  # whole again
+
+
+def test_digests_are_as_sha256sum_reads_them(checkpoints: CheckpointFolder) -> None:
+    path = save(checkpoints, trained(0), 2)
+    subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=path, check=True, capture_output=True)
+
+
+def test_a_pickle_in_a_weight_files_place_does_not_run(checkpoints: CheckpointFolder, tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.mkdir, (str(tmp_path / "exploded"),)
+
+    path = save(checkpoints, trained(0), 2) / "model.safetensors"
+    path.write_bytes(pickle.dumps(Bomb()))
+    digests = path.with_name("SHA256SUMS")
+    lines = [line for line in digests.read_text().splitlines() if path.name not in line]
+    digests.write_text("\n".join([*lines, f"{file_digest(path)}  {path.name}"]))  # as somebody with intent would
+    found = checkpoints.newest_sound()
+    assert found is not None
+    with pytest.raises(InputError, match="damaged"):
+        restore(tiny_training(), found[0], found[1])
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_a_background_save_is_of_the_moment_it_was_asked_for(tmp_path: Path) -> None:
+    checkpoints = CheckpointFolder(tmp_path, keep=9, snapshot_every=0)
+    training, saver = trained(2), BackgroundSaver(checkpoints)
+    expected = fingerprint(training)
+    saver.save(training, Position(2, {}), tiny_settings().flat(), "folder")
+    training(2, 0.5, batches_of(tiny_pixels(4, 2), 2))
+    saver.save(training, Position(3, {}), tiny_settings().flat(), "folder")
+    saver.wait()
+    saver.close()
+    for path, ours in zip(checkpoints.existing(), (expected, fingerprint(training)), strict=True):
+        resumed = tiny_training(seed=5)
+        restore(resumed, path, read_checked_state(path))
+        assert_same_bits(ours, fingerprint(resumed))
+
+
+def test_a_background_save_that_fails_is_heard_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("vdvae_lr.training.snapshot.write_weights", full)
+    saver = BackgroundSaver(CheckpointFolder(tmp_path, keep=2, snapshot_every=0))
+    saver.save(trained(0), Position(2, {}), tiny_settings().flat(), "folder")
+    with pytest.raises(InputError, match="No space left on device"):
+        while True:
+            saver.check()
+    saver.check()  # once is enough
+    saver.close()
+
+
+def test_leftovers_of_a_killed_process_go(checkpoints: CheckpointFolder) -> None:
+    path = save(checkpoints, trained(0), 2)
+    shutil.copytree(path, path.with_name(".step-00000004.part"))
+    checkpoints.clear_leftovers()
+    assert list(checkpoints.folder.iterdir()) == [path]
+
+
 def test_only_damaged_ones_end_with_advice(checkpoints: CheckpointFolder) -> None:
     (save(checkpoints, trained(0), 2) / "state.json").write_text("{")
-    with pytest.raises(InputError, match=r"state\.json cannot be read.*--fresh"):
+    with pytest.raises(InputError, match=r"state\.json is missing, cut or changed.*--fresh"):
         checkpoints.newest_sound()
 
 
@@ -115,7 +208,7 @@ def test_a_save_that_fails_leaves_what_was_there(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("vdvae_lr.training.checkpoint.write_weights", full)
+    monkeypatch.setattr("vdvae_lr.training.snapshot.write_weights", full)
     with pytest.raises(InputError, match="No space left on device"):
         save(checkpoints, training, 4)
     assert [path.name for path in checkpoints.folder.iterdir()] == [earlier.name]

@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import load_file
 from training_runs import ALONE, assert_same_bits, tiny_settings, write_images
 
-from vdvae_lr.errors import InputError
+from vdvae_lr.errors import EXIT_RUN_AGAIN, InputError
 from vdvae_lr.training import loop
 from vdvae_lr.training.loop import train
 
@@ -61,7 +61,7 @@ def test_stopped_run_goes_on_bit_for_bit(
 ) -> None:
     assert run(images, tmp_path / "unbroken") == 0
     interrupted_after(after, number)
-    assert run(images, tmp_path / "broken") == 128 + number
+    assert run(images, tmp_path / "broken") == (130 if number == signal.SIGINT else EXIT_RUN_AGAIN)
     assert "saved; run the same command again to go on" in capsys.readouterr().out
     assert run(images, tmp_path / "broken") == 0
     assert_same_bits(final_tensors(tmp_path / "unbroken"), final_tensors(tmp_path / "broken"))
@@ -97,12 +97,15 @@ def test_snapshots_need_not_fall_on_other_saves(images: Path, tmp_path: Path) ->
     assert kept == ["step-00000003", "step-00000006"]
 
 
-def test_a_signal_in_the_last_step_leaves_a_finished_run(
+def test_a_signal_in_the_last_step_leaves_the_last_look_to_the_next_start(
     images: Path, tmp_path: Path, interrupted_after: Any, capsys: Any
 ) -> None:
+    assert run(images, tmp_path / "unbroken") == 0
     interrupted_after(5)
-    assert run(images, tmp_path) == 0
-    assert "Finished" in capsys.readouterr().out
+    assert run(images, tmp_path / "broken") == 130
+    assert "after step 6 and saved" in capsys.readouterr().out
+    assert run(images, tmp_path / "broken") == 0
+    assert log_lines(tmp_path / "unbroken") == log_lines(tmp_path / "broken")
 
 
 def test_a_stopped_fresh_run_says_how_to_go_on(

@@ -5,6 +5,8 @@
 | 0    | done                                                                             |
 | 1    | a defect of this program, with its traceback                                     |
 | 2    | a person's input cannot be used: one `error: …` line on stderr                   |
+| 69   | another process of the run failed or is gone: one line names it and its cause    |
+| 75   | told to stop (SIGTERM, SIGUSR1) and saved: the same command again goes on        |
 | 130  | interrupted from the keyboard (128 + SIGINT)                                     |
 | 141  | whoever read the output went away, as in `vdvae-lr train --help | head` (+ SIGPIPE) |
 """

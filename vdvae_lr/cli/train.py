@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "train.py") -> i
 
 
 def _run(settings: Settings) -> int:
-    with joined_world(settings.run.device) as world:
+    with joined_world(settings.run.device, settings.run.stuck_after_s) as world:
         return train(settings, world)
 
 

@@ -99,13 +99,20 @@ def _batches(source: ImageSource, requests: Iterable[_Request], num_workers: int
             if isinstance(item, InputError):
                 raise item
             yield item
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
+    except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
+        if not (workers and _is_lost_worker(error)):
             raise
         raise InputError(
             f"a process that reads images died ({error}): give this machine more memory (or a container more shared "
             "memory), or read in the main process with --num_workers 0"
         ) from error
+
+
+def _is_lost_worker(error: Exception) -> bool:
+    """Torch says so; but a worker that dies while it hands over a batch shows as a broken connection before that."""
+    if isinstance(error, RuntimeError):
+        return str(error).startswith("DataLoader worker")
+    return not str(error).startswith("Caught ")  # how torch begins an exception from inside a worker
 
 
 def _worker_context() -> multiprocessing.context.ForkServerContext:

@@ -89,8 +89,11 @@ def type_words(hint: Any) -> str:
 
 
 def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Write tensors as safetensors, readable by whoever may read the folder."""
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, path)
+    """Write tensors as safetensors, readable by whoever may read the folder; raises OSError."""
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, path)
+    except SafetensorError as error:  # how the library says that the disk is full
+        raise OSError(str(error)) from None
     path.chmod(0o644)  # the library makes files that only their owner can read
 
 

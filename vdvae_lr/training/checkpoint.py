@@ -1,21 +1,16 @@
-"""Checkpoints: everything a run needs to go on, written whole or not at all.
+"""Checkpoints: everything a run needs to go on, written whole or not at all, and beside training.
 
-    checkpoints/step-00001000/
-        config.json            the model's settings, so that the folder also serves as weights
-        model.safetensors      weights
-        ema.safetensors        averaged weights
-        optimiser.safetensors  AdamW's averages and step count
-        state.json             iteration, counters, running sums, settings, versions, and the sha256 of every other file
+    checkpoints/step-00001000/    the files of snapshot.py
 
-A checkpoint is written under a hidden name and renamed when it is complete and on the disk.
+A checkpoint is written under a hidden name and renamed when it is complete and on the disk; one that is let go of is
+hidden before it is removed. Whatever moment a process is killed at, every `step-…` folder is whole.
 """
 
-import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +19,21 @@ from torch import Tensor
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.hub.repository import CHECKPOINTS, EMA_NAME
-from vdvae_lr.hub.weight_folder import WEIGHTS_NAME, read_weights, write_config, write_weights
-from vdvae_lr.model.vae import VAEConfig
+from vdvae_lr.hub.weight_folder import CONFIG_NAME, WEIGHTS_NAME, read_weights
+from vdvae_lr.training.snapshot import (
+    COUNT_NAME,
+    DIGESTS_NAME,
+    OPTIMISER_NAME,
+    STATE_NAME,
+    Position,
+    Snapshot,
+    file_digest,
+    flush,
+)
 from vdvae_lr.training.step import TrainingStep
 
-OPTIMISER_NAME = "optimiser.safetensors"
-STATE_NAME = "state.json"
-
-
-@dataclass(frozen=True)
-class Position:
-    """Where a run stands: iterations done, and what its log must remember."""
-
-    iteration: int
-    loop: Mapping[str, Any]
+_HIDDEN = ".*.part"
+_NEEDED = frozenset({CONFIG_NAME, WEIGHTS_NAME, EMA_NAME, OPTIMISER_NAME, STATE_NAME})
 
 
 class CheckpointFolder:
@@ -54,30 +50,45 @@ class CheckpointFolder:
         self._keep = keep
         self._snapshot_every = snapshot_every
 
-    def save(self, training: TrainingStep, position: Position, settings: Mapping[str, Any], dataset: str) -> Path:
-        """Write the state after `position.iteration` iterations, then let go of old checkpoints.
+    def write(self, snapshot: Snapshot) -> Path:
+        """Write a checkpoint, then let go of old ones.
 
         Raises:
             InputError: the disk refused; what was there before is untouched.
         """
-        final = self.folder / f"step-{position.iteration:08d}"
-        temporary = self.folder / f".{final.name}.part"
+        final = self.folder / f"step-{snapshot.iteration:08d}"
+        temporary = self._hidden(final)
         try:
-            shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
-            _write(temporary, training, position, settings, dataset)
-            if final.exists():
-                shutil.rmtree(final)
+            snapshot.write(temporary)
+            if final.exists():  # a damaged one that the run went back behind
+                self._remove(final)
             temporary.replace(final)
-            _flush(self.folder)
+            flush(self.folder)
+            self._prune(final)
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
             raise InputError(
                 f"checkpoint {final} could not be written ({error.strerror or error}), earlier ones are untouched; "
                 "free space or choose another --save_dir, then run the same command again to go on."
             ) from None
-        self._prune(final)
         return final
+
+    def clear_leftovers(self) -> None:
+        """Remove what a killed process did not finish writing or removing."""
+        for path in self.folder.glob(_HIDDEN):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _hidden(self, path: Path) -> Path:
+        hidden = path.with_name(f".{path.name}.part")
+        shutil.rmtree(hidden, ignore_errors=True)
+        return hidden
+
+    def _remove(self, path: Path) -> None:
+        hidden = path.with_name(f".{path.name}.old.part")
+        shutil.rmtree(hidden, ignore_errors=True)
+        path.replace(hidden)
+        shutil.rmtree(hidden)
 
     def _prune(self, newest: Path) -> None:
         """Keep the last ones up to `newest`; a later one is a damaged one that the run went back behind."""
@@ -85,7 +96,7 @@ class CheckpointFolder:
         for path in steps[: -self._keep]:
             iteration = int(path.name.removeprefix("step-"))
             if not (self._snapshot_every and iteration % self._snapshot_every == 0):
-                shutil.rmtree(path)
+                self._remove(path)
 
     def existing(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
@@ -108,6 +119,42 @@ class CheckpointFolder:
         return None
 
 
+class BackgroundSaver:
+    """Writes checkpoints beside training, one at a time; what goes wrong is raised at the next `check`.
+
+    The interpreter waits for a writing thread at its end, so that a failure of training does not lose a checkpoint.
+    """
+
+    def __init__(self, checkpoints: CheckpointFolder) -> None:
+        self._checkpoints = checkpoints
+        self._snapshot = Snapshot()
+        self._writer = ThreadPoolExecutor(1, "checkpoint writer")
+        self._writing: Future[Path] | None = None
+
+    def save(self, training: TrainingStep, position: Position, settings: Mapping[str, Any], dataset: str) -> None:
+        """Copy the state and begin to write it; waits for the checkpoint before (raises InputError as `write`)."""
+        self.wait()
+        self._snapshot.take(training, position, settings, dataset)
+        self._writing = self._writer.submit(self._checkpoints.write, self._snapshot)
+
+    def check(self) -> None:
+        """Raise what the last write met, if it has ended."""
+        if self._writing is not None and self._writing.done():
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait until nothing is being written; raises what the last write met."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def close(self) -> None:
+        """Wait for the thread and end it; an error in it is not news any more, or was raised by `wait`."""
+        with suppress(InputError):
+            self.wait()
+        self._writer.shutdown()
+
+
 def read_checked_state(checkpoint: Path) -> dict[str, Any]:
     """`state.json` of a checkpoint after checking every file's digest.
 
@@ -115,21 +162,16 @@ def read_checked_state(checkpoint: Path) -> dict[str, Any]:
         InputError: a file is missing, cut or changed.
     """
     try:
-        state: dict[str, Any] = json.loads((checkpoint / STATE_NAME).read_text())
-        digests = dict(state["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
-        raise InputError(f"checkpoint {checkpoint} is damaged: its {STATE_NAME} cannot be read.") from None
-    for name, digest in digests.items():
+        lines = (checkpoint / DIGESTS_NAME).read_text().splitlines()
+        digests = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    except (OSError, ValueError):
+        raise InputError(f"checkpoint {checkpoint} is damaged: its {DIGESTS_NAME} cannot be read.") from None
+    for name in sorted(_NEEDED | digests.keys()):
         path = checkpoint / name
-        if not path.is_file() or file_digest(path) != digest:
+        if not path.is_file() or file_digest(path) != digests.get(name):
             raise InputError(f"checkpoint {checkpoint} is damaged: {name} is missing, cut or changed.")
+    state: dict[str, Any] = json.loads((checkpoint / STATE_NAME).read_text())
     return state
-
-
-def file_digest(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def restore(training: TrainingStep, checkpoint: Path, state: Mapping[str, Any]) -> Position:
@@ -138,11 +180,13 @@ def restore(training: TrainingStep, checkpoint: Path, state: Mapping[str, Any]) 
     weights = optimiser.weights
     weights.load(weights.values.data, read_weights(checkpoint / WEIGHTS_NAME))
     weights.load(optimiser.ema.average, read_weights(checkpoint / EMA_NAME))
-    grouped: dict[str, dict[str, Tensor]] = {}
-    for name, tensor in read_weights(checkpoint / OPTIMISER_NAME).items():
+    moments: dict[str, dict[str, Tensor]] = {}
+    tensors = read_weights(checkpoint / OPTIMISER_NAME)
+    update_count = tensors.pop(COUNT_NAME)
+    for name, tensor in tensors.items():
         kind, _, parameter = name.partition("/")
-        grouped.setdefault(kind, {})[parameter] = tensor
-    optimiser.load_state_by_name(grouped)
+        moments.setdefault(kind, {})[parameter] = tensor
+    optimiser.load_moments(moments, update_count)
     optimiser.scaler.load_state_dict(state["scaler"])
     optimiser.skipped.fill_(state["skipped"])
     optimiser.consecutive_skips.fill_(state["consecutive_skips"])
@@ -150,41 +194,4 @@ def restore(training: TrainingStep, checkpoint: Path, state: Mapping[str, Any]) 
     if training.world.is_main:  # they are all processes' sums
         training.sums.copy_(torch.tensor(state["sums"], dtype=torch.float64))
         training.finite_steps.fill_(state["finite_steps"])
-    return Position(state["iteration"], state["loop"])
-
-
-def _write(folder: Path, training: TrainingStep, position: Position, settings: Mapping[str, Any], dataset: str) -> None:
-    optimiser = training.optimiser
-    weights = optimiser.weights
-    config: VAEConfig = training.model.config
-    write_config(folder, config, dataset)
-    write_weights(folder / WEIGHTS_NAME, weights.named(weights.values.data))
-    write_weights(folder / EMA_NAME, weights.named(optimiser.ema.average))
-    moments = {f"{kind}/{name}": t for kind, group in optimiser.state_by_name().items() for name, t in group.items()}
-    write_weights(folder / OPTIMISER_NAME, moments)
-    state = {
-        "iteration": position.iteration,
-        "loop": dict(position.loop),
-        "scaler": optimiser.scaler.state_dict(),
-        "skipped": float(optimiser.skipped),
-        "consecutive_skips": float(optimiser.consecutive_skips),
-        "gradient_norm": float(optimiser.gradient_norm),
-        "sums": training.sums.tolist(),
-        "finite_steps": float(training.finite_steps),
-        "settings": dict(settings),
-        "versions": {"torch": torch.__version__},
-        "sha256": {path.name: file_digest(path) for path in sorted(folder.iterdir())},
-    }
-    (folder / STATE_NAME).write_text(json.dumps(state, indent=2) + "\n")
-    for path in folder.iterdir():
-        _flush(path)
-    _flush(folder)
-
-
-def _flush(path: Path) -> None:
-    """Wait until a file's, or a folder's, content is on the disk: a rename must not overtake it."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    return Position(state["iteration"], state["loop"], state["processes"])

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 class Display:
     """Use as a context; `say` prints a line, `advance` moves the bar."""
 
-    def __init__(self, *, shown: bool, done: int, iterations: int) -> None:
+    def __init__(self, *, shown: bool, done: int, iterations: int, bar: bool = True) -> None:
         self._console = Console(quiet=not shown, soft_wrap=True, highlight=False, markup=False)
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -19,7 +19,7 @@ class Display:
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             console=self._console,
-            disable=not (shown and self._console.is_terminal),
+            disable=not (shown and bar and self._console.is_terminal),
         )
         self._task = self._progress.add_task("training", total=iterations, completed=done)
 

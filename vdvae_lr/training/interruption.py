@@ -1,9 +1,15 @@
-"""Ending a run from outside without losing it: Ctrl-C, SIGTERM and SIGUSR1 finish the step, save, and leave."""
+"""Ending a run from outside without losing it: Ctrl-C, SIGTERM and SIGUSR1 finish the step, save, and leave.
+
+SLURM sends SIGUSR1 ahead of a time limit (`--signal=USR1@300`) and SIGTERM at a preemption.
+"""
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from vdvae_lr.distributed import World
+from vdvae_lr.errors import EXIT_RUN_AGAIN
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
@@ -14,10 +20,19 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
 
+    def agreed(self, world: World) -> bool:
+        """Whether any process was told to stop; all of them must ask, and then all know the signal."""
+        number = world.highest(self.signal or 0)
+        if number:
+            self.signal = signal.Signals(number)
+        return number > 0
+
     @property
     def exit_code(self) -> int:
-        """128 + the signal's number, as shells have it; 0 without one."""
-        return 0 if self.signal is None else 128 + self.signal
+        """0 without a signal; 128 + SIGINT for Ctrl-C; else the code that asks for the same command again."""
+        if self.signal is None:
+            return 0
+        return 128 + signal.SIGINT if self.signal == signal.SIGINT else EXIT_RUN_AGAIN
 
 
 @contextmanager

@@ -6,14 +6,17 @@ line is due.
 
 import json
 import math
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
+from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.bound import Bound
 from vdvae_lr.training.step import TERM_NAMES, TrainingStep
 from vdvae_lr.whole_file import write_whole
@@ -116,33 +119,61 @@ class RunLog:
     Args:
         folder: of the run, or None to write nothing.
         resume_at: records after this iteration are dropped, since the run does those iterations again.
+
+    Raises:
+        InputError: here and in every method, the disk refused.
     """
 
     def __init__(self, folder: Path | None, resume_at: int) -> None:
         self._file = None
         self._board = None
+        self._written: set[tuple[str, int]] = set()
         if folder is None:
             return
-        path = folder / LOG_NAME
-        _keep_until(path, resume_at)
-        self._file = path.open("a", buffering=1)
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_at + 1 if resume_at else None)
+        self._path = folder / LOG_NAME
+        with self._disk():
+            self._written = _keep_until(self._path, resume_at)
+            self._file = self._path.open("a", buffering=1)
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_at + 1 if resume_at else None)
+
+    def has(self, kind: str, iteration: int) -> bool:
+        """Whether the log had such a record when it was opened."""
+        return (kind, iteration) in self._written
 
     def write(self, kind: str, iteration: int, record: Mapping[str, float | int | list[float]]) -> None:
         """One JSON line, and each number of it as a TensorBoard curve under `kind/`."""
         if self._file is None or self._board is None:
             return
         finite = {name: None if _is_not_finite(value) else value for name, value in record.items()}
-        self._file.write(json.dumps({"kind": kind, "iteration": iteration} | finite) + "\n")
-        for name, value in finite.items():
-            if isinstance(value, int | float) and name != "iteration":
-                self._board.add_scalar(f"{kind}/{name}", value, iteration)
+        with self._disk():
+            self._file.write(json.dumps({"kind": kind, "iteration": iteration} | finite) + "\n")
+            for name, value in finite.items():
+                if isinstance(value, int | float) and name != "iteration":
+                    self._board.add_scalar(f"{kind}/{name}", value, iteration)
+
+    def flush(self) -> None:
+        """Wait until what was written is on the disk: a checkpoint must not be newer than the log."""
+        if self._file is not None:
+            with self._disk():
+                os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Flush and close."""
+        """Flush and close; what the disk refuses now, it refused before."""
         if self._file is not None and self._board is not None:
-            self._file.close()
-            self._board.close()
+            with suppress(OSError):
+                self._file.close()
+            with suppress(OSError):
+                self._board.close()
+
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(
+                f"log {self._path} cannot be written ({error.strerror or error}); free space or choose another "
+                "--save_dir, then run the same command again to go on."
+            ) from None
 
 
 def _is_not_finite(value: float | list[float]) -> bool:
@@ -150,18 +181,21 @@ def _is_not_finite(value: float | list[float]) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
-def _keep_until(path: Path, iteration: int) -> None:
-    """Drop the lines after `iteration`, and a last line that a crash cut short."""
+def _keep_until(path: Path, iteration: int) -> set[tuple[str, int]]:
+    """Drop the lines after `iteration`, and one that a crash cut short; the kinds and iterations of the rest."""
     if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
+        return set()
+    kept, written = [], set()
+    for line in path.read_text(errors="replace").splitlines():
         try:
-            if json.loads(line)["iteration"] <= iteration:
+            record = json.loads(line)
+            if record["iteration"] <= iteration:
                 kept.append(line)
-        except (ValueError, KeyError):
+                written.add((str(record["kind"]), int(record["iteration"])))
+        except (ValueError, KeyError, TypeError):
             continue
     write_whole(path, "".join(line + "\n" for line in kept).encode())
+    return written
 
 
 def console_line(line: TrainingLine, iterations: int, speed: Speedometer) -> str:

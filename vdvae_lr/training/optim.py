@@ -5,6 +5,7 @@ against rare exploding batches). The decision stays on the device: fused AdamW t
 count does not advance.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -125,25 +126,35 @@ class Optimiser:
         elif bool(apply):  # apex's kernel knows no found_inf: the one place that waits for the device
             self._rule.step()
 
-    def state_by_name(self) -> dict[str, dict[str, Tensor]]:
-        """The rule's averages by kind ("exp_avg", "exp_avg_sq") and parameter name, and its step count."""
+    def flat_state(self) -> dict[str, Tensor]:
+        """The buffers (N,) a run goes on from: "values", "average", and after the first update AdamW's "exp_avg" and
+        "exp_avg_sq".
+        """
         state = self._rule.state.get(self.weights.values, {})
-        named = {kind: self.weights.named(state[kind]) for kind in ("exp_avg", "exp_avg_sq") if kind in state}
-        steps = state.get("step", self._rule.param_groups[0].get("step", 0))
-        return named | {"counters": {"step": torch.as_tensor(steps, dtype=torch.float32).cpu().reshape(())}}
+        moments = {kind: state[kind] for kind in ("exp_avg", "exp_avg_sq") if kind in state}
+        return {"values": self.weights.values.data, "average": self.ema.average} | moments
 
-    def load_state_by_name(self, state: dict[str, dict[str, Tensor]]) -> None:
-        """Continue from `state_by_name`."""
-        steps = state["counters"]["step"]
-        if "exp_avg" not in state:
+    def checksum(self) -> int:
+        """Of every bit of `flat_state`; waits for the device."""
+        sums = [buffer.view(torch.int32).sum(dtype=torch.int64) for buffer in self.flat_state().values()]
+        return hash(tuple(torch.stack(sums).tolist())) % 2**62  # of integers, hash is the same in every process
+
+    def update_count(self) -> Tensor:
+        """() float32 on the CPU: updates made, which is what AdamW's bias correction counts."""
+        state = self._rule.state.get(self.weights.values, {})
+        steps = state.get("step", self._rule.param_groups[0].get("step", 0))
+        return torch.as_tensor(steps, dtype=torch.float32).cpu().reshape(()).clone()
+
+    def load_moments(self, moments: Mapping[str, Mapping[str, Tensor]], update_count: Tensor) -> None:
+        """Take over AdamW's averages, by kind and parameter name, and its count; none before the first update."""
+        if not moments:
             return
-        values = self.weights.values
-        entry: dict[str, Any] = {kind: self.weights.buffer_from(state[kind]) for kind in ("exp_avg", "exp_avg_sq")}
+        entry: dict[str, Any] = {kind: self.weights.buffer_from(named) for kind, named in moments.items()}
         if self.settings.optimizer == "apex":
-            self._rule.param_groups[0]["step"] = int(steps)
+            self._rule.param_groups[0]["step"] = int(update_count)
         else:
-            entry["step"] = steps.to(values.device).clone()
-        self._rule.state[values] = entry
+            entry["step"] = update_count.to(self.weights.values.device).clone()
+        self._rule.state[self.weights.values] = entry
 
 
 def _build_rule(weights: FlatWeights, settings: OptimisationSettings) -> torch.optim.Optimizer:

@@ -1,16 +1,22 @@
-"""The folder of a run: made, continued, or moved aside, but never overwritten.
+"""The folder of a run: made, continued, or moved aside, but never overwritten, and used by one run at a time.
 
 RUN/settings.json    the resolved settings
     log.jsonl        what was measured
     tensorboard/     the same as curves
     images/          reconstructions and samples
     checkpoints/     see checkpoint.py
+    .lock            locked by the running process; the system lets go of it however that process ends
 """
 
 import json
-from collections.abc import Mapping
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.hub.repository import CHECKPOINTS
@@ -18,30 +24,57 @@ from vdvae_lr.training.settings import NEUTRAL, Settings
 from vdvae_lr.whole_file import write_whole
 
 SETTINGS_NAME = "settings.json"
+LOCK_NAME = ".lock"
+_HOLDER_NAME = ".lock-holder"  # opening the lock itself would empty it
 
 
-def prepare_run_folder(settings: Settings) -> tuple[Path, str | None]:
-    """The run's folder, ready to write to, and a sentence for the person if an earlier run was moved aside.
+@contextmanager
+def run_folder(settings: Settings) -> Iterator[tuple[Path, str | None]]:
+    """The run's folder, locked and ready to write to, and a sentence for the person if an earlier run was moved aside.
 
     Raises:
-        InputError: the folder cannot be written, belongs to other settings, or is not a run's.
+        InputError: the folder cannot be written, is in use, belongs to other settings, or is not a run's.
     """
     folder = Path(settings.run.save_dir) / settings.run.name
     notice = None
     try:
         if folder.exists() and settings.run.fresh:
-            aside = _free_name(folder)
-            folder.rename(aside)
-            notice = f"The earlier run was moved to {aside}."
+            notice = f"The earlier run was moved to {_moved_aside(folder)}."
         elif folder.exists():
             _check_same_settings(folder, settings)
         (folder / "images").mkdir(parents=True, exist_ok=True)
+        lock = _locked(folder)
     except OSError as error:
         raise InputError(
-            f"run folder {folder} cannot be written ({error.strerror}); choose another --save_dir."
+            f"run folder {folder} cannot be written ({error.strerror or error}); choose another --save_dir."
         ) from None
-    write_whole(folder / SETTINGS_NAME, (json.dumps(settings.flat(), indent=2) + "\n").encode())
-    return folder, notice
+    try:
+        write_whole(folder / SETTINGS_NAME, (json.dumps(settings.flat(), indent=2) + "\n").encode())
+        yield folder, notice
+    finally:
+        lock.release()
+
+
+def _locked(folder: Path) -> FileLock:
+    lock = FileLock(folder / LOCK_NAME)
+    holder = folder / _HOLDER_NAME
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        who = f" ({holder.read_text()})" if holder.is_file() else ""
+        raise InputError(
+            f"run {folder} is in use by another run{who}; wait for its end, or choose another --desc."
+        ) from None
+    holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+    return lock
+
+
+def _moved_aside(folder: Path) -> Path:
+    if folder.is_dir():
+        _locked(folder).release()  # refuses to move a run that is going on
+    aside = _free_name(folder)
+    folder.rename(aside)
+    return aside
 
 
 def _check_same_settings(folder: Path, settings: Settings) -> None:

@@ -58,6 +58,9 @@ class RunSettings:
     """Compile the blocks with torch.compile (some minutes at the start, fewer and faster kernels after)."""
     cuda_graph: bool = True
     """On CUDA, capture a micro-batch once and replay it."""
+    stuck_after_s: float = 1800.0
+    """With several processes: end the run, and say where each one was, when one of them makes no progress for so many
+    seconds."""
     test_eval: bool = False
     """Only evaluate the averaged weights on the test split, where the run stands or on what it would start from."""
     eval_examples: int = 0
@@ -86,6 +89,8 @@ class RunSettings:
         for name in ("global_batch", "eval_examples", "iters_per_ckpt"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be 0 or more.")
+        if not self.stuck_after_s > 0:
+            raise InputError(f"stuck_after_s is {self.stuck_after_s}; it must be positive.")
         if self.global_batch % self.n_batch:
             raise InputError(
                 f"n_batch {self.n_batch} does not divide global_batch {self.global_batch}; "
@@ -120,6 +125,6 @@ class Settings:
 NEUTRAL = frozenset(
     {"fresh", "dry_run", "save_dir", "desc", "data_root", "weights_dir", "device", "num_workers", "test_eval"}
     | {"eval_examples", "iters_per_print", "iters_per_eval", "iters_per_images", "iters_per_save", "iters_per_ckpt"}
-    | {"keep_checkpoints", "num_images_visualize"}
+    | {"keep_checkpoints", "num_images_visualize", "stuck_after_s"}
 )
 """Settings that may differ when a run goes on: none of them changes what is computed."""

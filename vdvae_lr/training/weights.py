@@ -1,7 +1,7 @@
 """A model's parameters in one flat buffer.
 
 With weights, gradients and EMA each in one buffer, a step's bookkeeping is a handful of kernels: one all-reduce, one
-norm, one AdamW, one average, whatever the number of tensors (1,393 in the cifar10 configuration). The model's own
+norm, one AdamW, one average, whatever the number of tensors (1,436 in the cifar10 configuration). The model's own
 parameters are views into the buffer.
 """
 

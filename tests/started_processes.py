@@ -1,0 +1,70 @@
+"""Several commands at once, as a launcher starts them; none outlives the call that started it."""
+
+import os
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+TIMEOUT_S = 600.0  # on two cores with fifteen processes waiting, importing torch took two minutes
+GRACE_S = 120.0  # once one process failed, its peers may wait for it for ever
+_LAUNCHERS = ("OMPI_", "PMIX_", "PMI_", "PRTE_", "MPI_", "SLURM_", "TORCHELASTIC_")
+_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+
+@dataclass(frozen=True)
+class Start:
+    """A command, and the variables it finds besides this process's, those of launchers left out."""
+
+    command: list[str]
+    variables: dict[str, str]
+
+    def environment(self) -> dict[str, str]:
+        ours = {name: value for name, value in os.environ.items() if not name.startswith(_LAUNCHERS)}
+        ours = {name: value for name, value in ours.items() if name not in _TORCHRUN}
+        return ours | {"OMP_NUM_THREADS": "1"} | self.variables
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What came of it; `code` None: it was still running when there was nothing left to wait for."""
+
+    code: int | None
+    output: str
+    errors: str
+
+
+def run_together(folder: Path, starts: list[Start]) -> list[Ended]:
+    """Start them all and wait for all; what they print lies in `folder`, so that no full pipe stops one of them."""
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        for number, start in enumerate(starts):
+            with (folder / f"{number}.out").open("wb") as output, (folder / f"{number}.err").open("wb") as errors:
+                processes.append(subprocess.Popen(start.command, stdout=output, stderr=errors, env=start.environment()))
+        codes = _wait(processes)
+    finally:
+        for process in processes:
+            _end(process)
+    texts = [[(folder / f"{n}.{kind}").read_text() for kind in ("out", "err")] for n in range(len(starts))]
+    return [Ended(code, output, errors) for code, (output, errors) in zip(codes, texts, strict=True)]
+
+
+def _wait(processes: list[subprocess.Popen[bytes]]) -> list[int | None]:
+    deadline = time.monotonic() + TIMEOUT_S
+    while True:
+        codes = [process.poll() for process in processes]
+        if any(codes):
+            deadline = min(deadline, time.monotonic() + GRACE_S)
+        if None not in codes or time.monotonic() > deadline:
+            return codes
+        time.sleep(0.05)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        process.terminate()  # a launcher ends its own processes then; one that is killed leaves them behind
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    process.wait()

@@ -1,0 +1,178 @@
+"""Noticing, from beside the work, that another process of a run failed, vanished or stands still.
+
+A process that waits in a reduction cannot see why it waits. A thread beside it can: each process says once a second in
+a shared store what it is doing, and reads what the others say. Whoever first sees that something is wrong says it in
+the store, and every process ends with that one sentence, whatever it is waiting for.
+"""
+
+import json
+import math
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from torch.distributed.distributed_c10d import Store
+
+from vdvae_lr.errors import EXIT_PEER_LOST
+
+BEAT_S = 1.0
+"""How often a process says what it is doing."""
+SILENT_S = 20.0
+"""A process not heard of for so long is gone; less would end healthy runs on an overloaded machine."""
+SILENT_AFTER_BROKEN_CONNECTION_S = 5.0
+"""The same where this process already lost a connection."""
+_FAILED = "failed"
+_SHOW_CURSOR = "\x1b[?25h\n"
+
+
+@dataclass
+class _Peer:
+    """What is known of another process."""
+
+    beat: int = -1
+    heard_at: float = field(default_factory=time.monotonic)
+    doing: str = "starting"
+    still_for_s: float = 0.0
+    ended: bool = False
+
+
+def leave_now(sentence: str) -> None:
+    """End this process without waiting for anything: its main thread may never come back from a reduction."""
+    print(f"error: {sentence}", file=sys.stderr, flush=True)
+    if sys.stdout.isatty():
+        sys.stdout.write(_SHOW_CURSOR)  # a progress bar hides it
+    sys.stdout.flush()
+    os._exit(EXIT_PEER_LOST)
+
+
+class PeerWatch:
+    """Tells the other processes of a run what this one does, and ends this one when another is lost.
+
+    Args:
+        store: shared by all processes, through a connection of this object's own.
+        rank, size: this process among its peers.
+        stuck_after_s: the run ends when a process does the same thing for so long.
+        leave: ends this process with a sentence.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        rank: int,
+        size: int,
+        stuck_after_s: float = math.inf,
+        leave: Callable[[str], None] = leave_now,
+    ) -> None:
+        self._store = store
+        self._rank = rank
+        self._peers = {other: _Peer() for other in range(size) if other != rank}
+        self._stuck_after_s = stuck_after_s
+        self._leave = leave
+        self._doing, self._since = "starting", time.monotonic()
+        self._beat = 0
+        self._ending = False
+        self._failed = False  # and says itself why
+        self._silent_s = SILENT_S
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="peer watch", daemon=True)
+
+    def start(self) -> None:
+        """Begin to tell and to watch; every process must do so soon."""
+        self._say()
+        self._thread.start()
+
+    def at(self, doing: str) -> None:
+        """Say what this process does from now on; costs nothing."""
+        self._doing, self._since = doing, time.monotonic()
+
+    def fail(self, cause: str, *, linger: bool = True) -> None:
+        """Tell the others that this process ends, and why; lingers until they have read it, for the store may end with
+        this process.
+        """
+        self._failed = True
+        with suppress(RuntimeError):  # the store may be gone: the others then know that something is
+            self._announce(f"process {self._rank} failed: {cause}")
+            if linger:
+                time.sleep(2.5 * BEAT_S)
+
+    def await_verdict(self) -> None:
+        """After a broken connection: give the thread the time to find out who is gone; returns only if nobody is."""
+        self._silent_s = SILENT_AFTER_BROKEN_CONNECTION_S
+        self._stopped.wait(SILENT_AFTER_BROKEN_CONNECTION_S + 3 * BEAT_S)
+
+    def ending(self) -> None:
+        """From now on it is no news that the others leave."""
+        self._ending = True
+        self.at("ended")
+
+    def stop(self) -> None:
+        """End the thread, after all processes have said that they are `ending`."""
+        self._stopped.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        last_round = time.monotonic()
+        while not self._stopped.wait(BEAT_S):
+            now = time.monotonic()
+            if now - last_round > 5 * BEAT_S:  # this process itself stood still: what it did not hear proves nothing
+                for peer in self._peers.values():
+                    peer.heard_at = now
+            last_round = now
+            try:
+                self._say()
+                self._listen()
+                verdict = self._verdict()
+            except RuntimeError:  # the store is a service of process 0, or of its launcher
+                verdict = None if self._ending else "process 0 is gone: killed, or its machine or the network failed"
+            if verdict is not None and not (self._failed or self._stopped.is_set()):
+                self._leave(f"{verdict}; process {self._rank} ends with it.")
+                return
+
+    def _say(self) -> None:
+        self._beat += 1
+        record = [self._beat, self._doing, time.monotonic() - self._since, self._ending]
+        self._store.set(_place(self._rank), json.dumps(record))
+
+    def _listen(self) -> None:
+        for rank, peer in self._peers.items():
+            if not self._store.check([_place(rank)]):
+                continue
+            beat, doing, still_for_s, ended = json.loads(self._store.get(_place(rank)))
+            if beat != peer.beat:
+                peer.beat, peer.heard_at = beat, time.monotonic()
+                peer.doing, peer.still_for_s, peer.ended = doing, still_for_s, ended
+
+    def _verdict(self) -> str | None:
+        if self._store.check([_FAILED]):
+            return self._store.get(_FAILED).decode()
+        now = time.monotonic()
+        for rank, peer in self._peers.items():
+            silence = now - peer.heard_at
+            if silence > self._silent_s and not (peer.ended or self._ending):
+                return self._announce(
+                    f"process {rank} has not been heard of for {silence:.0f} s (last: {peer.doing}): killed, or its "
+                    "machine or the network failed"
+                )
+        still = [now - self._since, *(peer.still_for_s for peer in self._peers.values() if not peer.ended)]
+        if max(still) > self._stuck_after_s and not self._ending:
+            return self._announce(f"no progress for {max(still):.0f} s ({self._whereabouts(now)})")
+        return None
+
+    def _whereabouts(self, now: float) -> str:
+        places = {rank: (peer.doing, peer.still_for_s) for rank, peer in self._peers.items()}
+        places[self._rank] = self._doing, now - self._since
+        return "; ".join(
+            f"process {rank}: {doing}, for {still:.0f} s" for rank, (doing, still) in sorted(places.items())
+        )
+
+    def _announce(self, sentence: str) -> str:
+        """Say to all what went wrong, unless somebody said something first; what stands there now."""
+        return self._store.compare_set(_FAILED, "", sentence).decode()
+
+
+def _place(rank: int) -> str:
+    return f"place/{rank}"

@@ -1,0 +1,104 @@
+"""A run's parts, and how they are put together: everything a person can get wrong goes wrong here, before any work."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from vdvae_lr.datasets.catalogue import open_splits
+from vdvae_lr.datasets.sampler import TrainingOrder
+from vdvae_lr.datasets.sources import ImageSource
+from vdvae_lr.distributed import World
+from vdvae_lr.errors import InputError
+from vdvae_lr.training.build import build_training, find_start_weights, micro_batches
+from vdvae_lr.training.checkpoint import BackgroundSaver, CheckpointFolder, restore
+from vdvae_lr.training.display import Display
+from vdvae_lr.training.metrics import RunLog, Speedometer
+from vdvae_lr.training.run_folder import run_folder
+from vdvae_lr.training.settings import Settings
+from vdvae_lr.training.snapshot import Position
+from vdvae_lr.training.step import TrainingStep
+
+
+@dataclass
+class Run:
+    """A run's parts and its place; `train` drives it."""
+
+    settings: Settings
+    world: World
+    folder: Path
+    training: TrainingStep
+    order: TrainingOrder
+    train_images: ImageSource
+    held_out_images: ImageSource
+    saver: BackgroundSaver
+    display: Display
+    log: RunLog
+    iteration: int = 0
+    bad_images: int = 0  # that this process replaced
+    speed: Speedometer = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Start the clock."""
+        self.speed = Speedometer(self.iteration, self.settings.run.iters, self.order.global_batch)
+
+    def due(self, every: int) -> bool:
+        """Whether something is done at this iteration that is done at every so many and at the end."""
+        return self.iteration % every == 0 or self.iteration == self.settings.run.iters
+
+
+@contextmanager
+def prepared_run(settings: Settings, world: World) -> Iterator[Run]:
+    """A run, at its beginning or where its last checkpoint left it, in a folder that is its own while it lasts.
+
+    Raises:
+        InputError: something a person must mend; nothing that was there is lost.
+    """
+    run, config = settings.run, settings.model
+    global_batch = micro_batches(run, world.size) * run.n_batch
+    settings = replace(settings, run=replace(run, global_batch=global_batch))  # for good: 0 is this many now
+    start = find_start_weights(run, config)
+    splits = open_splits(settings.data, config.image_size, config.image_channels)
+    order = TrainingOrder(len(splits.train), global_batch, run.n_batch, world.rank, world.size, run.seed)
+    with ExitStack() as held:
+        entered = world.on_main(lambda: held.enter_context(run_folder(settings)))
+        folder, notice = entered or (Path(run.save_dir) / run.name, None)
+        training = build_training(settings, world, start)
+        checkpoints = CheckpointFolder(folder, run.keep_checkpoints, run.iters_per_ckpt)
+        position, notices = _found_position(checkpoints, training)
+        display = Display(shown=world.is_main, done=position.iteration, iterations=run.iters, bar=not world.relayed)
+        for line in [notice, *notices]:
+            if line:
+                display.say(line)
+        if world.is_main:
+            checkpoints.clear_leftovers()
+        saver, log = BackgroundSaver(checkpoints), RunLog(folder if world.is_main else None, position.iteration)
+        held.callback(saver.close)
+        held.callback(log.close)
+        bad_images = int(position.loop.get("bad_images", 0)) if world.is_main else 0
+        held_out = splits.test if run.test_eval else splits.valid
+        yield Run(
+            settings, world, folder, training, order, splits.train, held_out, saver, display, log,
+            position.iteration, bad_images,
+        )  # fmt: skip
+
+
+def _found_position(checkpoints: CheckpointFolder, training: TrainingStep) -> tuple[Position, list[str]]:
+    """Go back to the newest sound checkpoint, if there is one; where that is, and what a person should know of it."""
+    world = training.world
+    found = checkpoints.newest_sound()
+    position, notices = Position(0, {}, world.size), []
+    if found is not None:
+        path, state, complaints = found
+        position = restore(training, path, state)
+        notices = [*complaints, f"Going on from {path}."]
+    if not world.agree(position.iteration):
+        raise InputError(
+            f"the processes do not see the same checkpoints in {checkpoints.folder}; choose a --save_dir they share."
+        )
+    if position.processes != world.size:
+        notices.append(
+            f"It was saved by {position.processes} process(es) and goes on with {world.size}: the same images and "
+            "noise, but sums round differently, so from here the run is no longer equal bit for bit to an unbroken one."
+        )
+    return position, notices
