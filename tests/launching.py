@@ -61,7 +61,7 @@ def free_job() -> int:
     """The number of a job whose port is free, one that the system does not give to outgoing connections."""
     for number in range(os.getpid() % 10_000, 12_000):  # other workers of these tests begin elsewhere
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", 20_000 + number)):
+            if probe.connect_ex(("127.0.0.1", 20_000 + number * 131 % 12_000)):
                 return number
     raise AssertionError("no free port")
 

@@ -94,10 +94,33 @@ def test_half_set_torchrun_is_refused(missing: str) -> None:
         find_place({name: value for name, value in TORCHRUN.items() if name != missing})
 
 
-@pytest.mark.parametrize("missing", sorted(SLURM.keys() - {"SLURM_STEP_ID", "SLURM_NTASKS"}))
+@pytest.mark.parametrize("missing", sorted(SLURM.keys() - {"SLURM_STEP_ID"}))
 def test_half_set_slurm_is_refused(missing: str) -> None:
     with pytest.raises(InputError, match=f"lacks {missing}; start with srun"):
         find_place({name: value for name, value in SLURM.items() if name != missing})
+
+
+def test_a_step_may_be_smaller_than_its_job() -> None:
+    assert find_place(SLURM | {"SLURM_STEP_NUM_TASKS": "2"}).size == 2
+    assert find_place(SLURM | {"SLURM_STEP_NUM_TASKS": "1"}).size == 1  # an interactive shell in the job
+
+
+def test_steps_of_a_job_meet_at_ports_of_their_own() -> None:
+    assert find_place(SLURM).port != find_place(SLURM | {"SLURM_STEP_ID": "1"}).port
+
+
+def test_a_number_that_is_none_is_refused() -> None:
+    with pytest.raises(InputError, match="sets RANK to 'x', which is no number"):
+        find_place(TORCHRUN | {"RANK": "x"})
+    with pytest.raises(InputError, match="sets SLURM_PROCID to ''"):
+        find_place(SLURM | {"SLURM_PROCID": ""})
+
+
+def test_an_mpi_that_mpi4py_was_not_built_for_is_refused() -> None:
+    """Each of four processes would else take itself for the only one, and all write to one folder."""
+    pytest.importorskip("mpi4py")
+    with pytest.raises(InputError, match="started 4 processes, but mpi4py sees 1"):
+        find_place({"OMPI_COMM_WORLD_SIZE": "4"})
 
 
 @pytest.mark.parametrize("variable", ["OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS", "PMI_SIZE"])

@@ -30,8 +30,10 @@ T = TypeVar("T")
 
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _MPIEXEC = ("OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS")  # Open MPI's; MPICH's and Intel MPI's
+_MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 _PMI_SIZE = "PMI_SIZE"  # also set by srun, where SLURM's default is PMI-2
 _MEETING_TIMEOUT = timedelta(minutes=10)  # nodes of one job may start minutes apart
+_SLURM_STEP_SIZE = "SLURM_STEP_NUM_TASKS"
 _COLLECTIVE_TIMEOUT = timedelta(minutes=30)  # the first iteration may wait for another rank's compilation
 _AFTER_THE_WATCH = timedelta(minutes=5)  # torch's own timeout names no culprit: the watch shall speak first
 
@@ -82,7 +84,7 @@ class World:
         return self.all_reduce_sum_(values).div_(self.size) if self.size > 1 else values
 
     def on_main(self, action: Callable[[], T]) -> T | None:
-        """Do something on the main process while the others wait; where it fails there, they end without a word."""
+        """Do something on the main process while the others wait; where it fails there, they end with it."""
         failed = True
         try:
             result = action() if self.is_main else None
@@ -90,6 +92,8 @@ class World:
         finally:
             failed_somewhere = self.highest(failed)
         if failed_somewhere:
+            if self.watch is not None:
+                self.watch.await_verdict()  # ends this process with the main one's cause; leaving now would cut it off
             raise SystemExit(EXIT_INPUT_ERROR)  # the main process says why
         return result
 
@@ -219,25 +223,29 @@ def find_place(environment: Mapping[str, str]) -> Place:
     if "RANK" in given or "LOCAL_RANK" in given:
         if len(given) < len(_TORCHRUN):
             missing = ", ".join(sorted(set(_TORCHRUN) - set(given)))
-            raise InputError(
-                f"the environment sets {given[0]} but not {missing}; start with torchrun, or unset {given[0]}."
-            )
-        return Place(
-            int(environment["RANK"]),
-            int(environment["WORLD_SIZE"]),
-            int(environment["LOCAL_RANK"]),
-            environment["MASTER_ADDR"],
-            int(environment["MASTER_PORT"]),
+            some = ", ".join(given)
+            raise InputError(f"the environment sets {some} but not {missing}; start with torchrun, or unset {some}.")
+        rank, size, local_rank, port = (
+            _number(environment, name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")
         )
+        return Place(rank, size, local_rank, environment["MASTER_ADDR"], port)
     in_step = "SLURM_STEP_ID" in environment
     if any(name in environment for name in _MPIEXEC) or (_PMI_SIZE in environment and not in_step):
-        return _place_from_mpi()
-    if in_step and int(environment.get("SLURM_NTASKS", "1")) > 1:
-        return _place_from_slurm(environment)
-    return Place()
+        return _place_from_mpi(environment)
+    return _place_from_slurm(environment) if in_step else Place()
 
 
-def _place_from_mpi() -> Place:
+def _number(environment: Mapping[str, str], name: str) -> int:
+    try:
+        return int(environment[name])
+    except ValueError:
+        raise InputError(
+            f"the environment sets {name} to '{environment[name]}', which is no number; start with a launcher, or "
+            "unset it."
+        ) from None
+
+
+def _place_from_mpi(environment: Mapping[str, str]) -> Place:
     try:
         from mpi4py import MPI
     except ImportError:
@@ -245,6 +253,12 @@ def _place_from_mpi() -> Place:
             "started by an MPI launcher, but mpi4py is not installed; pip install 'vdvae_lr[mpi]'."
         ) from None
     world = MPI.COMM_WORLD
+    started = max([_number(environment, name) for name in _MPI_SIZES if name in environment], default=world.size)
+    if world.size != started:
+        raise InputError(
+            f"the MPI launcher started {started} processes, but mpi4py sees {world.size}: it was built for another "
+            "MPI; use that one's mpiexec, or build mpi4py for this one."
+        )
     if world.size == 1:
         return Place(relayed=True)
     local = world.Split_type(MPI.COMM_TYPE_SHARED)
@@ -260,18 +274,17 @@ def _free_port() -> int:
 
 
 def _place_from_slurm(environment: Mapping[str, str]) -> Place:
-    names = ("SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID", "SLURM_JOB_ID", "SLURM_STEP_NODELIST")
+    size_name = _SLURM_STEP_SIZE if _SLURM_STEP_SIZE in environment else "SLURM_NTASKS"  # a step may be part of the job
+    names = (size_name, "SLURM_PROCID", "SLURM_LOCALID", "SLURM_JOB_ID", "SLURM_STEP_NODELIST")
+    if environment.get(size_name) == "1":
+        return Place()
     missing = [name for name in names if name not in environment]
     if missing:
         raise InputError(f"the SLURM environment lacks {', '.join(missing)}; start with srun, or unset SLURM_STEP_ID.")
-    port = 20_000 + int(environment["SLURM_JOB_ID"]) % 20_000  # the same on every node, without asking anybody
-    return Place(
-        int(environment["SLURM_PROCID"]),
-        int(environment["SLURM_NTASKS"]),
-        int(environment["SLURM_LOCALID"]),
-        first_host(environment["SLURM_STEP_NODELIST"]),
-        port,
-    )
+    size, rank, local_rank, job = (_number(environment, name) for name in names[:4])
+    # the same on every node without asking anybody, and below the ports that systems give to outgoing connections
+    port = 20_000 + (job * 131 + _number(environment, "SLURM_STEP_ID")) % 12_000
+    return Place(rank, size, local_rank, first_host(environment["SLURM_STEP_NODELIST"]), port)
 
 
 def first_host(node_list: str) -> str:
