@@ -4,7 +4,7 @@
     python train.py --hps ffhq256 --alpha_T 1.0                   FFHQ-256 on one card
     mpiexec -n 8 python train.py --hps ffhq256 --alpha_T 1.0      the same optimisation on eight
     torchrun --nproc_per_node 8 train.py --hps ffhq256 --alpha_T 1.0
-    srun --kill-on-bad-exit=1 python train.py --hps ffhq256 --alpha_T 1.0
+    srun --wait=60 python train.py --hps ffhq256 --alpha_T 1.0
     python train.py --hps imagenet64 --pretrained none --dataset folder --data_root PHOTOS
     python train.py --hps ffhq256 --test_eval                     the bound of the published weights on the test split
     python train.py --hps ffhq256 --dry_run                       settings, parameters, schedule; computes nothing

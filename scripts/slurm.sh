@@ -15,7 +15,7 @@
 #SBATCH --open-mode=append
 set -uo pipefail
 
-srun --kill-on-bad-exit=1 "${PYTHON:-python}" train.py "$@"
+srun --wait=60 "${PYTHON:-python}" train.py "$@"
 code=$?
 if [ "$code" -eq 75 ]; then
     scontrol requeue "$SLURM_JOB_ID"

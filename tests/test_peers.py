@@ -1,6 +1,7 @@
 """What a process of a run learns of the others, on a store in memory, with time that passes quickly."""
 
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -106,8 +107,26 @@ def test_a_store_that_is_gone_means_process_0(start: Callable[..., Watches], mon
     said: list[str] = []
     watch = PeerWatch(GoneStore(), 1, 2, leave=said.append)
     watch.start()
-    assert wait_for(said).startswith("process 0 is gone")
+    assert wait_for(said).startswith("process 0, or the launcher beside it, does not answer")
     watch.stop()
+
+
+def test_a_store_that_does_not_answer_means_process_0_too() -> None:
+    class FrozenStore(HashStore):
+        def check(self, keys: list[str]) -> bool:
+            thaw.wait()
+            return False
+
+    thaw = threading.Event()
+    said: list[str] = []
+    watch = PeerWatch(FrozenStore(), 1, 2, leave=said.append)
+    watch.start()
+    assert wait_for(said).startswith("process 0, or the launcher beside it, does not answer for")
+    began = time.monotonic()
+    watch.fail("a consequence", linger=False)
+    thaw.set()
+    watch.stop()
+    assert time.monotonic() - began < 60  # neither waited for the store
 
 
 def test_a_process_that_slept_does_not_think_the_others_are_gone(

@@ -20,7 +20,7 @@ from typing import NoReturn, TypeVar
 import torch
 from torch import Tensor, distributed
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, but not listed
-from torch.distributed.distributed_c10d import Store
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError
@@ -188,7 +188,8 @@ def start_world(device: str = "auto", stuck_after_s: float = math.inf) -> World:
     )
     # a connection of its own: the group's is locked while a reduction waits for a peer
     own = TCPStore(place.address, place.port, is_master=False, timeout=_MEETING_TIMEOUT, wait_for_workers=False)
-    watch = PeerWatch(own, place.rank, place.size, stuck_after_s)
+    start = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), own)  # what ended one is past
+    watch = PeerWatch(start, place.rank, place.size, stuck_after_s)
     watch.start()
     return World(place.rank, place.size, chosen, place.relayed, watch)
 

@@ -26,6 +26,7 @@ SILENT_S = 20.0
 SILENT_AFTER_BROKEN_CONNECTION_S = 5.0
 """The same where this process already lost a connection."""
 _FAILED = "failed"
+_HOST_GONE = "process 0, or the launcher beside it, does not answer"
 _SHOW_CURSOR = "\x1b[?25h\n"
 
 
@@ -78,12 +79,17 @@ class PeerWatch:
         self._failed = False  # and says itself why
         self._silent_s = SILENT_S
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="peer watch", daemon=True)
+        self._round_at = time.monotonic()
+        self._threads = [
+            threading.Thread(target=self._watch, name="peer watch", daemon=True),
+            threading.Thread(target=self._watch_the_store, name="peer store watch", daemon=True),
+        ]
 
     def start(self) -> None:
         """Begin to tell and to watch; every process must do so soon."""
         self._say()
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def at(self, doing: str) -> None:
         """Say what this process does from now on; costs nothing."""
@@ -94,10 +100,12 @@ class PeerWatch:
         this process.
         """
         self._failed = True
-        with suppress(RuntimeError):  # the store may be gone: the others then know that something is
-            self._announce(f"process {self._rank} failed: {cause}")
-            if linger:
-                time.sleep(2.5 * BEAT_S)
+        sentence = f"process {self._rank} failed: {cause}"
+        teller = threading.Thread(target=self._announce_if_possible, args=(sentence,), daemon=True)
+        teller.start()
+        teller.join(2.5 * BEAT_S)  # a store that does not answer holds nobody up
+        if linger:
+            time.sleep(2.5 * BEAT_S)
 
     def await_verdict(self) -> None:
         """After a broken connection: give the thread the time to find out who is gone; returns only if nobody is."""
@@ -112,7 +120,7 @@ class PeerWatch:
     def stop(self) -> None:
         """End the thread, after all processes have said that they are `ending`."""
         self._stopped.set()
-        self._thread.join()
+        self._threads[0].join()
 
     def _watch(self) -> None:
         last_round = time.monotonic()
@@ -127,9 +135,22 @@ class PeerWatch:
                 self._listen()
                 verdict = self._verdict()
             except RuntimeError:  # the store is a service of process 0, or of its launcher
-                verdict = None if self._ending else "process 0 is gone: killed, or its machine or the network failed"
+                verdict = None if self._ending else _HOST_GONE
             if verdict is not None and not (self._failed or self._stopped.is_set()):
                 self._leave(f"{verdict}; process {self._rank} ends with it.")
+                return
+            self._round_at = time.monotonic()
+
+    def _watch_the_store(self) -> None:
+        """A store whose host is frozen or cut off answers nothing, not even with an error."""
+        last_look = time.monotonic()
+        while not self._stopped.wait(BEAT_S):
+            now = time.monotonic()
+            if now - last_look > 5 * BEAT_S:
+                self._round_at = now
+            last_look = now
+            if now - self._round_at > self._silent_s and not (self._ending or self._failed):
+                self._leave(f"{_HOST_GONE} for {now - self._round_at:.0f} s; process {self._rank} ends with it.")
                 return
 
     def _say(self) -> None:
@@ -168,6 +189,10 @@ class PeerWatch:
         return "; ".join(
             f"process {rank}: {doing}, for {still:.0f} s" for rank, (doing, still) in sorted(places.items())
         )
+
+    def _announce_if_possible(self, sentence: str) -> None:
+        with suppress(RuntimeError):  # the store may be gone: the others then know that something is
+            self._announce(sentence)
 
     def _announce(self, sentence: str) -> str:
         """Say to all what went wrong, unless somebody said something first; what stands there now."""

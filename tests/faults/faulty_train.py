@@ -5,8 +5,10 @@
 | kill  | SIGKILL at the beginning of step `number`                                                    |
 | late  | SIGKILL `number` milliseconds after the first step began                                     |
 | save  | SIGKILL while the `number`-th file since the start is being brought to the disk              |
+| note  | nothing, at step `number`                                                                    |
 | raise | an exception at step `number`                                                                |
 | stand | the process stands still at step `number`                                                    |
+| freeze| every thread of it does                                                                      |
 | nan   | the loss of step `number` is NaN                                                             |
 | inf   | the loss of step `number`, and of every later one, is infinite                               |
 | full  | from step `number` on, no file of more than 20 kB can be written                             |
@@ -55,6 +57,11 @@ def stand() -> None:
     time.sleep(STOOD_STILL_S)
 
 
+def freeze() -> None:
+    mark()
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def fail() -> None:
     mark()
     raise ValueError("injected for a test")
@@ -91,8 +98,10 @@ def count() -> None:
 
 AT_STEP: dict[str, Callable[[], None]] = {
     "kill": kill,
+    "note": mark,
     "raise": fail,
     "stand": stand,
+    "freeze": freeze,
     "full": fill_disk,
     "spoil": spoil_images,
     "orphan": orphan,

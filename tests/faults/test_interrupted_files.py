@@ -1,5 +1,6 @@
 """A full disk, a run in use, images and readers that go in the middle of a run: named, and nothing is lost."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -12,6 +13,8 @@ import pytest
 from launching import CHECKOUT, final_tensors, launch, log_lines, log_of, train_command
 from started_processes import Start
 from training_runs import assert_same_bits, write_images
+
+from vdvae_lr.errors import EXIT_RUN_AGAIN
 
 FAULTY = Path(__file__).parent / "faulty_train.py"
 
@@ -77,6 +80,34 @@ def test_a_second_signal_leaves_at_once(tmp_path: Path, images: Path) -> None:
             process.wait(1)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == -signal.SIGTERM
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_the_whole_group_stops_no_reader(tmp_path: Path, images: Path, number: signal.Signals) -> None:
+    """As SLURM and torchrun send it: every process of the job gets it, and the run saves and asks for a requeue."""
+    mark = tmp_path / "mark"
+    settings = {"num_workers": 1, "iters": 5000, "iters_per_eval": 5000, "iters_per_images": 5000}
+    command = [sys.executable, *train_command(images, tmp_path / "out", FAULTY, **settings)]
+    start = Start(command, {"FAULT": "note:0:5", "FAULT_MARK": str(mark), "PYTHONPATH": str(CHECKOUT)})
+    process = subprocess.Popen(
+        command,
+        env=start.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        while not mark.exists():
+            assert process.poll() is None, process.communicate()[0]
+            time.sleep(0.05)
+        os.killpg(process.pid, number)
+        output, _ = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == EXIT_RUN_AGAIN, output
+    assert f"Stopped by {number.name} after step" in output
 
 
 @pytest.mark.slow

@@ -61,6 +61,17 @@ def test_a_process_that_stands_still_ends_the_run_and_all_say_where_they_were(tm
     assert seconds < 6 + WITHIN_S
 
 
+@pytest.mark.faults
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_frozen_process_is_missed(tmp_path: Path, images: Path, rank: int) -> None:
+    """Frozen as a machine that swaps, or one whose network is cut: no connection breaks. Process 0 hosts the store."""
+    ended, seconds = faulty_run("mpiexec", tmp_path, images, f"freeze:{rank}:5")
+    assert ended.code
+    assert f"process {rank}" in ended.errors
+    assert f"process {1 - rank} ends with it" in ended.errors
+    assert seconds < WITHIN_S + 10  # the launcher tries politely first
+
+
 @pytest.mark.slow
 def test_nonsense_of_one_process_is_skipped_by_all(tmp_path: Path, images: Path) -> None:
     """Its update is left out everywhere; each save finds the weights equal on both processes, or the run would end."""

@@ -26,9 +26,9 @@ def trained(steps: int = 2, **changes: object) -> TrainingStep:
     return training
 
 
-def save(folder: CheckpointFolder, training: TrainingStep, iteration: int) -> Path:
+def save(folder: CheckpointFolder, training: TrainingStep, iteration: int, processes: int = 1) -> Path:
     snapshot = Snapshot()
-    snapshot.take(training, Position(iteration, {"bad_images": 3}), tiny_settings().flat(), "folder")
+    snapshot.take(training, Position(iteration, {"bad_images": 3}, processes), tiny_settings().flat(), "folder")
     return folder.write(snapshot)
 
 
@@ -82,11 +82,10 @@ def test_running_sums_of_all_processes_come_back_once(
         training.sums.fill_(3.0)
         training.finite_steps.fill_(1.0)
         training.gather_sums()
-    path = save(checkpoints, pair[0], 2)
-    found = checkpoints.newest_sound()
-    assert found is not None
-    for training, expected in zip(pair, (6.0, 0.0), strict=True):
-        restore(training, path, found[1])
+    path = save(checkpoints, pair[0], 2, processes=2)
+    alone = tiny_training()  # the same steps count half as much among those of one process
+    for training, expected in zip([*pair, alone], (6.0, 0.0, 3.0), strict=True):
+        restore(training, path, read_checked_state(path))
         assert training.sums.tolist() == [expected] * len(training.sums)
 
 

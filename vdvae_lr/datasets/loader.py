@@ -4,6 +4,8 @@ import multiprocessing
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing import forkserver
+from types import FrameType
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -11,6 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 from vdvae_lr.datasets.sampler import TrainingOrder
 from vdvae_lr.datasets.sources import ImageSource, Rows
 from vdvae_lr.errors import InputError
+
+_GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ def _batches(source: ImageSource, requests: Iterable[_Request], num_workers: int
         batch_size=None,
         sampler=requests,
         num_workers=workers,
-        worker_init_fn=_leave_interrupts_to_the_main_process,
+        worker_init_fn=_leave_signals_to_the_main_process,
         multiprocessing_context=_worker_context() if workers else None,
         pin_memory=pin_memory,
     )
@@ -110,8 +114,8 @@ def _batches(source: ImageSource, requests: Iterable[_Request], num_workers: int
 
 def _is_lost_worker(error: Exception) -> bool:
     """Torch says so; but a worker that dies while it hands over a batch shows as a broken connection before that."""
-    if isinstance(error, RuntimeError):
-        return str(error).startswith("DataLoader worker")
+    if isinstance(error, RuntimeError):  # the thread that pins memory dies of the broken connection
+        return str(error).startswith(("DataLoader worker", "Pin memory thread exited"))
     return not str(error).startswith("Caught ")  # how torch begins an exception from inside a worker
 
 
@@ -123,9 +127,23 @@ def _worker_context() -> multiprocessing.context.ForkServerContext:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", __name__])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _GROUP_SIGNALS)  # for good in the server, which ends with us
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
 
 
-def _leave_interrupts_to_the_main_process(worker: int) -> None:
-    """Ctrl-C reaches every process of the group: only the main one shall answer it, and it ends the workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _leave_signals_to_the_main_process(worker: int) -> None:
+    """A terminal, torchrun and SLURM signal every process they find: only the main one shall answer, and it ends the
+    workers. A second SIGTERM is its own, or somebody's who means it.
+    """
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+
+    def first_term(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    signal.signal(signal.SIGTERM, first_term)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _GROUP_SIGNALS)

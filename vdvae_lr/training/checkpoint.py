@@ -9,6 +9,7 @@ hidden before it is removed. Whatever moment a process is killed at, every `step
 import json
 import shutil
 from collections.abc import Mapping
+from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -33,6 +34,7 @@ from vdvae_lr.training.snapshot import (
 from vdvae_lr.training.step import TrainingStep
 
 _HIDDEN = ".*.part"
+_PATIENCE_S = 10.0
 _NEEDED = frozenset({CONFIG_NAME, WEIGHTS_NAME, EMA_NAME, OPTIMISER_NAME, STATE_NAME})
 
 
@@ -65,13 +67,14 @@ class CheckpointFolder:
                 self._remove(final)
             temporary.replace(final)
             flush(self.folder)
-            self._prune(final)
         except OSError as error:
             shutil.rmtree(temporary, ignore_errors=True)
             raise InputError(
                 f"checkpoint {final} could not be written ({error.strerror or error}), earlier ones are untouched; "
                 "free space or choose another --save_dir, then run the same command again to go on."
             ) from None
+        with suppress(OSError):  # what cannot be removed now is tried again after the next one
+            self._prune(final)
         return final
 
     def clear_leftovers(self) -> None:
@@ -88,7 +91,7 @@ class CheckpointFolder:
         hidden = path.with_name(f".{path.name}.old.part")
         shutil.rmtree(hidden, ignore_errors=True)
         path.replace(hidden)
-        shutil.rmtree(hidden)
+        shutil.rmtree(hidden, ignore_errors=True)
 
     def _prune(self, newest: Path) -> None:
         """Keep the last ones up to `newest`; a later one is a damaged one that the run went back behind."""
@@ -100,7 +103,7 @@ class CheckpointFolder:
 
     def existing(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
-        return sorted(self.folder.glob("step-*"))
+        return sorted(path for path in self.folder.glob("step-*") if path.name.removeprefix("step-").isdigit())
 
     def newest_sound(self) -> tuple[Path, dict[str, Any], list[str]] | None:
         """The newest checkpoint whose files match their digests, its state, and a sentence for each damaged later one.
@@ -122,7 +125,8 @@ class CheckpointFolder:
 class BackgroundSaver:
     """Writes checkpoints beside training, one at a time; what goes wrong is raised at the next `check`.
 
-    The interpreter waits for a writing thread at its end, so that a failure of training does not lose a checkpoint.
+    A failure of training does not lose one: the interpreter waits for the thread at its end. The loss of another
+    process, which ends this one at once, does.
     """
 
     def __init__(self, checkpoints: CheckpointFolder) -> None:
@@ -149,10 +153,10 @@ class BackgroundSaver:
             writing.result()
 
     def close(self) -> None:
-        """Wait for the thread and end it; an error in it is not news any more, or was raised by `wait`."""
-        with suppress(InputError):
-            self.wait()
-        self._writer.shutdown()
+        """Begin no other; after a failure, give the last one a moment, for the other processes wait to hear of it."""
+        if self._writing is not None:
+            futures.wait([self._writing], timeout=_PATIENCE_S)
+        self._writer.shutdown(wait=False)
 
 
 def read_checked_state(checkpoint: Path) -> dict[str, Any]:
@@ -167,11 +171,17 @@ def read_checked_state(checkpoint: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         raise InputError(f"checkpoint {checkpoint} is damaged: its {DIGESTS_NAME} cannot be read.") from None
     for name in sorted(_NEEDED | digests.keys()):
-        path = checkpoint / name
-        if not path.is_file() or file_digest(path) != digests.get(name):
+        if _digest_if_readable(checkpoint / name) != digests.get(name, ""):
             raise InputError(f"checkpoint {checkpoint} is damaged: {name} is missing, cut or changed.")
     state: dict[str, Any] = json.loads((checkpoint / STATE_NAME).read_text())
     return state
+
+
+def _digest_if_readable(path: Path) -> str | None:
+    try:
+        return file_digest(path)
+    except OSError:
+        return None
 
 
 def restore(training: TrainingStep, checkpoint: Path, state: Mapping[str, Any]) -> Position:
@@ -192,6 +202,7 @@ def restore(training: TrainingStep, checkpoint: Path, state: Mapping[str, Any]) 
     optimiser.consecutive_skips.fill_(state["consecutive_skips"])
     optimiser.gradient_norm.fill_(state["gradient_norm"])
     if training.world.is_main:  # they are all processes' sums
-        training.sums.copy_(torch.tensor(state["sums"], dtype=torch.float64))
-        training.finite_steps.fill_(state["finite_steps"])
+        share = training.world.size / state["processes"]  # each process adds its own from here on
+        training.sums.copy_(torch.tensor(state["sums"], dtype=torch.float64) * share)
+        training.finite_steps.fill_(state["finite_steps"] * share)
     return Position(state["iteration"], state["loop"], state["processes"])

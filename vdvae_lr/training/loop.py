@@ -24,7 +24,7 @@ def train(settings: Settings, world: World) -> int:
     Raises:
         InputError: something a person must mend; nothing that was there is lost.
     """
-    with prepared_run(settings, world) as run, run.display, listening_for_signals() as stop:
+    with listening_for_signals() as stop, prepared_run(settings, world) as run, run.display:
         if settings.run.test_eval:
             evaluate(run, stop)
             return stop.exit_code
