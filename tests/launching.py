@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file
-from started_processes import Ended, Start, run_together
+from started_processes import TIMEOUT_S, Ended, Start, run_together
 from training_runs import TINY
 
 CHECKOUT = Path(__file__).parent.parent
@@ -73,11 +73,13 @@ LAUNCHERS: dict[str, Callable[[list[str], Mapping[str, str]], list[Start]]] = {
 }
 
 
-def launch(launcher: str, folder: Path, train: list[str], **variables: str) -> list[Ended]:
+def launch(
+    launcher: str, folder: Path, train: list[str], timeout_s: float = TIMEOUT_S, **variables: str
+) -> list[Ended]:
     """Run two processes to their end (with "alone": one); their output is kept in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     start = by_itself if launcher == "alone" else LAUNCHERS[launcher]
-    return run_together(folder, start(train, {"PYTHONPATH": str(CHECKOUT)} | variables))
+    return run_together(folder, start(train, {"PYTHONPATH": str(CHECKOUT)} | variables), timeout_s)
 
 
 def log_lines(save_dir: Path) -> list[str]:

@@ -34,14 +34,14 @@ class Ended:
     errors: str
 
 
-def run_together(folder: Path, starts: list[Start]) -> list[Ended]:
+def run_together(folder: Path, starts: list[Start], timeout_s: float = TIMEOUT_S) -> list[Ended]:
     """Start them all and wait for all; what they print lies in `folder`, so that no full pipe stops one of them."""
     processes: list[subprocess.Popen[bytes]] = []
     try:
         for number, start in enumerate(starts):
             with (folder / f"{number}.out").open("wb") as output, (folder / f"{number}.err").open("wb") as errors:
                 processes.append(subprocess.Popen(start.command, stdout=output, stderr=errors, env=start.environment()))
-        codes = _wait(processes)
+        codes = _wait(processes, timeout_s)
     finally:
         for process in processes:
             _end(process)
@@ -49,8 +49,8 @@ def run_together(folder: Path, starts: list[Start]) -> list[Ended]:
     return [Ended(code, output, errors) for code, (output, errors) in zip(codes, texts, strict=True)]
 
 
-def _wait(processes: list[subprocess.Popen[bytes]]) -> list[int | None]:
-    deadline = time.monotonic() + TIMEOUT_S
+def _wait(processes: list[subprocess.Popen[bytes]], timeout_s: float) -> list[int | None]:
+    deadline = time.monotonic() + timeout_s
     while True:
         codes = [process.poll() for process in processes]
         if any(codes):
