@@ -61,10 +61,6 @@ def test_epochs_and_seeds_give_different_orders_and_the_first_is_pinned():
     assert epoch_permutation(8, 0, 0).tolist() == [6, 3, 5, 0, 7, 2, 1, 4]
 
 
-def test_epochs_are_counted_in_fractions():
-    assert TrainingOrder(48, 12, 4, 0, 1, 0).epochs(6) == 1.5
-
-
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

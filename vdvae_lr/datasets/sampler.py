@@ -49,10 +49,6 @@ class TrainingOrder:
         indices = self._examples(start, k * self.n_batch).reshape(k, self.n_batch)
         return [(self.rank * k + number, row) for number, row in enumerate(indices)]
 
-    def epochs(self, step: int) -> float:
-        """How often the data have been seen before step `step`."""
-        return step * self.global_batch / self.n_examples
-
     def _examples(self, start: int, count: int) -> Rows:
         """The examples at positions [start, start + count) of the endless order."""
         runs = []
