@@ -124,8 +124,7 @@ class TrainingStep:
             self._run()
         self.world.all_reduce_mean_(gradients)
         self.optimiser.step(iteration)
-        # a step that is not finite on one process counts on none, so that means do not depend on who had it
-        finite = self._step_terms.isfinite().all() & self.optimiser.gradient_norm.isfinite()
+        finite = self._step_terms.isfinite().all()
         self.sums += torch.where(finite, self._step_terms, 0)
         self.finite_steps += finite
 
