@@ -118,9 +118,10 @@ class PeerWatch:
         self.at("ended")
 
     def stop(self) -> None:
-        """End the thread, after all processes have said that they are `ending`."""
+        """End the threads, after all processes have said that they are `ending`."""
         self._stopped.set()
-        self._threads[0].join()
+        for thread in self._threads:
+            thread.join(2.5 * BEAT_S)  # not for ever: the store may be gone with its host by now
 
     def _watch(self) -> None:
         last_round = time.monotonic()

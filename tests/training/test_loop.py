@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from launching import final_tensors, log_lines
 from safetensors.torch import load_file
 from training_runs import ALONE, assert_same_bits, tiny_settings, write_images
 
@@ -23,15 +24,6 @@ def images(tmp_path: Path) -> Path:
 
 def run(images: Path, save_dir: Path, **changes: Any) -> int:
     return train(tiny_settings(data_root=str(images), save_dir=str(save_dir), desc="run", **changes), ALONE)
-
-
-def final_tensors(save_dir: Path) -> dict[str, Any]:
-    folder = save_dir / "run" / "checkpoints" / "step-00000006"
-    return {f"{path.name}/{name}": t for path in folder.glob("*.safetensors") for name, t in load_file(path).items()}
-
-
-def log_lines(save_dir: Path) -> list[str]:
-    return (save_dir / "run" / "log.jsonl").read_text().splitlines()
 
 
 @pytest.fixture
