@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent
 REQUIREMENTS = [
     "torch>=2.11,<2.14",
     "filelock>=3.16",
+    "huggingface-hub>=1.30,<3",
     "numpy>=2.0",
     "pillow>=11.0",
     "rich>=13.9",

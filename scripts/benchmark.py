@@ -38,11 +38,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout need 
 from plain_vdvae import PlainTraining
 
 from vdvae_lr.bundled import CHECKOUT_ROOT
-from vdvae_lr.cli.config import apply_values, read_presets
+from vdvae_lr.cli.config import apply_values
 from vdvae_lr.datasets.catalogue import Splits, open_splits
 from vdvae_lr.distributed import World, start_world
 from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError
 from vdvae_lr.model.vae import VDVAE, VAEConfig
+from vdvae_lr.presets import read_presets
 from vdvae_lr.training.build import StartWeights, build_training, find_start_weights
 from vdvae_lr.training.settings import Settings
 

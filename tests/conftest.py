@@ -1,10 +1,21 @@
 """What the tests share: a small model and its images."""
 
+import atexit
+import os
+import shutil
+import tempfile
+
 import pytest
 import torch
 
 from vdvae_lr.model.noise import PassNoise
 from vdvae_lr.model.vae import VDVAE, VAEConfig
+
+# Read when huggingface_hub is imported: no test meets the network, or anybody's cache, but through a server of its own.
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": tempfile.mkdtemp(prefix="vdvae_lr-tests-hf-")}
+atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
+for name in ("VDVAE_LR_MIRROR", "VDVAE_LR_REPOSITORY"):
+    os.environ.pop(name, None)
 
 torch.set_num_threads(1)  # on tensors this small threads only wait for each other, tenfold where cores are shared
 

@@ -12,8 +12,9 @@ import pytest
 
 import vdvae_lr
 from vdvae_lr.bundled import CHECKOUT_ROOT, bundled_folder
-from vdvae_lr.cli.config import apply_values, read_presets
+from vdvae_lr.cli.config import apply_values
 from vdvae_lr.datasets.catalogue import DATASETS
+from vdvae_lr.presets import read_presets
 from vdvae_lr.training.settings import Settings
 
 FOLDERS = ("vdvae_lr", "tests", "data", "scripts")

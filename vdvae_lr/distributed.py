@@ -10,11 +10,14 @@ import os
 import re
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from threading import Thread
 from typing import NoReturn, TypeVar
 
 import torch
@@ -35,6 +38,7 @@ _PMI_SIZE = "PMI_SIZE"  # also set by srun, where SLURM's default is PMI-2
 _MEETING_TIMEOUT = timedelta(minutes=10)  # nodes of one job may start minutes apart
 _SLURM_STEP_SIZE = "SLURM_STEP_NUM_TASKS"
 _COLLECTIVE_TIMEOUT = timedelta(minutes=30)  # the first iteration may wait for another rank's compilation
+_MEETING_EVERY_S = 1.0  # while something takes long
 _AFTER_THE_WATCH = timedelta(minutes=5)  # torch's own timeout names no culprit: the watch shall speak first
 
 
@@ -97,6 +101,23 @@ class World:
             raise SystemExit(EXIT_INPUT_ERROR)  # the main process says why
         return result
 
+    def patiently(self, action: Callable[[], T], doing: str) -> T:
+        """Do something that may take long, such as a download, on every process; where it fails on one, all end.
+
+        It is done in a thread, and the processes go on meeting: none counts as standing still, and none waits in a
+        reduction for longer than a second or so.
+        """
+        if self.size == 1:
+            return action()
+        work: Future[T] = Future()
+        Thread(target=_settle, args=(work, action), daemon=True).start()  # Ctrl-C need not wait for it
+        while True:
+            wait([work], timeout=_MEETING_EVERY_S)
+            self.at(f"{doing}, since {time.strftime('%X')}" if not work.done() else f"waiting for others {doing}")
+            failed = work.done() and work.exception() is not None
+            if failed or not self.highest(not work.done()):
+                return work.result()  # a failure here ends the others through the watch
+
     def highest(self, number: int) -> int:
         """The largest of all processes' numbers; waits for the device."""
         if self.size == 1:
@@ -143,7 +164,7 @@ def _end_with_peers(watch: PeerWatch, error: Exception) -> NoReturn:
     if _is_broken_connection(error):
         watch.await_verdict()
     if isinstance(error, InputError):
-        code, cause = EXIT_INPUT_ERROR, str(error)
+        code, cause = EXIT_INPUT_ERROR, str(error).removesuffix(".")
         print(f"error: {error}", file=sys.stderr, flush=True)
     else:
         code, cause = 1, traceback.format_exception_only(error)[-1].strip()
@@ -154,6 +175,13 @@ def _end_with_peers(watch: PeerWatch, error: Exception) -> NoReturn:
     if mpi is not None:
         mpi.COMM_WORLD.Abort(code)  # its finalisation would wait for processes that are in a reduction
     raise SystemExit(code)
+
+
+def _settle(work: "Future[T]", action: Callable[[], T]) -> None:
+    try:
+        work.set_result(action())
+    except BaseException as error:
+        work.set_exception(error)
 
 
 def _is_broken_connection(error: Exception) -> bool:

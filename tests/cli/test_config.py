@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 from reference_cases import PUBLISHED_MODELS
 
-from vdvae_lr.cli.config import apply_values, read_presets, resolve_settings
+from vdvae_lr.cli.config import apply_values, resolve_settings
 from vdvae_lr.errors import InputError
+from vdvae_lr.presets import read_presets
 from vdvae_lr.training.settings import RunSettings, Settings
 
 RENAMED = {"ffhq_256": "ffhq256", "ffhq_1024": "ffhq1024"}  # data sets
-PLACES = {"desc", "save_dir", "data_root", "restore_path", "restore_ema_path"}  # of the published code's own folders
+# of the published code's own folders
+PLACES = {"desc", "save_dir", "data_root", "restore_path", "restore_ema_path", "restore_optimizer_path"}
 CADENCE = {"iters_per_print", "iters_per_save"}  # ours are shorter: on one card 1,000 iterations are half an hour
 
 

@@ -7,9 +7,9 @@ import pytest
 from reference_cases import PUBLISHED_MODELS
 
 from vdvae_lr.bundled import bundled_folder
-from vdvae_lr.cli.config import read_presets
 from vdvae_lr.cli.train import main
 from vdvae_lr.errors import EXIT_INPUT_ERROR
+from vdvae_lr.presets import read_presets
 
 PRESETS = sorted(path.stem for path in bundled_folder("hps").glob("*.toml"))
 
@@ -61,7 +61,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 def test_missing_published_weights_say_how_to_get_them(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--hps", "ffhq256", "--device", "cpu"]) == EXIT_INPUT_ERROR
     error = capsys.readouterr().err
-    assert "ffhq256-iter-1700000-model-ema.th" in error and "curl" in error and "--pretrained none" in error
+    assert "ffhq256-iter-1700000-model-ema.th is not on this machine and HF_HUB_OFFLINE forbids the network" in error
+    assert "--weights_mirror" in error and error.count("\n") == 1
     assert list(workplace.iterdir()) == []
 
 
@@ -109,7 +110,7 @@ def test_run_of_other_settings_is_left_alone(workplace: Path, capsys: pytest.Cap
 
 @pytest.mark.parametrize("name", [*PRESETS, "ffhq256,paper"])
 def test_dry_run_needs_neither_data_nor_weights(workplace: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
-    assert main(f"--hps {name} --dry_run --data_root nowhere --weights_dir nowhere".split()) == 0
+    assert main(f"--hps {name} --dry_run --data_root nowhere --weights_mirror nowhere".split()) == 0
     output = " ".join(capsys.readouterr().out.split())
     assert list(workplace.iterdir()) == []
     base = name.removesuffix(",paper")

@@ -3,139 +3,158 @@
 import gzip
 import hashlib
 import io
-import re
 import tarfile
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from loopback_client import client_at
+from loopback_faults import Fault
+from loopback_files import LoopbackFiles
+from refusals import refused
 
-from vdvae_lr.datasets.preparation import ensure_file, extract_tar, file_sha256, run_script
+from vdvae_lr.datasets.preparation import ensure_file, extract_tar, run_script
+from vdvae_lr.download import file_sha256
 from vdvae_lr.errors import InputError
 
-CONTENT = bytes(range(256)) * 4000
+CHUNK = 1024
+CONTENT = bytes(range(256)) * 80
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
-
-
-class _Site(BaseHTTPRequestHandler):
-    """/file honours ranges, /no-ranges does not, /cut ends after half of what it announced, anything else is 404."""
-
-    def do_GET(self) -> None:
-        wanted = self.headers.get("Range")
-        self.server.asked.append(wanted)
-        if self.path not in ("/file", "/no-ranges", "/cut"):
-            self.send_error(404)
-            return
-        start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and self.path == "/file" else 0
-        if start >= len(CONTENT):
-            self.send_response(416)
-            self.send_header("Content-Range", f"bytes */{len(CONTENT)}")
-            self.end_headers()
-            return
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
-        self.send_header("Content-Length", str(len(CONTENT) - start))
-        self.end_headers()
-        self.wfile.write(CONTENT[start : len(CONTENT) // 2 if self.path == "/cut" else None])
-
-    def log_message(self, *arguments: object) -> None:
-        """Keep the test's output quiet."""
+HALF = len(CONTENT) // 2
 
 
 @pytest.fixture
-def server() -> Iterator[ThreadingHTTPServer]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Site) as server:
-        server.asked = []
-        server.site = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+def server(tmp_path: Path) -> Iterator[LoopbackFiles]:
+    with LoopbackFiles({"/file": CONTENT}) as server, client_at(server.address, tmp_path / "home", chunk=CHUNK):
         yield server
-        server.shutdown()
-        thread.join()
 
 
-def test_a_file_is_fetched_checked_and_kept(server, tmp_path: Path):
-    target = tmp_path / "new" / "file.bin"
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+def asked(server: LoopbackFiles) -> list[str | None]:
+    return [request.range for request in server.requests if request.method == "GET"]
+
+
+def left(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {".file.bin.lock"}
+
+
+def test_a_file_is_fetched_checked_and_kept(server: LoopbackFiles, folder: Path) -> None:
+    target = folder / "new" / "file.bin"
     for _ in range(2):
-        assert ensure_file(target, f"{server.site}/file", DIGEST) == target
+        assert ensure_file(target, f"{server.address}/file", DIGEST) == target
     assert target.read_bytes() == CONTENT
-    assert server.asked == [None]
-    assert [path.name for path in target.parent.iterdir()] == ["file.bin"]
+    assert asked(server) == [None]
+    assert left(target.parent) == {"file.bin"}
 
 
-def test_a_cut_download_leaves_a_part_and_the_next_run_goes_on(server, tmp_path: Path):
-    target, part = tmp_path / "file.bin", tmp_path / "file.bin.part"
-    with pytest.raises(InputError, match=f"ended after {len(CONTENT) // 2} of {len(CONTENT)} bytes: run the script"):
-        ensure_file(target, f"{server.site}/cut", DIGEST)
+def test_a_cut_download_leaves_a_part_and_the_next_run_goes_on(server: LoopbackFiles, folder: Path) -> None:
+    target, part = folder / "file.bin", folder / "file.bin.part"
+    server.faults += [Fault("cut", times=1), Fault("status", status=500)]
+    with refused(f"{server.address}/file", f"{HALF:,} bytes are kept: the same command goes on", "--from"):
+        ensure_file(target, f"{server.address}/file", DIGEST)
     assert not target.exists()
-    assert part.read_bytes() == CONTENT[: len(CONTENT) // 2]
-    ensure_file(target, f"{server.site}/file", DIGEST)
-    assert server.asked == [None, f"bytes={len(CONTENT) // 2}-"]
+    assert part.read_bytes() == CONTENT[:HALF]
+    server.faults.clear()
+    ensure_file(target, f"{server.address}/file", DIGEST)
+    assert asked(server) == [None, f"bytes={HALF}-", f"bytes={HALF}-"]
     assert target.read_bytes() == CONTENT
     assert not part.exists()
 
 
-def test_a_server_without_ranges_starts_over(server, tmp_path: Path):
-    (tmp_path / "file.bin.part").write_bytes(b"something else")
-    assert ensure_file(tmp_path / "file.bin", f"{server.site}/no-ranges", DIGEST).read_bytes() == CONTENT
+def test_a_server_without_ranges_starts_over(server: LoopbackFiles, folder: Path) -> None:
+    server.ranges = False
+    (folder / "file.bin.part").write_bytes(b"something else")
+    assert ensure_file(folder / "file.bin", f"{server.address}/file", DIGEST).read_bytes() == CONTENT
 
 
-def test_a_part_that_was_whole_already_only_needs_its_name(server, tmp_path: Path):
-    (tmp_path / "file.bin.part").write_bytes(CONTENT)
-    assert ensure_file(tmp_path / "file.bin", f"{server.site}/file", DIGEST).read_bytes() == CONTENT
+@pytest.mark.parametrize("part", [CONTENT, CONTENT + b"more"], ids=["whole", "too long"])
+def test_a_part_that_is_whole_or_too_long_does_no_harm(server: LoopbackFiles, folder: Path, part: bytes) -> None:
+    server.faults += [Fault("cut", times=1), Fault("status", status=500, times=1)]
+    with pytest.raises(InputError):
+        ensure_file(folder / "file.bin", f"{server.address}/file", DIGEST)
+    (folder / "file.bin.part").write_bytes(part)
+    assert ensure_file(folder / "file.bin", f"{server.address}/file", DIGEST).read_bytes() == CONTENT
+    assert len(asked(server)) == (2 if part == CONTENT else 3)
+    assert left(folder) == {"file.bin"}
 
 
-def test_a_part_longer_than_the_file_is_thrown_away(server, tmp_path: Path):
-    (tmp_path / "file.bin.part").write_bytes(CONTENT + b"more")
-    with pytest.raises(InputError, match="answers 416"):
-        ensure_file(tmp_path / "file.bin", f"{server.site}/file", DIGEST)
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize(("unpacked", "words"), [(False, "file.bin has the SHA-256"), (True, "is damaged")])
+def test_wrong_content_is_refused_and_leaves_nothing(
+    server: LoopbackFiles, folder: Path, unpacked: bool, words: str
+) -> None:
+    with refused("file.bin", words, "--url" if not unpacked else "run the same command again"):
+        ensure_file(folder / "file.bin", f"{server.address}/file", "0" * 64, unpacked)
+    assert left(folder) == set()
 
 
-@pytest.mark.parametrize("unpacked", [False, True])
-def test_wrong_content_is_refused_and_leaves_nothing(server, tmp_path: Path, unpacked: bool):
-    with pytest.raises(InputError, match=r"has the SHA-256|is damaged"):
-        ensure_file(tmp_path / "file.bin", f"{server.site}/file", "0" * 64, unpacked)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_unknown_digest_is_recorded_and_compared_later(server, tmp_path: Path):
-    target = ensure_file(tmp_path / "file.bin", f"{server.site}/file")
-    assert (tmp_path / "file.bin.sha256").read_text() == f"{DIGEST}  file.bin\n"
-    ensure_file(target, f"{server.site}/file")
+def test_an_unknown_digest_is_recorded_and_compared_later(server: LoopbackFiles, folder: Path) -> None:
+    target = ensure_file(folder / "file.bin", f"{server.address}/file")
+    size, line = (folder / "file.bin.sha256").read_text().splitlines()
+    assert line == f"{DIGEST}  file.bin"
+    assert str(len(CONTENT)) in size
+    ensure_file(target, f"{server.address}/file")
     target.write_bytes(CONTENT[:-1] + b"!")
-    with pytest.raises(InputError, match=r"instead of the one recorded in file\.bin\.sha256"):
-        ensure_file(target, f"{server.site}/file")
+    with refused("file.bin has", "instead of the one recorded in file.bin.sha256", f"delete {target}"):
+        ensure_file(target, f"{server.address}/file")
 
 
-def test_an_absent_file_and_an_absent_server_are_named(server, tmp_path: Path):
-    with pytest.raises(InputError, match=r"/nothing answers 404 .*--from"):
-        ensure_file(tmp_path / "file.bin", f"{server.site}/nothing")
-    with pytest.raises(InputError, match=r"cannot be fetched .*--url"):
-        ensure_file(tmp_path / "file.bin", "http://127.0.0.1:1/file")
-    with pytest.raises(InputError, match="cannot be fetched"):
-        ensure_file(tmp_path / "file.bin", "no address")
-    assert list(tmp_path.iterdir()) == []
+def test_an_absent_file_and_an_absent_server_are_named(server: LoopbackFiles, folder: Path) -> None:
+    with refused(f"{server.address}/nothing answers 404", "no such file", "--from"):
+        ensure_file(folder / "file.bin", f"{server.address}/nothing")
+    with refused("http://127.0.0.1:1/file", "Connection refused", "--url"):
+        ensure_file(folder / "file.bin", "http://127.0.0.1:1/file")
+    with refused("'no address'", "is no address", "--url"):
+        ensure_file(folder / "file.bin", "no address")
+    assert left(folder) == set()
 
 
-def test_a_copy_at_hand_is_used_and_a_missing_one_named(tmp_path: Path):
-    (tmp_path / "copy.bin").write_bytes(CONTENT)
-    target = ensure_file(tmp_path / "file.bin", "http://127.0.0.1:1/", DIGEST, given=tmp_path / "copy.bin")
+def test_a_copy_at_hand_is_used_and_a_missing_one_named(folder: Path) -> None:
+    (folder / "copy.bin").write_bytes(CONTENT)
+    target = ensure_file(folder / "file.bin", "http://127.0.0.1:1/", DIGEST, given=folder / "copy.bin")
     assert target.read_bytes() == CONTENT
-    with pytest.raises(InputError, match=r"absent\.bin does not exist: check --from"):
-        ensure_file(tmp_path / "other.bin", "http://127.0.0.1:1/", given=tmp_path / "absent.bin")
+    assert ensure_file(target, "http://127.0.0.1:1/", DIGEST, given=folder / "absent.bin") == target  # it is there
+    with refused(f"{folder}/absent.bin", "does not exist", "check --from"):
+        ensure_file(folder / "other.bin", "http://127.0.0.1:1/", given=folder / "absent.bin")
 
 
-def test_a_folder_that_cannot_be_made_is_an_input_error(tmp_path: Path):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(InputError, match="choose another --data_root"):
-        ensure_file(tmp_path / "file" / "a.bin", "http://127.0.0.1:1/")
+def test_a_wrong_copy_at_hand_is_refused_and_stays_where_it_was(folder: Path) -> None:
+    (folder / "copy.bin").write_bytes(CONTENT[::-1])
+    with refused("file.bin has the SHA-256", DIGEST, "--from"):
+        ensure_file(folder / "file.bin", "http://127.0.0.1:1/", DIGEST, given=folder / "copy.bin")
+    assert left(folder) == {"copy.bin"}
 
 
-def test_the_digest_of_unpacked_content_ignores_how_it_was_packed(tmp_path: Path):
+def test_half_a_copy_is_not_taken_for_the_part_of_a_download(
+    server: LoopbackFiles, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(given: Path, part: Path) -> None:
+        part.write_bytes(given.read_bytes()[:HALF])
+        raise KeyboardInterrupt
+
+    (folder / "copy.bin").write_bytes(CONTENT[::-1])
+    server.faults += [Fault("cut", times=1), Fault("status", status=500, times=1)]
+    with pytest.raises(InputError):
+        ensure_file(folder / "file.bin", f"{server.address}/file")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("shutil.copyfile", interrupted)
+        ensure_file(folder / "file.bin", f"{server.address}/file", given=folder / "copy.bin")
+    assert ensure_file(folder / "file.bin", f"{server.address}/file").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_folder_that_cannot_be_made_is_an_input_error(folder: Path, given: bool) -> None:
+    (folder / "file").write_text("in the way")
+    target = folder / "file" / "a.bin"
+    with refused(f"{target} cannot be written", "exists", "choose another folder"):
+        ensure_file(target, "http://127.0.0.1:1/", given=folder / "file" if given else None)
+
+
+def test_the_digest_of_unpacked_content_ignores_how_it_was_packed(tmp_path: Path) -> None:
     for level in (1, 9):
         (tmp_path / f"{level}.gz").write_bytes(gzip.compress(CONTENT, level))
         assert file_sha256(tmp_path / f"{level}.gz", unpacked=True) == DIGEST
@@ -149,7 +168,7 @@ def write_tar(path: Path, name: str) -> Path:
     return path
 
 
-def test_an_archive_is_unpacked_once(tmp_path: Path):
+def test_an_archive_is_unpacked_once(tmp_path: Path) -> None:
     archive = write_tar(tmp_path / "a.tar.gz", "batches/one")
     folder = extract_tar(archive, "batches", tmp_path)
     assert (folder / "one").read_bytes() == b"data"
@@ -158,7 +177,7 @@ def test_an_archive_is_unpacked_once(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["../escaped/one", "other/one"])
-def test_an_archive_that_escapes_or_lacks_the_folder_leaves_nothing(tmp_path: Path, name: str):
+def test_an_archive_that_escapes_or_lacks_the_folder_leaves_nothing(tmp_path: Path, name: str) -> None:
     root = tmp_path / "root"
     root.mkdir()
     with pytest.raises(InputError, match=r"a\.tar\.gz (cannot be unpacked|does not hold the folder batches)"):
@@ -167,14 +186,14 @@ def test_an_archive_that_escapes_or_lacks_the_folder_leaves_nothing(tmp_path: Pa
     assert not (tmp_path / "escaped").exists()
 
 
-def test_a_damaged_archive_is_named(tmp_path: Path):
+def test_a_damaged_archive_is_named(tmp_path: Path) -> None:
     archive = write_tar(tmp_path / "a.tar.gz", "batches/one")
     archive.write_bytes(archive.read_bytes()[:40])
     with pytest.raises(InputError, match=r"a\.tar\.gz cannot be unpacked"):
         extract_tar(archive, "batches", tmp_path)
 
 
-def test_a_script_prints_the_sentence_alone(capsys):
+def test_a_script_prints_the_sentence_alone(capsys: pytest.CaptureFixture[str]) -> None:
     def fails() -> None:
         raise InputError("the disk is full: make room")
 
@@ -184,7 +203,7 @@ def test_a_script_prints_the_sentence_alone(capsys):
     assert capsys.readouterr().err == "error: the disk is full: make room\n"
 
 
-def test_an_interrupted_script_says_how_to_go_on(capsys):
+def test_an_interrupted_script_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt
 

@@ -2,7 +2,7 @@
 
 A VDVAE learns its prior, so z_l has no unit: multiplying z_l, its prior and its posterior by s, and dividing the
 latent's way into the state by s, gives the same images and the same bound. A loss that falls along this direction
-rewards shrinking (or growing) the latents for nothing: the scale trap (DESIGN §2).
+rewards shrinking (or growing) the latents for nothing: the scale trap.
 
 Shapes: W width, Z latent channels, M bottleneck width.
 """

@@ -8,16 +8,16 @@ import torch
 from losses.scale_direction import scale_derivatives
 
 from vdvae_lr.bundled import bundled_folder
-from vdvae_lr.cli.config import apply_values, read_presets
+from vdvae_lr.cli.config import apply_values
 from vdvae_lr.datasets.catalogue import DataSettings, open_splits
 from vdvae_lr.datasets.loader import evaluation_batches
 from vdvae_lr.datasets.sampler import evaluation_shards
 from vdvae_lr.distributed import World
 from vdvae_lr.evaluation.bound import evaluate_bound
-from vdvae_lr.hub.repository import load_pretrained
+from vdvae_lr.hub.vdvae import VDVAE
 from vdvae_lr.losses.objective import ObjectiveSettings
 from vdvae_lr.model.noise import PassNoise
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.presets import read_presets
 from vdvae_lr.training.settings import Settings
 from vdvae_lr.training.step import batch_terms
 
@@ -26,7 +26,7 @@ MEGABYTE = 1_000_000
 
 @pytest.fixture(scope="module")
 def model() -> VDVAE:
-    return load_pretrained("fashion").model.requires_grad_(True)
+    return VDVAE.from_pretrained("fashion")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def scale_pull(model: VDVAE, levels: torch.Tensor, settings: ObjectiveSettings) 
 
 
 def test_default_lr_hardly_pulls_at_the_scale_of_the_latents(model: VDVAE, levels: torch.Tensor) -> None:
-    """The scale trap (DESIGN §2): live raw LR falls when latents shrink; the default's gradient points elsewhere."""
+    """The scale trap: live raw LR falls when latents shrink; the default's gradient points elsewhere."""
     default, default_whole = scale_pull(model, levels, ObjectiveSettings())
     raw, raw_whole = scale_pull(model, levels, ObjectiveSettings(lr_form="raw", lr_target="live"))
     figures = f"default {default:.4f} of {default_whole:.4f}, live raw {raw:.4f} of {raw_whole:.4f}"

@@ -21,7 +21,7 @@ FORM_NAMES: tuple[FormName, ...] = get_args(FormName)
 TARGETS: tuple[TargetGradient, ...] = get_args(TargetGradient)
 
 
-# ---- the shared state: one top-down pass serves both encodings (DESIGN §2)
+# ---- the shared state: one top-down pass serves both encodings
 
 
 def first_pass(model: VDVAE, levels: Tensor, noise: PassNoise, latents: str) -> TopDownPass:

@@ -1,4 +1,4 @@
-"""The scale trap (DESIGN §2): which losses change when a group's latents change their scale and nothing else."""
+"""The scale trap: which losses change when a group's latents change their scale and nothing else."""
 
 import math
 

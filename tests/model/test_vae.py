@@ -239,7 +239,7 @@ def test_channels_last_changes_no_number(
     assert max(relative_error(others[name], gradients[name]) for name in gradients) <= 1e-10
 
 
-# ---- initialisation (DESIGN §4)
+# ---- initialisation
 
 INITIAL = VAEConfig(
     image_size=8,

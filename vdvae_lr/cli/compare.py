@@ -5,18 +5,17 @@
 prints a table and leaves it as comparison.json, with reconstructions.png, samples.png and noise_response.png, in --out.
 """
 
-import sys
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import torch
 import tyro
-from rich.console import Console
-from rich.progress import track
 
-from vdvae_lr.cli.config import apply_values, read_presets
+from vdvae_lr.cli.config import model_settings
+from vdvae_lr.cli.progress import ConsoleTracker, plain_console
 from vdvae_lr.datasets.catalogue import DataSettings, open_splits
 from vdvae_lr.datasets.sources import ImageSource
 from vdvae_lr.distributed import World, joined_world
@@ -25,14 +24,9 @@ from vdvae_lr.evaluation.comparison import Measurement, MeasuringPlan, Tracker, 
 from vdvae_lr.evaluation.comparison_pictures import comparison_pictures
 from vdvae_lr.evaluation.comparison_report import Comparison, comparison_json, comparison_table
 from vdvae_lr.evaluation.picture_grid import save_png
-from vdvae_lr.hub.repository import Pretrained, load_pretrained
-from vdvae_lr.model.vae import VDVAE
-from vdvae_lr.training.settings import Settings
+from vdvae_lr.hub.sources import WeightSettings
+from vdvae_lr.hub.vdvae import VDVAE
 from vdvae_lr.whole_file import write_whole
-
-T = TypeVar("T")
-
-_PLAIN_WIDTH = 160  # a file or a pipe has no width; wide enough that no cell is cut
 
 
 @dataclass(frozen=True)
@@ -63,10 +57,9 @@ class CompareSettings:
     """Also state the bound on this many dimensions an image: 784 for 28x28 images padded to 32x32; 0: do not."""
     hps: str = ""
     """Preset of the model's settings, for weights that come without them (published .th files)."""
-    weights_dir: str = ""
-    """Folder of published weight files (empty: ./weights)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
+    weights: tyro.conf.OmitArgPrefixes[WeightSettings] = dataclasses.field(default_factory=WeightSettings)
 
     def __post_init__(self) -> None:
         """Refuse what cannot be measured; raises InputError."""
@@ -102,15 +95,14 @@ def named_sources(words: Iterable[str]) -> dict[str, str]:
 
 
 def _compare(settings: CompareSettings, sources: dict[str, str], world: World) -> None:
-    loaded = _load(settings, sources)
-    models = {name: pretrained.model for name, pretrained in loaded.items()}
+    models = _load(settings, sources, world)
     check_comparable(models)
-    data = _data_settings(settings, loaded)
+    data = _data_settings(settings, models)
     config = next(iter(models.values())).config
     source: ImageSource = getattr(open_splits(data, config.image_size, config.image_channels), settings.split)
     examples = min(settings.examples or len(source), len(source))
-    console = _console()
-    measured = _measure(models, source, settings, examples, world, _Tracker(console, world.is_main))
+    console = plain_console(world.is_main)
+    measured = _measure(models, source, settings, examples, world, ConsoleTracker(console))
     if world.is_main:
         comparison = Comparison(
             measured,
@@ -151,37 +143,22 @@ def _save_pictures(models: dict[str, VDVAE], source: ImageSource, settings: Comp
         save_png(picture, settings.out / name)
 
 
-def _load(settings: CompareSettings, sources: dict[str, str]) -> dict[str, Pretrained]:
-    config = None
-    if settings.hps:
-        config = apply_values(Settings(), read_presets(settings.hps), f"--hps {settings.hps}").model
-    return {name: load_pretrained(source, config, settings.weights_dir) for name, source in sources.items()}
+def _load(settings: CompareSettings, sources: dict[str, str], world: World) -> dict[str, VDVAE]:
+    config = model_settings(settings.hps)
+
+    def load() -> dict[str, VDVAE]:
+        return {
+            name: VDVAE.from_pretrained(source, config=config, sources=settings.weights)
+            for name, source in sources.items()
+        }
+
+    return world.patiently(load, "loading weights")
 
 
-def _data_settings(settings: CompareSettings, loaded: dict[str, Pretrained]) -> DataSettings:
-    dataset = settings.dataset or next(iter(loaded.values())).dataset
+def _data_settings(settings: CompareSettings, models: dict[str, VDVAE]) -> DataSettings:
+    dataset = settings.dataset or next(iter(models.values())).dataset
     if not dataset:
         raise InputError(
-            f"model '{next(iter(loaded))}' does not say what data it was trained on; name a data set with --dataset."
+            f"model '{next(iter(models))}' does not say what data it was trained on; name a data set with --dataset."
         )
     return DataSettings(dataset=dataset, data_root=settings.data_root, num_workers=settings.num_workers)
-
-
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH, markup=False, highlight=False)
-
-
-class _Tracker:
-    """A progress bar in a terminal, one line a loop elsewhere, nothing on other processes than the main one."""
-
-    def __init__(self, console: Console, speaks: bool) -> None:
-        self._console = console
-        self._speaks = speaks
-
-    def __call__(self, items: Iterable[T], total: int, what: str) -> Iterable[T]:
-        if not self._speaks:
-            return items
-        if self._console.is_terminal:
-            return track(items, what, total=total, console=self._console, transient=True)
-        self._console.print(what)
-        return items

@@ -1,22 +1,21 @@
 """Settings: defaults < base preset < preset < command line, resolved once and typed.
 
 Every setting belongs to the dataclass beside the code it controls; on the command line and in presets they are one flat
-list of names. A preset is a TOML file in `hps/`: `base = "other"` starts from another one, everything else is settings.
+list of names.
 """
 
 import argparse
 import dataclasses
-import tomllib
 import typing
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import tyro
 
-from vdvae_lr.bundled import bundled_folder
 from vdvae_lr.errors import InputError, nearest_name_hint
 from vdvae_lr.hub.weight_folder import type_words, value_fits
+from vdvae_lr.model.vae import VAEConfig
+from vdvae_lr.presets import read_presets
 from vdvae_lr.training.settings import RunSettings, Settings
 
 
@@ -35,31 +34,13 @@ def resolve_settings(arguments: Sequence[str], program: str) -> Settings:
     return tyro.cli(Settings, default=preset, args=list(arguments), prog=program, use_underscores=True)
 
 
-def read_presets(names: str) -> dict[str, Any]:
-    """The settings of comma-separated presets, later ones winning, each on top of its base."""
-    values: dict[str, Any] = {}
-    for name in names.split(","):
-        values |= _read_preset(name.strip(), ())
-    return values
+def model_settings(presets: str) -> VAEConfig | None:
+    """The model that comma-separated presets describe, for weights that come without settings; None for no preset.
 
-
-def _read_preset(name: str, above: tuple[Path, ...]) -> dict[str, Any]:
-    folder = bundled_folder("hps")
-    known = sorted(path.stem for path in folder.glob("*.toml"))
-    path = Path(name) if name.endswith(".toml") else folder / f"{name}.toml"
-    chain = (*above, path.resolve())  # whole paths: a file of yours may share its name with the preset it builds on
-    if chain[-1] in above:
-        raise InputError(f"preset '{name}' is its own base ({' → '.join(p.name for p in chain)}); remove one base.")
-    try:
-        values = tomllib.loads(path.read_text())
-    except FileNotFoundError:
-        hint = nearest_name_hint(name, known)
-        names = ", ".join(known)
-        raise InputError(f"there is no preset '{name}'{hint}; --hps knows {names}, or a .toml file.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise InputError(f"preset {path} cannot be read ({error}); mend the file.") from None
-    base = values.pop("base", None)
-    return (_read_preset(str(base), chain) if base else {}) | values
+    Raises:
+        InputError: an unknown preset, or a mistake in one.
+    """
+    return apply_values(Settings(), read_presets(presets), f"--hps {presets}").model if presets else None
 
 
 def apply_values(settings: Settings, values: Mapping[str, Any], source: str) -> Settings:

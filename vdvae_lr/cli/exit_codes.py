@@ -5,6 +5,7 @@
 | 0    | done                                                                             |
 | 1    | a defect of this program, with its traceback                                     |
 | 2    | a person's input cannot be used: one `error: …` line on stderr                   |
+| 3    | `verify`: the bound differs from the published one                               |
 | 69   | another process of the run failed or is gone: one line names it and its cause    |
 | 75   | told to stop (SIGTERM, SIGUSR1) and saved: the same command again goes on        |
 | 130  | interrupted from the keyboard (128 + SIGINT)                                     |

@@ -1,15 +1,17 @@
 """`vdvae-lr export`: a run's averaged weights, or any other weights, as one folder or one published-format file."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
+from vdvae_lr.cli.config import model_settings
 from vdvae_lr.errors import InputError
 from vdvae_lr.hub.openai import write_published
-from vdvae_lr.hub.repository import load_pretrained
-from vdvae_lr.hub.weight_folder import WEIGHTS_NAME, write_config, write_weights
+from vdvae_lr.hub.sources import WeightSettings
+from vdvae_lr.hub.vdvae import VDVAE
 from vdvae_lr.whole_file import replacing
 
 
@@ -17,12 +19,18 @@ from vdvae_lr.whole_file import replacing
 class ExportSettings:
     """Write weights where other programs, or `--pretrained`, can read them."""
 
-    source: Annotated[str, tyro.conf.Positional]
-    """A run, a checkpoint, a folder of weights, or a name: its averaged (EMA) weights are taken."""
-    target: Annotated[str, tyro.conf.Positional]
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_WEIGHTS")]
+    """A run, a checkpoint, a folder or file of weights, a Hub repository, an address, or a name."""
+    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
     """safetensors: the folder to make; published: the .th file to write. Nothing that exists is overwritten."""
     format: Literal["safetensors", "published"] = "safetensors"
-    """safetensors: a folder with model.safetensors and config.json; published: the published code's .th."""
+    """safetensors: a folder with model.safetensors, config.json and a model card; published: the published code's
+    .th."""
+    ema: bool = True
+    """The averaged weights, where there are also those before averaging."""
+    hps: str = ""
+    """Preset of the model's settings, for weights that come without them (.th files of your own)."""
+    weights: tyro.conf.OmitArgPrefixes[WeightSettings] = dataclasses.field(default_factory=WeightSettings)
 
 
 def run(settings: ExportSettings) -> None:
@@ -34,13 +42,12 @@ def run(settings: ExportSettings) -> None:
     target = Path(settings.target)
     if target.exists():
         raise InputError(f"{target} exists already; choose another name, or remove it first.")
-    pretrained = load_pretrained(settings.source)
-    state = pretrained.model.state_dict()
+    model = VDVAE.from_pretrained(
+        settings.source, ema=settings.ema, config=model_settings(settings.hps), sources=settings.weights
+    )
     if settings.format == "published":
-        write_published(pretrained.model, state, target)
+        write_published(model, model.state_dict(), target)
     else:
         with replacing(target) as folder:
-            folder.mkdir()
-            write_config(folder, pretrained.model.config, pretrained.dataset or "")
-            write_weights(folder / WEIGHTS_NAME, state)
+            model.save_pretrained(folder)
     print(f"wrote {target}")

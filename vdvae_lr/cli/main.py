@@ -37,6 +37,26 @@ def _export(arguments: Sequence[str], program: str) -> int:
     return 0
 
 
+def _push(arguments: Sequence[str], program: str) -> int:
+    from vdvae_lr.cli.push import PushSettings, run
+
+    run(_settings(PushSettings, arguments, program))
+    return 0
+
+
+def _pull(arguments: Sequence[str], program: str) -> int:
+    from vdvae_lr.cli.pull import PullSettings, run
+
+    run(_settings(PullSettings, arguments, program))
+    return 0
+
+
+def _verify(arguments: Sequence[str], program: str) -> int:
+    from vdvae_lr.cli.verify import VerifySettings, run
+
+    return run(_settings(VerifySettings, arguments, program))
+
+
 def _settings(kind: type[T], arguments: Sequence[str], program: str) -> T:
     import tyro
 
@@ -55,6 +75,9 @@ COMMANDS: dict[str, Command] = {
     "train": Command("fine-tune a model with Latent Reconstruction, or train one", _train),
     "compare": Command("measure several models on the same held-out images", _compare),
     "export": Command("write averaged weights as a folder, or in the published format", _export),
+    "pull": Command("fetch weights, for use without network, or into a folder", _pull),
+    "push": Command("upload a run's weights to the Hugging Face Hub, with a model card", _push),
+    "verify": Command("compare a published model's bound with its published number", _verify),
 }
 
 

@@ -34,7 +34,8 @@ def describe(settings: Settings, console: Console) -> None:
     """Print the resolved settings, the model's size and the schedule; reads no data and no weights."""
     with torch.device("meta"):
         model = VDVAE(settings.model)
-    table = Table("setting", "value", title="Resolved settings", title_justify="left")
+    table = Table("setting", title="Resolved settings", title_justify="left")
+    table.add_column("value", overflow="fold")
     for name, value in settings.flat().items():
         table.add_row(name, str(value))
     console.print(table)

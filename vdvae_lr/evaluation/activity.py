@@ -121,5 +121,5 @@ def measure_activity(model: VDVAE, batches: Iterable[EvaluationBatch], *, world:
 
 
 def mean_prior_scale(priors: Sequence[DiagonalGaussian]) -> Tensor:
-    """σ_p averaged over all latents of an image: (B,). It falls when an objective shrinks the latents (DESIGN §8)."""
+    """σ_p averaged over all latents of an image: (B,). It falls when an objective shrinks the latents."""
     return torch.cat([prior.log_scale.flatten(1) for prior in priors], dim=1).exp().mean(1)

@@ -4,7 +4,7 @@ Everything here is an average of log q(z|x) − log p(z) = Σ_l log q(z_l|z_<l, 
 or not is where z and x come from, so the two measurements have two names:
 
 - `information_from_samples`: z ~ p(z), x ~ p(x|z) rounded to pixel levels. Then E[log q(z|x) − log p(z)] ≤ I(Z;X), the
-  paper's eq. 5 with H(Z) and L_LR taken together, sample by sample (DESIGN §2, "Measuring it").
+  paper's eq. 5 with H(Z) and L_LR taken together, sample by sample.
 - `recovered_information`: z ~ q(z|x) of data and its decoded image: minus the LR loss. No bound on anything.
 
 Shapes: B images, C channels, H W resolution.

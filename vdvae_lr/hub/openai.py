@@ -6,14 +6,16 @@ published, one weight over concat(state, feature); here, one for each (`TwoInput
 """
 
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from vdvae_lr.download import first_line
 from vdvae_lr.errors import InputError
 from vdvae_lr.model.vae import VDVAE
 
@@ -72,6 +74,13 @@ def to_published(model: VDVAE, state: Mapping[str, Tensor]) -> dict[str, Tensor]
     }
 
 
+def published_shapes(model: VDVAE) -> dict[str, tuple[int, ...]]:
+    """The shape of every published tensor of a model, by published name."""
+    with torch.device("meta"):
+        state = {name: torch.empty(parameter.shape) for name, parameter in model.named_parameters()}
+    return {name: tuple(tensor.shape) for name, tensor in to_published(model, state).items()}
+
+
 def from_published(model: VDVAE, published: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
     """A published state dict under our names; every tensor must be there, none left over, all of the right shape.
 
@@ -90,16 +99,23 @@ def from_published(model: VDVAE, published: Mapping[str, Tensor], source: str) -
         if entry.published not in tensors:
             raise InputError(_misfit(source, f"tensor '{entry.published}' is missing"))
         tensor = tensors.pop(entry.published)
-        parts = [shapes[name] for name in entry.ours]
-        fits = torch.Size([parts[0][0], sum(part[1] for part in parts), *parts[0][2:]]) if len(parts) > 1 else parts[0]
-        if tensor.shape != fits:
-            detail = f"'{entry.published}' has shape {tuple(tensor.shape)}, which does not fit {tuple(fits)}"
+        pieces = split_like(tensor, [shapes[name] for name in entry.ours])
+        if pieces is None:
+            detail = f"'{entry.published}' has shape {tuple(tensor.shape)}, which does not fit"
             raise InputError(_misfit(source, detail))
-        pieces = tensor.split([part[1] for part in parts], dim=1) if len(parts) > 1 else (tensor,)
         state.update(zip(entry.ours, pieces, strict=True))
     if tensors:
         raise InputError(_misfit(source, f"tensor '{next(iter(tensors))}' is not part of this model"))
     return state
+
+
+def split_like(tensor: Tensor, shapes: Sequence[torch.Size]) -> tuple[Tensor, ...] | None:
+    """A published tensor as the parameters side by side in it along dimension 1; None where the shapes do not fit."""
+    first = shapes[0]
+    whole = torch.Size([first[0], sum(shape[1] for shape in shapes), *first[2:]]) if len(shapes) > 1 else first
+    if tensor.shape != whole:
+        return None
+    return tensor.split([shape[1] for shape in shapes], dim=1) if len(shapes) > 1 else (tensor,)
 
 
 def _misfit(source: str, detail: str) -> str:
@@ -112,17 +128,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: the file is missing, cut, no state dict, or a pickle that asks for more than tensors.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"weights file {path} does not exist; check the path.") from None
-    except pickle.UnpicklingError:
-        raise InputError(
-            f"weights file {path} is damaged or asks to run code, so it was not loaded; "
-            "fetch it again from a source you trust."
-        ) from None
-    except Exception as error:  # a damaged file can make torch.load raise nearly anything
-        raise InputError(f"weights file {path} cannot be read ({_first_line(error)}); fetch it again.") from None
+    content = load_pickle(path)
     if (
         not isinstance(content, Mapping)
         or not content
@@ -134,8 +140,23 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return dict(content)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+def load_pickle(path: Path) -> Any:
+    """What `torch.save` wrote, if it is made of tensors and plain values; no code in it is run.
+
+    Raises:
+        InputError: the file is missing, cut, or a pickle that asks for more.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"weights file {path} does not exist; check the path.") from None
+    except pickle.UnpicklingError:
+        raise InputError(
+            f"weights file {path} is damaged or asks to run code, so it was not loaded; "
+            "fetch it again from a source you trust."
+        ) from None
+    except Exception as error:  # a damaged file can make torch.load raise nearly anything
+        raise InputError(f"weights file {path} cannot be read ({first_line(error)}); fetch it again.") from None
 
 
 def write_published(model: VDVAE, state: Mapping[str, Tensor], path: Path) -> None:
@@ -150,7 +171,7 @@ def write_published(model: VDVAE, state: Mapping[str, Tensor], path: Path) -> No
         torch.save(tensors, temporary)
         temporary.replace(path)
     except (OSError, RuntimeError) as error:  # torch reports a missing folder as a RuntimeError
-        raise InputError(f"weights file {path} cannot be written ({_first_line(error)}); check its folder.") from None
+        raise InputError(f"weights file {path} cannot be written ({first_line(error)}); check its folder.") from None
     finally:
         with suppress(OSError):
             temporary.unlink()

@@ -7,11 +7,12 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -22,6 +23,7 @@ T = TypeVar("T")
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+_LARGEST_CONFIG = 1 << 20  # bytes
 
 
 def write_config(folder: Path, config: VAEConfig, dataset: str) -> None:
@@ -31,24 +33,33 @@ def write_config(folder: Path, config: VAEConfig, dataset: str) -> None:
 
 
 def read_config(folder: Path) -> tuple[VAEConfig, str]:
+    """The model's settings and its data set's name, from the folder's `config.json` (raises InputError)."""
+    return read_config_file(folder / CONFIG_NAME)
+
+
+def read_config_file(path: Path) -> tuple[VAEConfig, str]:
     """The model's settings and its data set's name.
 
     Raises:
         InputError: the file is missing, no JSON, or names settings or values that no model has.
     """
-    path = folder / CONFIG_NAME
     try:
+        if path.stat().st_size > _LARGEST_CONFIG:
+            raise ValueError
         content = json.loads(path.read_text())
         model, dataset = dict(content["model"]), str(content["dataset"])
     except FileNotFoundError:
         raise InputError(
             f"{path} is missing, so the weights beside it have no settings; fetch the whole folder."
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, RecursionError, OSError):  # ValueError: no JSON, or no text at all
         raise InputError(
             f"{path} is not a model's settings (JSON with 'model' and 'dataset'); fetch it again."
         ) from None
-    return checked_dataclass(VAEConfig, model, str(path)), dataset
+    try:
+        return checked_dataclass(VAEConfig, model, "model"), dataset
+    except InputError as error:
+        raise InputError(f"{path} describes no model that can be made: {error}") from None
 
 
 def checked_dataclass(kind: type[T], values: Mapping[str, Any], source: str) -> T:
@@ -103,21 +114,32 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         InputError: missing or damaged.
     """
-    try:
+    with _readable(path):
         return load_file(path)
+
+
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a safetensors file's tensors, without reading them (raises InputError as `read_weights`)."""
+    with _readable(path), safe_open(path, framework="pt") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 # no mapping
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise InputError(f"weights file {path} does not exist; check the path.") from None
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"weights file {path} is damaged ({error}); fetch or make it again.") from None
 
 
-def check_fit(shapes: Mapping[str, tuple[int, ...]], state: Mapping[str, Tensor], source: str) -> None:
-    """Refuse a state dict whose names or shapes are not exactly the model's (raises InputError)."""
-    details = [f"'{name}' is missing" for name in sorted(shapes.keys() - state.keys())]
-    details += [f"'{name}' is not part of this model" for name in sorted(state.keys() - shapes.keys())]
-    for name in sorted(shapes.keys() & state.keys()):
-        shape = tuple(state[name].shape)
-        if shape != shapes[name]:
-            details.append(f"'{name}' has shape {shape}, not {shapes[name]}")
+def check_fit(shapes: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], source: str) -> None:
+    """Refuse tensors whose names or shapes are not exactly the model's (raises InputError)."""
+    details = [f"'{name}' is missing" for name in sorted(shapes.keys() - found.keys())]
+    details += [f"'{name}' is not part of this model" for name in sorted(found.keys() - shapes.keys())]
+    for name in sorted(shapes.keys() & found.keys()):
+        if found[name] != shapes[name]:
+            details.append(f"'{name}' has shape {found[name]}, not {shapes[name]}")
     if details:
         raise InputError(f"{source} does not fit the model ({details[0]}); use the settings it was saved with.")

@@ -1,4 +1,4 @@
-"""Latent Reconstruction: decode z to x̂, encode x̂, and ask for z back (Song, Kim, Lee; DESIGN §2).
+"""Latent Reconstruction: decode z to x̂, encode x̂, and ask for z back (Song, Kim, Lee; docs/method.md).
 
     L_LR = E_{p(x|z)}[−log q(z|x)] = Σ_l E[−log q(z_l | z_<l, x̂)]        by the chain rule, group l re-encoded given
     the original z_<l
@@ -63,8 +63,7 @@ def group_latent_reconstruction(
 
     With a `constant` target, z and the prior are what is *given* in E_{p(x|z)}[−log q(z|x)] and carry no gradient.
     `live` lets gradients into both, as a plain transcription of the formula would. There is no half-live mixture: a
-    prior with no fixed scale lets z and σ_p shrink together, which lowers a half-live squared form for nothing (DESIGN
-    §2, §8).
+    prior with no fixed scale lets z and σ_p shrink together, which lowers a half-live squared form for nothing.
     """
     if target == "constant":
         latents = [latent.detach() for latent in latents]

@@ -21,7 +21,7 @@ from vdvae_lr.model.logistic_mixture import MixtureNoise
 
 @dataclass(frozen=True)
 class ObjectiveSettings:
-    """Weights and forms of the loss. The defaults are DESIGN §2's."""
+    """Weights and forms of the loss (docs/method.md)."""
 
     beta: float = 1.0
     """Weight of the rate."""

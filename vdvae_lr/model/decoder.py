@@ -2,7 +2,7 @@
 
 Every latent group l takes its z_l from a `LatentSource`: the posterior q(z_l | z_<l, x), the prior p(z_l | z_<l), or a
 given tensor; any mixture by group. The state h_l that enters block l depends on z_<l only, so what a pass keeps of it
-(`reduced_state`) is enough to re-encode another image for the same latents without a second pass (DESIGN §2).
+(`reduced_state`) is enough to re-encode another image for the same latents without a second pass.
 
 Shapes: B batch, C width at the group's resolution R, M bottleneck width, Z latent channels.
 """

@@ -45,5 +45,5 @@ class DiagonalGaussian:
 
 
 def full_precision(values: Tensor) -> Tensor:
-    """`values` in at least float32: KL, log-probabilities and sums are never taken in half precision (DESIGN §6)."""
+    """`values` in at least float32: KL, log-probabilities and sums are never taken in half precision."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

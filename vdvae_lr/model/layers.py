@@ -85,7 +85,7 @@ class TwoInputBottleneck(_BottleneckTail):
     """A bottleneck over concat(state, feature), its first convolution kept as two summands.
 
     The concatenation is never made, and the state's summand, which does not depend on the image, can be kept:
-    re-encoding another image for the same latents needs only the feature's (DESIGN §2, "shared state").
+    re-encoding another image for the same latents needs only the feature's.
     """
 
     def __init__(self, width: int, middle: int, out_channels: int, resolution: int) -> None:

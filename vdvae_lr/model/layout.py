@@ -16,7 +16,9 @@ from itertools import pairwise
 
 from vdvae_lr.errors import InputError
 
-_PIECE = re.compile(r"^(?P<resolution>[1-9]\d*)(?:(?P<kind>[xdm])(?P<number>[1-9]\d*))?$")
+_PIECE = re.compile(r"^(?P<resolution>[1-9]\d{0,4})(?:(?P<kind>[xdm])(?P<number>[1-9]\d{0,4}))?$")
+_WIDTH = re.compile(r"^(?P<resolution>[1-9]\d{0,4}):(?P<channels>[1-9]\d{0,4})$")
+_MOST_BLOCKS = 2_000  # settings may come from strangers, with weights; the largest published side has 91
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,9 @@ def _pieces(text: str, setting: str, allowed: str) -> list[tuple[int, str, int]]
                 f"{setting}: '{piece.strip()}' is no block; write pieces like {forms}, separated by commas."
             )
         pieces.append((int(match["resolution"]), kind, int(match["number"] or 1)))
+    blocks = sum(number if kind == "x" else 1 for _, kind, number in pieces)
+    if blocks > _MOST_BLOCKS:
+        raise InputError(f"{setting} asks for {blocks} blocks; at most {_MOST_BLOCKS} can be had.")
     return pieces
 
 
@@ -123,12 +128,12 @@ def parse_widths(text: str, width: int, encoder: tuple[EncoderStage, ...]) -> di
     """
     custom: dict[int, int] = {}
     for piece in filter(None, (part.strip() for part in text.split(","))):
-        resolution, _, channels = piece.partition(":")
-        if not (resolution.isdecimal() and channels.isdecimal() and int(channels) > 0):
+        match = _WIDTH.match(piece)
+        if match is None:
             raise InputError(
                 f"custom_width_str: '{piece}' is no width; write RESOLUTION:CHANNELS pairs like 64:512,32:512."
             )
-        custom[int(resolution)] = int(channels)
+        custom[int(match["resolution"])] = int(match["channels"])
     image_size = encoder[0].resolution
     resolutions = sorted({image_size} | {stage.output_resolution for stage in encoder}, reverse=True)
     unknown = next((resolution for resolution in custom if resolution not in resolutions), None)

@@ -113,7 +113,7 @@ class LogisticMixture:
         return torch.logsumexp(log_prob.sum(1) + self.logits.log_softmax(1), dim=1)
 
     def mean(self) -> Tensor:
-        """D(z): the mean of the unclipped mixture, clamped to [−1, 1] (DESIGN §2): (B, C, H, W)."""
+        """D(z): the mean of the unclipped mixture, clamped to [−1, 1]: (B, C, H, W)."""
         weights = self.logits.softmax(1)
         if self.coefficients is None:
             return (weights[:, None] * self.means).sum(2).clamp(-1, 1)

@@ -3,6 +3,7 @@
 Shapes: B batch, C image channels, H = W image_size, Z latent channels, R a group's resolution.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -18,6 +19,8 @@ from vdvae_lr.model.layers import convolution, without_autocast
 from vdvae_lr.model.layout import parse_decoder, parse_encoder, parse_widths
 from vdvae_lr.model.logistic_mixture import Bins, LogisticMixture, parameters_per_component
 from vdvae_lr.model.pixels import PixelScale
+
+_LARGEST = 65_536  # of any size; settings may come from strangers, with weights
 
 
 @dataclass(frozen=True)
@@ -66,10 +69,13 @@ class VAEConfig:
                 f"likelihood published_5bit goes with bits 5, not {self.bits}; use --likelihood normalised."
             )
         for name in ("image_size", "width", "zdim", "num_mixtures"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        if not self.input_scale > 0:
-            raise InputError(f"input_scale is {self.input_scale}; it must be positive.")
+            if not 1 <= getattr(self, name) <= _LARGEST:
+                raise InputError(f"{name} is {getattr(self, name)}; it must lie between 1 and {_LARGEST:,}.")
+        for name in ("input_scale", "bottleneck_multiple"):
+            if not 0 < getattr(self, name) <= _LARGEST:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be positive, up to {_LARGEST:,}.")
+        if not math.isfinite(self.input_shift):
+            raise InputError(f"input_shift is {self.input_shift}; it must be a finite number.")
         encoder = parse_encoder(self.enc_blocks, self.image_size)
         parse_decoder(self.dec_blocks, self.image_size, encoder)
         narrowest = min(parse_widths(self.custom_width_str, self.width, encoder).values())

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError
-from vdvae_lr.hub.repository import WeightSource, find_weights, read_state
+from vdvae_lr.hub.openai_optimiser import read_optimiser_state
+from vdvae_lr.hub.published import PUBLISHED, published_file
+from vdvae_lr.hub.sources import WeightSettings, WeightSource, find_weights, read_state
 from vdvae_lr.model.vae import VDVAE, VAEConfig
 from vdvae_lr.training.optim import Optimiser
 from vdvae_lr.training.settings import RunSettings, Settings
@@ -20,24 +23,32 @@ _COMPILED_SHAPES = 128  # blocks differ by resolution, width and pooling; torch'
 
 @dataclass(frozen=True)
 class StartWeights:
-    """Where the weights and their average come from; None means the initialisation."""
+    """Where the weights, their average and the optimiser's state come from; None means the initialisation."""
 
-    values: WeightSource | None
-    average: WeightSource | None
+    values: WeightSource | None = None
+    average: WeightSource | None = None
+    optimiser: Path | None = None
 
 
-def find_start_weights(run: RunSettings, config: VAEConfig) -> StartWeights:
-    """Resolve `pretrained`, or the published style's restore paths, before any work.
+def find_start_weights(run: RunSettings, weights: WeightSettings, config: VAEConfig) -> StartWeights:
+    """Resolve `pretrained`, or the published style's restore paths, and fetch what is not here, before any work.
 
     Raises:
         InputError: weights that are not there, or whose settings differ from the run's.
     """
-    values, average = run.restore_path or run.restore_ema_path, run.restore_ema_path or run.restore_path
-    if not values and run.pretrained != "none":
-        values = average = run.pretrained
-    if not values:
-        return StartWeights(None, None)
-    start = StartWeights(find_weights(values, run.weights_dir), find_weights(average, run.weights_dir))
+    restored = run.restore_path or run.restore_ema_path
+    if not restored and run.pretrained == "none":
+        if run.restore_optimizer_path:
+            raise InputError("restore_optimizer_path needs the weights it belongs to; name them with --restore_path.")
+        return StartWeights()
+    optimiser = _find_optimiser_state(run.restore_optimizer_path, weights)
+    if restored:
+        raw = find_weights(run.restore_path, weights, ema=False) if run.restore_path else None
+        averaged = find_weights(run.restore_ema_path, weights) if run.restore_ema_path else raw
+        start = StartWeights(raw or averaged, averaged, optimiser)
+    else:
+        pretrained = find_weights(run.pretrained, weights)
+        start = StartWeights(pretrained, pretrained, optimiser)
     for source in (start.values, start.average):
         if source is not None and source.config is not None and source.config != config:
             raise InputError(
@@ -45,6 +56,16 @@ def find_start_weights(run: RunSettings, config: VAEConfig) -> StartWeights:
                 "preset it was trained with."
             )
     return start
+
+
+def _find_optimiser_state(name: str, weights: WeightSettings) -> Path | None:
+    if not name:
+        return None
+    if name in PUBLISHED and not Path(name).exists():
+        return published_file(name, "opt", weights.mirror)
+    if not Path(name).is_file():
+        raise InputError(f"optimiser state {name} does not exist; check --restore_optimizer_path.")
+    return Path(name)
 
 
 def _first_difference(theirs: VAEConfig, ours: VAEConfig) -> str:
@@ -96,6 +117,8 @@ def build_training(settings: Settings, world: World, start: StartWeights) -> Tra
     optimiser = Optimiser(weights, settings.optimisation, run_iterations=run.iters, loss_scaling=precision == "fp16")
     if states is not None:
         weights.load(optimiser.ema.average, states[1])
+    if start.optimiser is not None:
+        optimiser.load_moments(*read_optimiser_state(start.optimiser, model))
     if run.compile:
         compile_blocks(model)
     return TrainingStep(
@@ -119,7 +142,7 @@ def _read_states(start: StartWeights, model: VDVAE) -> tuple[Mapping[str, Tensor
 
 
 def compile_blocks(model: VDVAE) -> None:
-    """Compile each block by itself: a few shapes, where the unrolled model takes minutes (DESIGN §6)."""
+    """Compile each block by itself: a few shapes, where the unrolled model takes minutes."""
     torch._dynamo.config.recompile_limit = _COMPILED_SHAPES
     posteriors = [block.posterior for block in model.decoder.blocks]  # called alone where an image is re-encoded
     for block in [*model.encoder.blocks, *model.decoder.blocks, *posteriors]:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.errors import InputError
-from vdvae_lr.hub.repository import CHECKPOINTS, EMA_NAME
+from vdvae_lr.hub.run_record import CHECKPOINTS, EMA_NAME
 from vdvae_lr.hub.weight_folder import CONFIG_NAME, WEIGHTS_NAME, read_weights
 from vdvae_lr.training.snapshot import (
     COUNT_NAME,

@@ -53,3 +53,13 @@ def listening_for_signals() -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def ending_at_ctrl_c() -> Iterator[None]:
+    """Inside, Ctrl-C ends the program at once: there is no step to finish yet, and nothing to save."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -18,10 +18,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.bound import Bound
+from vdvae_lr.hub.run_record import LOG_NAME
 from vdvae_lr.training.step import TERM_NAMES, TrainingStep
 from vdvae_lr.whole_file import write_whole
-
-LOG_NAME = "log.jsonl"
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from vdvae_lr.datasets.sampler import evaluation_shards
 from vdvae_lr.evaluation.bound import evaluate_bound
 from vdvae_lr.evaluation.images import reconstructions, samples
 from vdvae_lr.evaluation.picture_grid import picture_grid, save_png
+from vdvae_lr.hub.run_record import IMAGES
 from vdvae_lr.training.interruption import StopRequest
 from vdvae_lr.training.metrics import bound_record
 from vdvae_lr.training.run import Run
@@ -69,4 +70,4 @@ def _draw_here(run: Run) -> None:
 
 def picture_path(run: Run) -> Path:
     """Where the picture of this iteration goes."""
-    return run.folder / "images" / f"step-{run.iteration:08d}.png"
+    return run.folder / IMAGES / f"step-{run.iteration:08d}.png"

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from vdvae_lr.datasets.catalogue import open_splits
@@ -10,9 +11,10 @@ from vdvae_lr.datasets.sampler import TrainingOrder
 from vdvae_lr.datasets.sources import ImageSource
 from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError
-from vdvae_lr.training.build import build_training, find_start_weights, micro_batches
+from vdvae_lr.training.build import StartWeights, build_training, find_start_weights, micro_batches
 from vdvae_lr.training.checkpoint import BackgroundSaver, CheckpointFolder, restore
 from vdvae_lr.training.display import Display
+from vdvae_lr.training.interruption import ending_at_ctrl_c
 from vdvae_lr.training.metrics import RunLog, Speedometer
 from vdvae_lr.training.run_folder import run_folder
 from vdvae_lr.training.settings import Settings
@@ -57,7 +59,7 @@ def prepared_run(settings: Settings, world: World) -> Iterator[Run]:
     run, config = settings.run, settings.model
     global_batch = micro_batches(run, world.size) * run.n_batch
     settings = replace(settings, run=replace(run, global_batch=global_batch))  # for good: 0 is this many now
-    start = find_start_weights(run, config)
+    start = _start_weights(settings, world)
     splits = open_splits(settings.data, config.image_size, config.image_channels)
     order = TrainingOrder(len(splits.train), global_batch, run.n_batch, world.rank, world.size, run.seed)
     with ExitStack() as held:
@@ -81,6 +83,20 @@ def prepared_run(settings: Settings, world: World) -> Iterator[Run]:
             settings, world, folder, training, order, splits.train, held_out, saver, display, log,
             position.iteration, bad_images,
         )  # fmt: skip
+
+
+def _start_weights(settings: Settings, world: World) -> StartWeights:
+    """Where a new run starts; one that goes on needs none of it. The main process fetches first: then, on a file system
+    that all share, the others find what it fetched, and elsewhere one a machine fetches while the rest wait.
+    """
+    run = settings.run
+    goes_on = not run.fresh and bool(CheckpointFolder(Path(run.save_dir) / run.name, 1, 0).existing())
+    if world.highest(goes_on):
+        return StartWeights()
+    find = partial(find_start_weights, run, settings.weights, settings.model)
+    with ending_at_ctrl_c():
+        world.patiently(lambda: find() if world.is_main else None, "fetching weights on process 0")
+        return world.patiently(find, "fetching weights")
 
 
 def _found_position(checkpoints: CheckpointFolder, training: TrainingStep) -> tuple[Position, list[str]]:

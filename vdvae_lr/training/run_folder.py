@@ -19,11 +19,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from vdvae_lr.errors import InputError
-from vdvae_lr.hub.repository import CHECKPOINTS
+from vdvae_lr.hub.run_record import CHECKPOINTS, IMAGES, SETTINGS_NAME
 from vdvae_lr.training.settings import NEUTRAL, Settings
 from vdvae_lr.whole_file import write_whole
 
-SETTINGS_NAME = "settings.json"
 LOCK_NAME = ".lock"
 _HOLDER_NAME = ".lock-holder"  # opening the lock itself would empty it
 
@@ -42,7 +41,7 @@ def run_folder(settings: Settings) -> Iterator[tuple[Path, str | None]]:
             notice = f"The earlier run was moved to {_moved_aside(folder)}."
         elif folder.exists():
             _check_same_settings(folder, settings)
-        (folder / "images").mkdir(parents=True, exist_ok=True)
+        (folder / IMAGES).mkdir(parents=True, exist_ok=True)
         lock = _locked(folder)
     except OSError as error:
         raise InputError(

@@ -9,6 +9,7 @@ from tyro.conf import OmitArgPrefixes, arg
 
 from vdvae_lr.datasets.catalogue import DataSettings
 from vdvae_lr.errors import InputError
+from vdvae_lr.hub.sources import WeightSettings
 from vdvae_lr.losses.objective import ObjectiveSettings
 from vdvae_lr.model.vae import VAEConfig
 from vdvae_lr.training.optim import OptimisationSettings
@@ -29,15 +30,16 @@ class RunSettings:
     dry_run: bool = False
     """Print the resolved settings, the parameter count and the schedule, then stop; needs no data and no weights."""
     pretrained: str = "none"
-    """Weights to start from: a bundled or published name, a file, a folder, a run; none: from scratch."""
-    weights_dir: str = ""
-    """Folder of published weight files (empty: ./weights)."""
+    """Weights to start from: a bundled or published name, a Hub repository, an address, a file, a folder, a run; none:
+    from scratch. Averaged weights are taken, for the weights and for their average."""
     restore_path: str = ""
-    """Published style: a file of weights to start from, in place of `pretrained`; averages too without
+    """Published style, in place of `pretrained`: the weights before averaging, by file or name; averages too without
     restore_ema_path.
     """
     restore_ema_path: str = ""
-    """Published style: a file of averaged weights, in place of `pretrained`; weights too without restore_path."""
+    """Published style, in place of `pretrained`: averaged weights; weights too without restore_path."""
+    restore_optimizer_path: str = ""
+    """Published style: the optimiser's state (apex FusedAdam), by file or published name, taken over into AdamW."""
     seed: int = 0
     """Of initial weights, data order and noise."""
     iters: int = 1000
@@ -115,6 +117,7 @@ class Settings:
     objective: OmitArgPrefixes[ObjectiveSettings] = dataclasses.field(default_factory=ObjectiveSettings)
     data: OmitArgPrefixes[DataSettings] = dataclasses.field(default_factory=DataSettings)
     optimisation: OmitArgPrefixes[OptimisationSettings] = dataclasses.field(default_factory=OptimisationSettings)
+    weights: OmitArgPrefixes[WeightSettings] = dataclasses.field(default_factory=WeightSettings)
     model: OmitArgPrefixes[VAEConfig] = dataclasses.field(default_factory=VAEConfig)
 
     def flat(self) -> dict[str, Any]:
@@ -123,8 +126,8 @@ class Settings:
 
 
 NEUTRAL = frozenset(
-    {"fresh", "dry_run", "save_dir", "desc", "data_root", "weights_dir", "device", "num_workers", "test_eval"}
-    | {"eval_examples", "iters_per_print", "iters_per_eval", "iters_per_images", "iters_per_save", "iters_per_ckpt"}
-    | {"keep_checkpoints", "num_images_visualize", "stuck_after_s"}
+    {"fresh", "dry_run", "save_dir", "desc", "data_root", "weights_mirror", "lr_repository", "device", "num_workers"}
+    | {"test_eval", "eval_examples", "iters_per_print", "iters_per_eval", "iters_per_images", "iters_per_save"}
+    | {"iters_per_ckpt", "keep_checkpoints", "num_images_visualize", "stuck_after_s", "checkpoint_activations"}
 )
 """Settings that may differ when a run goes on: none of them changes what is computed."""

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vdvae_lr.hub.repository import EMA_NAME
+from vdvae_lr.hub.run_record import EMA_NAME
 from vdvae_lr.hub.weight_folder import WEIGHTS_NAME, write_config, write_weights
 from vdvae_lr.training.step import TrainingStep
 

@@ -1,0 +1,58 @@
+"""`vdvae-lr push`: weights to a Hub repository, with a model card filled from the run that made them."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from vdvae_lr.cli.config import model_settings
+from vdvae_lr.hub.sources import WeightSettings
+from vdvae_lr.hub.vdvae import VDVAE
+
+
+@dataclass(frozen=True)
+class PushSettings:
+    """Upload weights to the Hugging Face Hub as safetensors, with settings and a model card filled from the run."""
+
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_WEIGHTS")]
+    """A run, a checkpoint, a folder or file of weights, or a name."""
+    repository: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OWNER/NAME")]
+    """Repository on the Hub; made where needed. Log in with 'hf auth login', or set HF_TOKEN."""
+    license: str = ""
+    """Licence of the weights for the card, by the Hub's name for it (mit, cc-by-nc-sa-4.0); empty: none is stated."""
+    private: bool = False
+    """Make a new repository private."""
+    branch: str = ""
+    """Branch to push to; empty: the default one."""
+    create_pr: bool = False
+    """Open a pull request instead of committing."""
+    message: str = ""
+    """Of the commit."""
+    ema: bool = True
+    """The averaged weights, where there are also those before averaging."""
+    hps: str = ""
+    """Preset of the model's settings, for weights that come without them (.th files of your own)."""
+    weights: tyro.conf.OmitArgPrefixes[WeightSettings] = dataclasses.field(default_factory=WeightSettings)
+
+
+def run(settings: PushSettings) -> None:
+    """Push.
+
+    Raises:
+        InputError: no such weights, no login, no right to write there, or no connection.
+    """
+    model = VDVAE.from_pretrained(
+        settings.source, ema=settings.ema, config=model_settings(settings.hps), sources=settings.weights
+    )
+    model.provenance = dataclasses.replace(model.provenance, licence=settings.license)
+    address = model.push_to_hub(
+        settings.repository,
+        private=settings.private or None,
+        branch=settings.branch or None,
+        create_pr=settings.create_pr or None,
+        commit_message=settings.message or f"Weights from {settings.source}",
+    )
+    print(f"pushed {settings.source} to {address}")
+    where = f'"{settings.repository}"' + (f', revision="{settings.branch}"' if settings.branch else "")
+    print(f"load it{', once it is merged,' if settings.create_pr else ''} with vdvae_lr.VDVAE.from_pretrained({where})")

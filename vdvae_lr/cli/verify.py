@@ -1,0 +1,140 @@
+"""`vdvae-lr verify`: a published or bundled model's bound on the given data, against the number published for it."""
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+import tyro
+
+from vdvae_lr.bundled import bundled_folder
+from vdvae_lr.cli.progress import ConsoleTracker, plain_console
+from vdvae_lr.datasets.catalogue import DataSettings, open_splits
+from vdvae_lr.datasets.loader import Batch, evaluation_batches
+from vdvae_lr.datasets.sampler import evaluation_shards
+from vdvae_lr.distributed import World, joined_world
+from vdvae_lr.errors import InputError, nearest_name_hint
+from vdvae_lr.evaluation.bound import Bound, evaluate_bound
+from vdvae_lr.hub.published import PUBLISHED
+from vdvae_lr.hub.sources import WeightSettings
+from vdvae_lr.hub.vdvae import VDVAE
+
+EXIT_DIFFERENT = 3
+_STANDARD_ERRORS = 3.0
+
+
+@dataclass(frozen=True)
+class VerifySettings:
+    """Check that a published model loads whole and scores what it was published with."""
+
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+    """A published name (ffhq256, cifar10-seed0, …) or a bundled one (fashion)."""
+    data_root: str = ""
+    """Folder that holds the data set's files; empty: data/NAME."""
+    examples: int = 0
+    """Measure on the first so many test images only; 0: all of them, as published."""
+    batch: int = 8
+    """Images at once on one process; changes no number."""
+    seed: int = 0
+    """Of the posterior's noise."""
+    num_workers: int = 0
+    """Processes that read images ahead."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute, in float32."""
+    weights: tyro.conf.OmitArgPrefixes[WeightSettings] = dataclasses.field(default_factory=WeightSettings)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be measured; raises InputError."""
+        for name, least in (("examples", 0), ("batch", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be {least} or more.")
+        if self.examples == 1:
+            raise InputError("examples is 1; chance can be judged from 2 images on (0: all of them).")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a model is said to score: −ELBO on a test split, in a unit, to a last digit."""
+
+    dataset: str
+    bound: float
+    unit: Literal["nats/dim", "bits/dim"]
+    last_digit: float
+
+    def difference(self, measured: Bound) -> tuple[float, float, float]:
+        """The measured bound in the claim's unit, how far it lies from the claim, and how far chance may carry it."""
+        nats = self.unit == "nats/dim"
+        value = measured.negative_elbo if nats else measured.negative_elbo_bits_per_dim
+        error = measured.standard_error if nats else measured.standard_error_bits_per_dim
+        return value, value - self.bound, self.last_digit / 2 + _STANDARD_ERRORS * error
+
+
+def claim_of(name: str) -> Claim:
+    """What the model called `name` is said to score.
+
+    Raises:
+        InputError: no model of that name has a published number.
+    """
+    if name in PUBLISHED:
+        model = PUBLISHED[name]
+        return Claim(model.dataset, model.bound, model.unit, model.last_digit)
+    folder = bundled_folder("models")
+    bundled = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    if name in bundled:
+        content = json.loads((folder / name / "comparison.json").read_text())
+        (measurement,) = content["rows"]["negative_elbo"]["models"].values()
+        return Claim(content["dataset"], measurement["value"], "nats/dim", 0.0)
+    known = [*bundled, *PUBLISHED]
+    raise InputError(
+        f"no number was published for '{name}'{nearest_name_hint(name, known)}; verify knows {', '.join(known)}."
+    )
+
+
+def run(settings: VerifySettings) -> int:
+    """Measure and report; returns 0 where the bound agrees, `EXIT_DIFFERENT` where it does not.
+
+    Raises:
+        InputError: weights or data that cannot be used, or a name without a published number.
+    """
+    claim = claim_of(settings.name)
+    with joined_world(settings.device) as world:
+        return _verify(settings, claim, world)
+
+
+def _verify(settings: VerifySettings, claim: Claim, world: World) -> int:
+    console = plain_console(world.is_main)
+    model = world.patiently(lambda: VDVAE.from_pretrained(settings.name, sources=settings.weights), "loading weights")
+    parameters = [parameter.numel() for parameter in model.parameters()]
+    console.print(f"{settings.name}: {len(parameters):,} tensors, {sum(parameters):,} parameters, each accounted for")
+    config = model.config
+    data = DataSettings(dataset=claim.dataset, data_root=settings.data_root, num_workers=settings.num_workers)
+    images = open_splits(data, config.image_size, config.image_channels).test
+    count = min(settings.examples or len(images), len(images))
+    what = f"measuring the bound on {count:,} of {len(images):,} test images of {claim.dataset}"
+    shards = evaluation_shards(count, settings.batch, world.rank, world.size)
+    batches = evaluation_batches(images, shards, settings.num_workers, world.device.type == "cuda")
+    measured = _measure(
+        model.to(world.device), ConsoleTracker(console)(batches, len(shards), what), settings.seed, world
+    )
+    value, difference, chance = claim.difference(measured)
+    agrees = abs(difference) <= chance
+    console.print(
+        f"published {claim.bound:g} {claim.unit}, measured {value:.4f}: {difference:+.4f} "
+        f"({100 * difference / claim.bound:+.2f}%)"
+    )
+    console.print(
+        f"{'agrees' if agrees else 'DIFFERS'}: rounding and {_STANDARD_ERRORS:g} standard errors over images make "
+        f"{chance:.4f} {claim.unit}"
+    )
+    return 0 if agrees else EXIT_DIFFERENT
+
+
+def _measure(model: VDVAE, batches: Iterable[Batch], seed: int, world: World) -> Bound:
+    previous = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False  # published numbers are float32's
+    try:
+        return evaluate_bound(model, batches, seed=seed, world=world)
+    finally:
+        torch.backends.cudnn.allow_tf32 = previous

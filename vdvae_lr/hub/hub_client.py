@@ -1,0 +1,194 @@
+"""The Hugging Face Hub through its own client: files in, folders out, and its refusals as one sentence.
+
+A downloaded file is compared with the digest under which the repository lists it; one that differs is removed from the
+cache. Nothing but the files asked for by name is ever written, whatever a repository lists.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from huggingface_hub import cached_assets_path, get_session, hf_hub_download
+from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError is its HTTP client's
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    LocalTokenNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from vdvae_lr.download import file_sha256, first_line, network_errors, status_words
+from vdvae_lr.errors import InputError
+
+LIBRARY = "vdvae_lr"
+_UPLOAD_TIMEOUT_S = 120.0  # without a byte; a Hub may think for a while about a large commit
+_OURS = ("config.json", "model.safetensors")
+_REMEDY = "try again later, or check the connection"
+
+
+@dataclass(frozen=True)
+class HubAccess:
+    """How to reach the Hub; the fields are huggingface_hub's own."""
+
+    revision: str | None = None
+    """Branch, tag or commit; None: the default branch."""
+    token: str | bool | None = None
+    """None: the one of `hf auth login`, if any."""
+    cache_dir: str | Path | None = None
+    """None: the usual cache (HF_HOME, HF_HUB_CACHE)."""
+    force_download: bool = False
+    local_files_only: bool = False
+
+
+def asset_path(namespace: str, name: str) -> Path:
+    """Where a file that is not on the Hub lies in the usual cache.
+
+    Raises:
+        InputError: the cache cannot be written.
+    """
+    try:
+        return cached_assets_path(LIBRARY, namespace, "files") / name
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"the Hugging Face cache cannot be used ({first_line(error)}); name a folder of yours with HF_HOME."
+        ) from None
+
+
+def repository_file(repository: str, name: str, access: HubAccess) -> Path:
+    """The file `name` of a repository, downloaded into the usual cache where needed, and checked.
+
+    Raises:
+        InputError: no such repository, revision or file, no access, no connection, or content of another digest.
+    """
+    with hub_errors(repository, name, access.revision):
+        path = Path(hf_hub_download(repository, name, library_name=LIBRARY, **asdict(access)))
+    _check_content(path, repository)
+    return path
+
+
+def optional_repository_file(repository: str, name: str, access: HubAccess) -> Path | None:
+    """The same, or None where the repository has no such file, or where it cannot be asked and the cache has none."""
+    try:
+        return repository_file(repository, name, access)
+    except InputError as error:
+        if isinstance(error.__cause__, EntryNotFoundError):
+            return None
+        raise
+
+
+def _check_content(path: Path, repository: str) -> None:
+    if _is_what_was_listed(path):
+        return
+    path.resolve().unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
+    raise InputError(
+        f"{path.name} of repository {repository} has another content than the repository lists, so it was removed from "
+        "the cache; run the same command again."
+    )
+
+
+def _is_what_was_listed(path: Path) -> bool:
+    """The cache names content by its digest: git's own of small files, SHA-256 of large ones."""
+    listed = path.readlink().name if path.is_symlink() else ""
+    if len(listed) == 64:
+        return file_sha256(path) == listed
+    if len(listed) == 40:
+        content = path.read_bytes()
+        return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == listed
+    return True  # a file system without links, or a server that is no Hub: the client compared the length
+
+
+@contextmanager
+def hub_errors(repository: str, name: str, revision: str | None = None) -> Iterator[None]:
+    """What the Hub, and the way there, can answer, as one sentence with its remedy (raises InputError)."""
+    with network_errors(f"repository {repository}", _REMEDY):
+        try:
+            with _causes():
+                yield
+        except (HFValidationError, EntryNotFoundError, HfHubHTTPError) as error:
+            raise InputError(_sentence(error, repository, name, revision)) from error
+        except (LocalTokenNotFoundError, HTTPError, ValueError) as error:
+            if _is_about_the_token(error):
+                raise InputError(
+                    f"the token for repository {repository} is missing, or has letters that no token has; log in with "
+                    "'hf auth login'."
+                ) from None  # the cause's words hold the token
+            if isinstance(error, HTTPError):
+                raise
+            raise InputError(  # of options that do not go together, or a file name that leads out of the repository
+                f"repository {repository} cannot be used like this ({first_line(error)}); mend what the brackets name."
+            ) from error
+
+
+@contextmanager
+def _causes() -> Iterator[None]:
+    """What stopped a forced download, or an upload, instead of the client's "failed due to the above error"."""
+    try:
+        yield
+    except (ValueError, RuntimeError) as error:
+        wrapped = isinstance(error, RuntimeError) or str(error).startswith("Force download failed")
+        if error.__cause__ is None or not wrapped:
+            raise
+        raise error.__cause__ from None
+
+
+def _is_about_the_token(error: Exception) -> bool:
+    no_token = isinstance(error, LocalTokenNotFoundError | UnicodeEncodeError)
+    return no_token or str(error).startswith("Illegal header value")
+
+
+@contextmanager
+def upload_timeout() -> Iterator[None]:
+    """Inside, a silent Hub ends an upload: of itself the client waits for ever for anything but files."""
+    session = get_session()
+    before, session.timeout = session.timeout, _UPLOAD_TIMEOUT_S
+    try:
+        yield
+    finally:
+        session.timeout = before
+
+
+def _sentence(error: Exception, repository: str, name: str, revision: str | None) -> str:
+    where = f"repository {repository}" + (f" at {revision}" if revision else "")
+    match error:
+        case HFValidationError():
+            return f"{repository[:100]!r} cannot be a repository's name; give OWNER/NAME of plain letters."
+        case LocalEntryNotFoundError():
+            return f"{name} of {where} is not in the cache, and {_why_unreachable(error)}."
+        case GatedRepoError():
+            return f"{where} is gated: ask for access on its page, then log in with 'hf auth login'."
+        case RepositoryNotFoundError():
+            return f"there is no {where} on the Hub for this login; check its name, or log in with 'hf auth login'."
+        case RevisionNotFoundError():
+            return f"repository {repository} has no revision '{revision}'; give one of its branches, tags or commits."
+        case EntryNotFoundError() if name not in _OURS:
+            return f"{where} has no {name}; check what it is called there."
+        case EntryNotFoundError():
+            return (
+                f"{where} has no {name}; only weights that this program wrote are read (config.json and "
+                "model.safetensors), for other formats may run code."
+            )
+        case _:
+            return f"{where} {_refusal(error)}."
+
+
+def _refusal(error: Exception) -> str:
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else 0
+    remedy = "log in with 'hf auth login' as somebody who may" if status in (401, 403) else _REMEDY
+    return f"answers {status_words(status)}; {remedy}"
+
+
+def _why_unreachable(error: Exception) -> str:
+    """The cause behind "not in the cache": offline mode, no connection, or a server in trouble."""
+    cause = error.__cause__
+    if isinstance(cause, HfHubHTTPError):
+        return f"the Hub {_refusal(cause)}"
+    if cause is None or "offline" in str(cause).lower():
+        return "the network may not be used (HF_HUB_OFFLINE or local_files_only); allow it, or fetch the weights first"
+    return f"the Hub cannot be reached ({first_line(cause)}); {_REMEDY}" if isinstance(cause, Exception) else _REMEDY

@@ -1,0 +1,122 @@
+"""The published VDVAEs (Child 2020): where their files lie, what they score, and the settings they were trained with.
+
+The code's licence is MIT; the weights' own terms are not stated. Addresses and results are those of the
+published README.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vdvae_lr.download import check_https, fetch
+from vdvae_lr.errors import InputError
+from vdvae_lr.hub.hub_client import HubAccess, asset_path, repository_file
+from vdvae_lr.hub.openai import load_pickle, read_tensors
+from vdvae_lr.hub.weight_folder import checked_dataclass
+from vdvae_lr.model.vae import VAEConfig
+from vdvae_lr.presets import read_presets
+
+SERVER = "https://openaipublic.blob.core.windows.net/very-deep-vaes-assets"
+FileKind = Literal["model-ema", "model", "opt"]
+"""Averaged weights, the weights themselves, apex FusedAdam's state."""
+
+
+@dataclass(frozen=True)
+class PublishedModel:
+    """One published model.
+
+    Attributes:
+        preset: the settings it was trained with.
+        stem: of its files on the server.
+        complete: weights and optimiser state are published too, not only the averaged weights.
+        bound: −ELBO on the test split, as published.
+        unit: of `bound`.
+        last_digit: of `bound`; half of it is its rounding.
+    """
+
+    preset: str
+    stem: str
+    complete: bool
+    bound: float
+    unit: Literal["nats/dim", "bits/dim"]
+    last_digit: float
+
+    def file_name(self, kind: FileKind) -> str:
+        """Of a file on the server, without its folder."""
+        return f"{self.stem.rpartition('/')[2]}-{kind}.th"
+
+    def config(self) -> VAEConfig:
+        """The model's settings, from its preset."""
+        names = {field.name for field in dataclasses.fields(VAEConfig)}
+        values = {name: value for name, value in read_presets(self.preset).items() if name in names}
+        return checked_dataclass(VAEConfig, values, f"preset {self.preset}")
+
+    @property
+    def dataset(self) -> str:
+        """The data it was trained on, by the name that `--dataset` takes."""
+        return str(read_presets(self.preset)["dataset"])
+
+
+def _cifar10(seed: int, iterations: int, bits: float) -> PublishedModel:
+    stem = f"vdvae-assets-2/cifar10-seed{seed}-iter-{iterations}"
+    return PublishedModel("cifar10", stem, False, bits, "bits/dim", 0.001)
+
+
+PUBLISHED: dict[str, PublishedModel] = {
+    "ffhq256": PublishedModel(
+        "ffhq256", "vdvae-assets/ffhq256-iter-1700000", True, bound=0.4232, unit="nats/dim", last_digit=0.0001
+    ),
+    "ffhq1024": PublishedModel(
+        "ffhq1024", "vdvae-assets/ffhq1024-iter-1700000", True, bound=1.678, unit="nats/dim", last_digit=0.001
+    ),
+    "imagenet32": PublishedModel(
+        "imagenet32", "vdvae-assets/imagenet32-iter-1700000", True, bound=2.6364, unit="nats/dim", last_digit=0.0001
+    ),
+    "imagenet64": PublishedModel(
+        "imagenet64", "vdvae-assets-2/imagenet64-iter-1600000", True, bound=2.44, unit="nats/dim", last_digit=0.01
+    ),
+    "cifar10-seed0": _cifar10(0, 900_000, 2.879),
+    "cifar10-seed1": _cifar10(1, 1_050_000, 2.842),
+    "cifar10-seed2": _cifar10(2, 650_000, 2.898),
+    "cifar10-seed3": _cifar10(3, 1_050_000, 2.864),
+}
+KNOWN_SHA256: dict[str, str] = {}
+"""Digests by file name. None is published: a file's digest is recorded at its first download; one entered here wins."""
+
+
+def published_file(name: str, kind: FileKind, mirror: str = "", access: HubAccess | None = None) -> Path:
+    """A published model's file on this machine, downloaded where needed.
+
+    Args:
+        name: a key of `PUBLISHED`.
+        kind: which of its files.
+        mirror: a folder, an https address or a Hub repository that holds the files by name; empty: the official server.
+        access: to the mirror, where it is a Hub repository.
+
+    Raises:
+        InputError: there is no such file, or it cannot be fetched.
+    """
+    model = PUBLISHED[name]
+    if kind != "model-ema" and not model.complete:
+        what = {"model": "weights before averaging", "opt": "optimiser state"}[kind]
+        raise InputError(f"of '{name}' only the averaged weights are published, no {what}; leave that setting out.")
+    file_name = model.file_name(kind)
+    if Path(mirror).is_dir() and mirror:
+        path = Path(mirror) / file_name
+        if not path.is_file():
+            raise InputError(f"{path} does not exist; put the published file there, or leave --weights_mirror out.")
+        return path
+    if mirror and "://" not in mirror:
+        if mirror.count("/") != 1:
+            raise InputError(
+                f"mirror '{mirror}' is no folder here; give one, an https address or a Hub repository (OWNER/NAME) as "
+                "--weights_mirror."
+            )
+        return repository_file(mirror, file_name, access or HubAccess())
+    if mirror:
+        check_https(mirror)
+    url = f"{mirror.rstrip('/')}/{file_name}" if mirror else f"{SERVER}/{model.stem}-{kind}.th"
+    remedy = f"try again later, or name another source of {file_name} with --weights_mirror"
+    check = load_pickle if kind == "opt" else read_tensors
+    return fetch(url, asset_path("published", file_name), remedy, KNOWN_SHA256.get(file_name), check=check)

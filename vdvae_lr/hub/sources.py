@@ -1,0 +1,247 @@
+"""From what a person calls some weights to files on this machine, fetched where needed.
+
+| given                                     | what it is                                                            |
+|-------------------------------------------|-----------------------------------------------------------------------|
+| `DIR` with config.json, model.safetensors | weights saved by this program                                         |
+| `DIR` of a run, or one of its checkpoints | the newest, or that, checkpoint                                       |
+| `FILE.th`                                 | published format                                                      |
+| `FILE.safetensors`                        | our names; settings from the config.json beside it                    |
+| `fashion`                                 | a model that ships with this program (`models/`)                      |
+| `ffhq256`, `cifar10-seed0`, …             | a published VDVAE, from its official address or `weights_mirror`      |
+| `lrvdvae-ffhq256`, …                      | a VDVAE fine-tuned with LR, from `lr_repository`                      |
+| `https://…/FILE.th`, `….safetensors`      | such a file, and for safetensors the config.json beside it            |
+| `OWNER/NAME`                              | a Hub repository with config.json and model.safetensors               |
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import torch
+from torch import Tensor
+
+from vdvae_lr.bundled import bundled_folder
+from vdvae_lr.download import check_https, fetch
+from vdvae_lr.errors import InputError, nearest_name_hint
+from vdvae_lr.hub.hub_client import HubAccess, asset_path, repository_file
+from vdvae_lr.hub.openai import from_published, published_shapes, read_tensors
+from vdvae_lr.hub.published import PUBLISHED, PublishedModel, published_file
+from vdvae_lr.hub.run_record import CHECKPOINTS, EMA_NAME, newest_checkpoint
+from vdvae_lr.hub.weight_folder import (
+    CONFIG_NAME,
+    WEIGHTS_NAME,
+    check_fit,
+    read_config,
+    read_config_file,
+    read_shapes,
+    read_weights,
+)
+from vdvae_lr.model.vae import VDVAE, VAEConfig
+
+LR_PREFIX = "lrvdvae-"
+MIRROR_VARIABLE = "VDVAE_LR_MIRROR"
+LR_REPOSITORY_VARIABLE = "VDVAE_LR_REPOSITORY"
+_PICKLES = (".th", ".pt")
+_LONGEST_NAME = 255  # bytes of a file's name; longer ones are an error to ask for
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class WeightSettings:
+    """Where weights come from."""
+
+    revision: str = ""
+    """Branch, tag or commit, where the weights are a Hub repository; empty: its default branch."""
+    weights_mirror: str = ""
+    """Where published files are found by name: a folder, an https address, or a Hub repository. Empty: the environment
+    variable VDVAE_LR_MIRROR, else the official server."""
+    lr_repository: str = ""
+    """Hub repository of the weights called lrvdvae-NAME; {name} in it stands for NAME (somebody/lrvdvae-{name}). Empty:
+    the environment variable VDVAE_LR_REPOSITORY."""
+
+    @property
+    def mirror(self) -> str:
+        """The setting, or else the environment's."""
+        return self.weights_mirror or os.environ.get(MIRROR_VARIABLE, "")
+
+    def lr_repository_of(self, name: str) -> str:
+        """The repository of `lrvdvae-NAME` (raises InputError where none is set)."""
+        pattern = self.lr_repository or os.environ.get(LR_REPOSITORY_VARIABLE, "")
+        if not pattern:
+            raise InputError(
+                f"'{LR_PREFIX}{name}' is looked for in a Hub repository that nobody named; set --lr_repository or "
+                f"{LR_REPOSITORY_VARIABLE}, such as somebody/{LR_PREFIX}{{name}}."
+            )
+        return pattern.replace("{name}", name)
+
+
+@dataclass(frozen=True)
+class WeightSource:
+    """Weights on this machine, and the settings that came with them.
+
+    Attributes:
+        path: of the file.
+        config, dataset: what its config.json says; None for published files.
+        published: the published model it is, if its name says so.
+        repository: of the Hub, where it came from one.
+        averaged: whether these are averaged weights; None: nothing says so.
+    """
+
+    path: Path
+    config: VAEConfig | None = None
+    dataset: str | None = None
+    published: PublishedModel | None = None
+    repository: str = ""
+    averaged: bool | None = None
+
+
+def find_weights(
+    name: str, settings: WeightSettings | None = None, *, ema: bool = True, access: HubAccess | None = None
+) -> WeightSource:
+    """Resolve `name`, and fetch what is not on this machine; reads no tensor.
+
+    Args:
+        name: see the module's table.
+        settings: where names are looked up.
+        ema: the averaged weights, where there are also those before averaging (runs, published models).
+        access: to the Hub; its revision wins over the settings'.
+
+    Raises:
+        InputError: nothing of that name, or it cannot be fetched, with what to do about it.
+    """
+    settings = settings or WeightSettings()
+    access = access or HubAccess(revision=settings.revision or None)
+    local = _on_this_machine(name, ema)
+    if local is None and name.startswith(LR_PREFIX):
+        return _in_repository(settings.lr_repository_of(name.removeprefix(LR_PREFIX)), access)
+    if local is None and "://" not in name and _REPOSITORY.fullmatch(name):
+        if Path(name).parent.is_dir():  # more likely a folder's name with a slip in it than somebody's account
+            raise InputError(f"there is no folder {name}; check its name (to mean a Hub repository, start elsewhere).")
+        return _in_repository(name, access)
+    if access.revision:
+        raise InputError(f"'{name}' is no Hub repository, so it has no revision '{access.revision}'; leave it out.")
+    if local is not None:
+        return local
+    if name in PUBLISHED:
+        path = published_file(name, "model-ema" if ema else "model", settings.mirror, access)
+        return WeightSource(path, published=PUBLISHED[name], averaged=ema)
+    if "://" in name:
+        return _at_address(name)
+    raise _unknown(name)
+
+
+def _on_this_machine(name: str, ema: bool) -> WeightSource | None:
+    path = Path(name)
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+        return None
+    if path.is_dir():
+        return _in_folder(path, ema)
+    if path.is_file() or ("://" not in name and path.suffix in (*_PICKLES, ".safetensors")):
+        return _in_file(path)
+    bundled = bundled_folder("models") / name
+    return _in_folder(bundled, ema) if (bundled / CONFIG_NAME).is_file() else None
+
+
+def _in_file(path: Path) -> WeightSource:
+    if not path.is_file():
+        raise InputError(f"weights file {path} does not exist; check the path.")
+    if path.suffix == ".safetensors":
+        described = (path.parent / CONFIG_NAME).is_file()
+        return WeightSource(path, *read_config(path.parent)) if described else WeightSource(path)
+    if path.suffix in _PICKLES:
+        return WeightSource(path, published=_published_by_file_name(path.name))
+    raise InputError(f"{path} is no file of weights; give one that ends in .th or .safetensors.")
+
+
+def _in_folder(folder: Path, ema: bool) -> WeightSource:
+    if (folder / CHECKPOINTS).is_dir():
+        folder = newest_checkpoint(folder)
+    both = (folder / EMA_NAME).is_file()
+    name = EMA_NAME if both and ema else WEIGHTS_NAME
+    if (folder / name).is_file():
+        return WeightSource(folder / name, *read_config(folder), averaged=ema if both else None)
+    raise InputError(f"folder {folder} holds no {WEIGHTS_NAME}; give a folder of weights or a training run.")
+
+
+def _in_repository(repository: str, access: HubAccess) -> WeightSource:
+    config = repository_file(repository, CONFIG_NAME, access)
+    same_commit = HubAccess(**(vars(access) | {"revision": config.parent.name}))
+    weights = repository_file(repository, WEIGHTS_NAME, same_commit)
+    return WeightSource(weights, *read_config(config.parent), repository=repository)
+
+
+def _at_address(url: str) -> WeightSource:
+    check_https(url)
+    parts = urlsplit(url)
+    name = parts.path.rpartition("/")[2]
+    if Path(name).suffix not in (*_PICKLES, ".safetensors"):
+        raise InputError(f"{url} names no file of weights; give the address of a .th or .safetensors file.")
+    folder = asset_path("addresses", hashlib.sha256(url.encode()).hexdigest()[:16])
+    remedy = "check the address, or give a file you have"
+    path = fetch(url, folder / name, remedy, check=read_tensors if name.endswith(_PICKLES) else read_shapes)
+    if path.suffix in _PICKLES:
+        return _in_file(path)
+    beside = parts._replace(path=parts.path.removesuffix(name) + CONFIG_NAME).geturl()
+    fetch(beside, folder / CONFIG_NAME, "put the config.json of these weights beside them", check=read_config_file)
+    return _in_file(path)
+
+
+def _published_by_file_name(name: str) -> PublishedModel | None:
+    names = {model.file_name(kind): model for model in PUBLISHED.values() for kind in ("model-ema", "model")}
+    return names.get(name)
+
+
+def _unknown(name: str) -> InputError:
+    models = bundled_folder("models")
+    known = [*sorted(folder.name for folder in models.iterdir() if folder.is_dir()), *PUBLISHED]
+    return InputError(
+        f"there are no weights {name[:100]!r}{nearest_name_hint(name, known)}; give a file, a folder, a training run, "
+        f"a Hub repository (OWNER/NAME), an https address, or one of {', '.join(known)}, {LR_PREFIX}NAME."
+    )
+
+
+def read_state(source: WeightSource, model: VDVAE) -> dict[str, Tensor]:
+    """The tensors of `source` under `model`'s parameter names; every one of both is accounted for (raises InputError).
+
+    `model` may lie on the meta device: what does not fit is refused before any memory is taken.
+    """
+    if source.path.suffix in _PICKLES:
+        return from_published(model, read_tensors(source.path), str(source.path))
+    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+    check_fit(shapes, read_shapes(source.path), str(source.path))
+    return read_weights(source.path)
+
+
+def settings_of(source: WeightSource, given: VAEConfig | None = None) -> VAEConfig:
+    """The model's settings: those that came with the weights, else the given ones, else of the published model it is.
+
+    Raises:
+        InputError: none of these.
+    """
+    if source.config is not None:
+        return source.config
+    if given is not None:
+        return given
+    published = source.published
+    if published is None and source.path.suffix in _PICKLES:
+        published = _published_by_shapes(read_tensors(source.path))
+    if published is None:
+        raise InputError(
+            f"{source.path} comes without its model's settings, and is none of the published models; name the preset "
+            "it was trained with (--hps)."
+        )
+    return published.config()
+
+
+def _published_by_shapes(tensors: Mapping[str, Tensor]) -> PublishedModel | None:
+    found = {name.removeprefix("module."): tuple(tensor.shape) for name, tensor in tensors.items()}
+    for model in {model.preset: model for model in PUBLISHED.values()}.values():
+        with torch.device("meta"):
+            candidate = VDVAE(model.config())
+        if published_shapes(candidate) == found:
+            return model
+    return None
