@@ -50,6 +50,7 @@ def average(run: Path) -> dict[str, Any]:
 
 def answer(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     """What a command line that cannot be done is answered with: one line, and no traceback."""
+    capsys.readouterr()  # progress bars of what came before
     assert main(list(words)) == 2
     message = capsys.readouterr().err
     assert message.startswith("error: ") and message.count("\n") == 1
@@ -193,6 +194,17 @@ def test_what_was_pushed_is_pulled_as_it_lies_there(
     assert not any(path.is_symlink() for path in (tmp_path / "pulled").rglob("*"))
     assert capsys.readouterr().out.endswith(f"wrote {tmp_path / 'pulled'}\n")
     assert_same_bits(average(run), dict(VDVAE.from_pretrained(tmp_path / "pulled").state_dict()))
+
+
+def test_a_name_of_ours_is_pulled_from_the_repository_it_stands_for(
+    hub: LoopbackHub, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["push", str(run), "tester/lrvdvae-tiny"])
+    capsys.readouterr()
+    words = ["pull", "lrvdvae-tiny", str(tmp_path / "pulled")]
+    assert main([*words, "--lr_repository", "tester/lrvdvae-{name}"]) == 0
+    assert contents(tmp_path / "pulled") == hub.files("tester/lrvdvae-tiny")
+    assert "--lr_repository" in answer(capsys, *words[:2])
 
 
 def test_a_repository_without_card_is_pulled_without(hub: LoopbackHub, tmp_path: Path) -> None:

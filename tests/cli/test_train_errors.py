@@ -59,7 +59,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 
 
 def test_missing_published_weights_say_how_to_get_them(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--hps", "ffhq256", "--device", "cpu"]) == EXIT_INPUT_ERROR
+    assert main(["--pretrained", "ffhq256", "--device", "cpu"]) == EXIT_INPUT_ERROR
     error = capsys.readouterr().err
     assert "ffhq256-iter-1700000-model-ema.th is not on this machine and HF_HUB_OFFLINE forbids the network" in error
     assert "--weights_mirror" in error and error.count("\n") == 1

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -51,8 +52,8 @@ def run(settings: PushSettings) -> None:
         private=settings.private or None,
         branch=settings.branch or None,
         create_pr=settings.create_pr or None,
-        commit_message=settings.message or f"Weights from {settings.source}",
+        commit_message=settings.message or f"Weights of {Path(settings.source).name}",
     )
-    print(f"pushed {settings.source} to {address}")
+    print(f"pushed {settings.source} to {getattr(address, 'pr_url', None) or address}")
     where = f'"{settings.repository}"' + (f', revision="{settings.branch}"' if settings.branch else "")
     print(f"load it{', once it is merged,' if settings.create_pr else ''} with vdvae_lr.VDVAE.from_pretrained({where})")

@@ -14,6 +14,7 @@ from vdvae_lr.model.vae import VDVAE, VAEConfig
 
 FIGURES = "figures"
 PICTURE_NAME = "reconstructions_and_samples.png"
+_BUNDLED = "fashion"
 _TRAINING_SETTINGS = (
     *("hps", "restore_optimizer_path", "dataset", "iters", "global_batch", "precision", "seed"),
     *("beta", "alpha_T", "alpha_warmup_iters", "lr_form", "lr_target", "lr_image", "lr_latents", "lr_reduction"),
@@ -71,7 +72,7 @@ def model_card(model: VDVAE, provenance: Provenance, repository: str = "") -> Mo
 
 def _title(provenance: Provenance, repository: str) -> str:
     run = provenance.record.name if provenance.record is not None else ""
-    return run or provenance.published or repository.rpartition("/")[2] or "VDVAE"
+    return repository.rpartition("/")[2] or run or provenance.published or "VDVAE"
 
 
 def _metadata(provenance: Provenance) -> ModelCardData:
@@ -137,14 +138,15 @@ def _training(record: RunRecord | None) -> str:
     length = settings.get("alpha_warmup_iters") or iterations
     reached = alpha * min(1.0, record.iteration / length) if length else alpha
     objective = (
-        f"α rose linearly from 0 to {reached:g} (α_T {alpha:g} over {length:,} iterations); form "
+        f"α rose linearly from 0 towards {reached:g} (α_T {alpha:g} over {length:,} iterations); form "
         f"`{settings.get('lr_form')}`, target `{settings.get('lr_target')}`, {settings.get('lr_image')} image, "
         f"{settings.get('lr_latents')} latents, reduced by {settings.get('lr_reduction')}."
         if alpha
         else "No Latent Reconstruction (α_T 0): the plain ELBO."
     )
-    rows = [("started from", f"`{_start(record)}`" if _start(record) else "random weights")]
-    rows += [(f"`{name}`", f"`{settings[name]}`") for name in _TRAINING_SETTINGS if settings.get(name, "") != ""]
+    rows = [("started from", f"`{_shown(_start(record))}`" if _start(record) else "random weights")]
+    given = [(name, settings[name]) for name in _TRAINING_SETTINGS if settings.get(name, "") != ""]
+    rows += [(f"`{name}`", f"`{_shown(value)}`") for name, value in given]
     return (
         f"## How it was made\n\nIteration {record.iteration:,} of {iterations:,}. {objective}\n\n"
         f"{_table(('setting', 'value'), rows)}"
@@ -155,6 +157,12 @@ def _start(record: RunRecord) -> str:
     """What the run's weights were at its beginning, as its command line said it; empty: random."""
     names = (str(record.settings.get(name, "")) for name in ("restore_path", "restore_ema_path", "pretrained"))
     return next((name for name in names if name not in ("", "none")), "")
+
+
+def _shown(value: object) -> object:
+    """A setting without the folders of the machine it was used on."""
+    folders = isinstance(value, str) and (value.startswith(("/", "~", ".")) or value.endswith((".toml", ".th")))
+    return Path(str(value)).name if folders else value
 
 
 def _is_measured(record: RunRecord) -> bool:
@@ -219,11 +227,12 @@ def _picture(record: RunRecord | None) -> str:
 def _architecture(model: VDVAE) -> str:
     config: VAEConfig = model.config
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    colours = "grey" if config.image_channels == 1 else "colour"
     rows = [
-        ("images", f"{config.image_size}×{config.image_size}, {config.image_channels} channel(s), {config.bits} bits"),
+        ("images", f"{config.image_size}×{config.image_size}, {colours}, {config.bits} bits"),
         ("likelihood", f"`{config.likelihood}`, {config.num_mixtures} mixture components"),
         ("input map", f"(level {config.input_shift:+g}) × {config.input_scale:g}, of 8-bit levels"),
-        ("latent groups", f"{len(model.latent_shapes)} of {config.zdim} channels"),
+        ("latent groups", f"{len(model.latent_shapes)}, each of {config.zdim} channels"),
         ("parameters", f"{parameters:,}"),
         ("encoder", f"`{config.enc_blocks}`"),
         ("decoder", f"`{config.dec_blocks}`"),
@@ -241,6 +250,8 @@ def _terms(provenance: Provenance) -> str:
             "stated."
         )
     start = _published_name(_start(record)) if record is not None else ""
+    if record is not None and _start(record) == _BUNDLED:
+        lines.append(f"They were fine-tuned from the `{_BUNDLED}` weights that come with vdvae_lr: MIT.")
     if start:
         lines.append(
             f"They were fine-tuned from OpenAI's published `{start}` weights: their code is MIT, their own terms are "

@@ -94,6 +94,7 @@ class VDVAE(PlainVDVAE, ModelHubMixin, library_name=LIBRARY):
             target.mkdir(parents=True, exist_ok=True)
             with TemporaryDirectory(dir=target, prefix=".saving-") as name:
                 answer = super().save_pretrained(name, **({"repo_id": target.name} | options))
+                (target / FIGURES / PICTURE_NAME).unlink(missing_ok=True)  # of weights that were here before
                 for path in sorted(path for path in Path(name).rglob("*") if path.is_file()):
                     final = target / path.relative_to(name)
                     final.parent.mkdir(exist_ok=True)

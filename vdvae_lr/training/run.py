@@ -59,8 +59,8 @@ def prepared_run(settings: Settings, world: World) -> Iterator[Run]:
     run, config = settings.run, settings.model
     global_batch = micro_batches(run, world.size) * run.n_batch
     settings = replace(settings, run=replace(run, global_batch=global_batch))  # for good: 0 is this many now
-    start = _start_weights(settings, world)
     splits = open_splits(settings.data, config.image_size, config.image_channels)
+    start = _start_weights(settings, world)
     order = TrainingOrder(len(splits.train), global_batch, run.n_batch, world.rank, world.size, run.seed)
     with ExitStack() as held:
         entered = world.on_main(lambda: held.enter_context(run_folder(settings)))
