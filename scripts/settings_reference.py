@@ -1,0 +1,157 @@
+"""Write docs/settings.md: every setting of train.py, read from the dataclasses that define them.
+
+    python scripts/settings_reference.py
+
+`tests/docs/test_settings_reference.py` holds the committed file to what this prints.
+"""
+
+import argparse
+import ast
+import dataclasses
+import inspect
+import sys
+import textwrap
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout need not be installed
+
+from vdvae_lr.bundled import CHECKOUT_ROOT, bundled_folder
+from vdvae_lr.hub.weight_folder import type_words
+from vdvae_lr.presets import read_presets
+from vdvae_lr.training.settings import NEUTRAL, Settings
+
+OUT = CHECKOUT_ROOT / "docs" / "settings.md"
+COMMAND = "python scripts/settings_reference.py"
+_WIDEST_VALUE = 24  # of a preset, in the table; block strings are longer
+_HEAD = """\
+# Settings
+
+`{command}` writes this page from the source code; a test fails when the two differ.
+
+Settings come from four places, later ones winning: the defaults below, the preset that a preset names as its `base`,
+the preset or presets that `--hps` names (left to right), and the command line. On the command line a setting is
+`--NAME VALUE`; one that is true or false is switched on by `--NAME` and off by `--no_NAME`. In a preset, a TOML file,
+it is a line `NAME = value`. A name that does not exist is refused with the nearest one that does.
+`python train.py --hps PRESET --dry_run` prints what results; a run keeps it in `settings.json`.
+
+When a run goes on, these may differ from before, since none of them changes what is computed (any other difference
+is refused and named):
+
+{neutral}.
+
+`vdvae-lr COMMAND --help` lists the settings of the other commands. [Own data](own_data.md#choosing-a-model) explains
+the block strings; [what is computed](method.md) the settings of the loss.
+"""
+_PRESETS = """\
+## What the presets set
+
+A preset with a `base` is shown with what it takes from it. Block strings and other values too long for a cell stand as
+"…" and are in `hps/`. Where a cell is empty, the default holds; `paper` goes on top of another preset.
+"""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One setting."""
+
+    name: str
+    aliases: tuple[str, ...]
+    kind: str
+    default: str
+    meaning: str
+
+
+def reference() -> str:
+    """The page."""
+    neutral = textwrap.fill(", ".join(f"`{name}`" for name in sorted(NEUTRAL)), 120, break_on_hyphens=False)
+    groups = [_group(name, type(group)) for name, group in vars(Settings()).items()]
+    return "\n".join([_HEAD.format(command=COMMAND, neutral=neutral), *groups, _presets()])
+
+
+def _group(name: str, kind: type) -> str:
+    about = " ".join((kind.__doc__ or "").split()).partition(". ")[0].rstrip(".")
+    lines = [f"## {name.capitalize()}", "", f"{about}.", ""]
+    lines += _table_head("setting", "value", "default", "meaning")
+    for field in _fields(kind):
+        names = ", ".join(f"`{word}`" for word in (f"--{field.name}", *field.aliases))
+        lines.append(_row(names, field.kind, field.default, field.meaning))
+    return "\n".join(lines) + "\n"
+
+
+def _fields(kind: type) -> Iterator[Field]:
+    """The fields of a settings dataclass, with the docstrings that stand below them in its source."""
+    meanings = field_docstrings(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for field in dataclasses.fields(kind):
+        hint, aliases = hints[field.name], ()
+        if typing.get_origin(hint) is Annotated:
+            hint, *extras = typing.get_args(hint)
+            aliases = tuple(alias for extra in extras for alias in getattr(extra, "aliases", None) or ())
+        yield Field(field.name, aliases, type_words(hint), _value(field.default), meanings[field.name])
+
+
+def field_docstrings(kind: type) -> dict[str, str]:
+    """The string below each annotated attribute of a class, in one line.
+
+    Raises:
+        ValueError: a field has none.
+    """
+    definition = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
+    found: dict[str, str] = {}
+    below = None
+    for node in ast.iter_child_nodes(definition):
+        if isinstance(node, ast.AnnAssign):
+            below = ast.unparse(node.target)
+        elif below and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            found[below] = " ".join(str(node.value.value).split())
+            below = None
+        else:
+            below = None
+    missing = [field.name for field in dataclasses.fields(kind) if field.name not in found]
+    if missing:
+        raise ValueError(f"{kind.__name__}.{missing[0]} has no docstring below it")
+    return found
+
+
+def _presets() -> str:
+    presets = {path.stem: read_presets(path.stem) for path in sorted(bundled_folder("hps").glob("*.toml"))}
+    names = [name for name in Settings().flat() if any(name in values for values in presets.values())]
+    lines = [_PRESETS, *_table_head("setting", *(f"`{name}`" for name in presets))]
+    lines += [_row(f"`{name}`", *(_cell(values, name) for values in presets.values())) for name in names]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(values: Mapping[str, Any], name: str) -> str:
+    text = _value(values[name]) if name in values else ""
+    return text if len(text) <= _WIDEST_VALUE else "…"
+
+
+def _value(value: Any) -> str:
+    """A value as a preset would write it, in code; strings without their quotes."""
+    text = {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
+    return f"`{text}`" if text else "empty"
+
+
+def _table_head(*titles: str) -> list[str]:
+    return ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |"
+
+
+def main() -> None:
+    """Write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=OUT, help="the page's file (default: docs/settings.md)")
+    options = parser.parse_args()
+    options.out.write_text(reference(), encoding="utf-8")
+    print(f"wrote {options.out}")
+
+
+if __name__ == "__main__":
+    main()
