@@ -13,7 +13,7 @@ import hashlib
 import io
 import re
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vdvae_lr.errors import InputError
+from vdvae_lr.network_errors import network_errors
 
 _CHUNK = 1 << 20  # bytes read at once
 _NO_HEAD = (403, 405, 501)  # servers, and signed addresses, that answer GET alone
@@ -286,60 +287,3 @@ def _resumable(part: Path, tag: str, size: int | None) -> int:
 
 def _arrived(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
-
-
-@contextmanager
-def network_errors(source: str, remedy: str, arrived: Callable[[], int] = lambda: 0) -> Iterator[None]:
-    """What a transfer can meet, as one sentence that names `source` and ends with what to do.
-
-    Raises:
-        InputError: instead of the client's and the system's own exceptions.
-    """
-    from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled  # type: ignore[attr-defined]
-
-    try:
-        yield
-    except OfflineModeIsEnabled:
-        raise InputError(
-            f"{source} is not on this machine and HF_HUB_OFFLINE forbids the network: unset it, or {remedy}"
-        ) from None
-    except HfHubHTTPError as error:
-        raise InputError(
-            f"{source} answers {status_words(error.response.status_code)}{_kept(arrived())}: {remedy}"
-        ) from None
-    except (HTTPError, ValueError) as error:  # the latter of a host that no name can have, and of more than 50 GB
-        raise InputError(f"{source} cannot be reached ({first_line(error)}){_kept(arrived())}: {remedy}") from None
-    except OSError as error:
-        if error.errno is not None:
-            reason = error.strerror or error
-            raise InputError(
-                f"{source} cannot be stored ({reason}){_kept(arrived())}: free space or choose another folder"
-            ) from None
-        raise InputError(f"{source} did not arrive with the announced length: {remedy}") from None
-
-
-def _kept(size: int) -> str:
-    return f" ({size:,} bytes are kept: the same command goes on from there)" if size else ""
-
-
-def status_words(status: int) -> str:
-    """An HTTP status as a person would say it."""
-    return f"{status} ({_STATUS_WORDS[status]})" if status in _STATUS_WORDS else str(status)
-
-
-_STATUS_WORDS: Mapping[int, str] = {
-    401: "it wants a login",
-    403: "it forbids access",
-    404: "there is no such file",
-    429: "too many requests",
-    500: "the server failed",
-    502: "the server is down",
-    503: "the server is busy",
-    504: "the server timed out",
-}
-
-
-def first_line(error: Exception) -> str:
-    """What an exception says, on one line; its kind where it says nothing."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -23,8 +23,9 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError i
     RevisionNotFoundError,
 )
 
-from vdvae_lr.download import file_sha256, first_line, network_errors, status_words
+from vdvae_lr.download import file_sha256
 from vdvae_lr.errors import InputError
+from vdvae_lr.network_errors import first_line, network_errors, status_words
 
 LIBRARY = "vdvae_lr"
 _UPLOAD_TIMEOUT_S = 120.0  # without a byte; a Hub may think for a while about a large commit

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vdvae_lr.download import first_line
 from vdvae_lr.errors import InputError
 from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.network_errors import first_line, plain
 
 _CONVOLUTIONS = {"c1": "reduce", "c2": "mix_1", "c3": "mix_2", "c4": "expand"}
 _WRAPPER_PREFIX = "module."
@@ -119,7 +119,7 @@ def split_like(tensor: Tensor, shapes: Sequence[torch.Size]) -> tuple[Tensor, ..
 
 
 def _misfit(source: str, detail: str) -> str:
-    return f"{source} holds weights of another model ({detail}); choose the --hps preset they were trained with."
+    return f"{source} holds weights of another model ({plain(detail)}); choose the --hps preset they were trained with."
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -209,6 +209,14 @@ def read_state(source: WeightSource, model: VDVAE) -> dict[str, Tensor]:
 
     `model` may lie on the meta device: what does not fit is refused before any memory is taken.
     """
+    state = _fitting_state(source, model)
+    odd = next((name for name, tensor in state.items() if not tensor.is_floating_point()), None)
+    if odd is not None:
+        raise InputError(f"{source.path} holds '{odd}' as {state[odd].dtype}, which is no weight; fetch it again.")
+    return state
+
+
+def _fitting_state(source: WeightSource, model: VDVAE) -> dict[str, Tensor]:
     if source.path.suffix in _PICKLES:
         return from_published(model, read_tensors(source.path), str(source.path))
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}

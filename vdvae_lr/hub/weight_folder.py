@@ -18,6 +18,7 @@ from torch import Tensor
 
 from vdvae_lr.errors import InputError, nearest_name_hint
 from vdvae_lr.model.vae import VAEConfig
+from vdvae_lr.network_errors import plain
 
 T = TypeVar("T")
 
@@ -47,7 +48,9 @@ def read_config_file(path: Path) -> tuple[VAEConfig, str]:
         if path.stat().st_size > _LARGEST_CONFIG:
             raise ValueError
         content = json.loads(path.read_text())
-        model, dataset = dict(content["model"]), str(content["dataset"])
+        model, dataset = dict(content["model"]), content["dataset"]
+        if not isinstance(dataset, str):
+            raise ValueError
     except FileNotFoundError:
         raise InputError(
             f"{path} is missing, so the weights beside it have no settings; fetch the whole folder."
@@ -59,7 +62,7 @@ def read_config_file(path: Path) -> tuple[VAEConfig, str]:
     try:
         return checked_dataclass(VAEConfig, model, "model"), dataset
     except InputError as error:
-        raise InputError(f"{path} describes no model that can be made: {error}") from None
+        raise InputError(f"{path} describes no model that can be made: {plain(str(error))}") from None
 
 
 def checked_dataclass(kind: type[T], values: Mapping[str, Any], source: str) -> T:
@@ -142,4 +145,4 @@ def check_fit(shapes: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[i
         if found[name] != shapes[name]:
             details.append(f"'{name}' has shape {found[name]}, not {shapes[name]}")
     if details:
-        raise InputError(f"{source} does not fit the model ({details[0]}); use the settings it was saved with.")
+        raise InputError(f"{source} does not fit the model ({plain(details[0])}); use the settings it was saved with.")

@@ -18,7 +18,7 @@ from vdvae_lr.errors import InputError
 
 _PIECE = re.compile(r"^(?P<resolution>[1-9]\d{0,4})(?:(?P<kind>[xdm])(?P<number>[1-9]\d{0,4}))?$")
 _WIDTH = re.compile(r"^(?P<resolution>[1-9]\d{0,4}):(?P<channels>[1-9]\d{0,4})$")
-_MOST_BLOCKS = 2_000  # settings may come from strangers, with weights; the largest published side has 91
+_MOST_BLOCKS = 1_000  # settings may come from strangers, and a block takes milliseconds; published sides have up to 91
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 Shapes: B batch, C image channels, H = W image_size, Z latent channels, R a group's resolution.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -74,8 +73,8 @@ class VAEConfig:
         for name in ("input_scale", "bottleneck_multiple"):
             if not 0 < getattr(self, name) <= _LARGEST:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be positive, up to {_LARGEST:,}.")
-        if not math.isfinite(self.input_shift):
-            raise InputError(f"input_shift is {self.input_shift}; it must be a finite number.")
+        if not -_LARGEST <= self.input_shift <= _LARGEST:
+            raise InputError(f"input_shift is {self.input_shift}; it must lie between -{_LARGEST:,} and {_LARGEST:,}.")
         encoder = parse_encoder(self.enc_blocks, self.image_size)
         parse_decoder(self.dec_blocks, self.image_size, encoder)
         narrowest = min(parse_widths(self.custom_width_str, self.width, encoder).values())
