@@ -42,7 +42,7 @@ train[0]=scripts/mpi_train.py
 
 # ssh gives the other machines none of these.
 passed=()
-for name in DONE_FILE HF_HOME HF_HUB_OFFLINE OMP_NUM_THREADS ${!NCCL_@} ${VDVAE_LR_MIRROR+VDVAE_LR_MIRROR}; do
+for name in DONE_FILE OMP_NUM_THREADS ${!HF_@} ${!VDVAE_LR_@} ${!NCCL_@}; do
     passed+=(-x "$name")
 done
 

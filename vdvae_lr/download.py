@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vdvae_lr.errors import InputError
-from vdvae_lr.network_errors import network_errors
+from vdvae_lr.network_errors import network_errors, without_secrets
 
 _CHUNK = 1 << 20  # bytes read at once
 _NO_HEAD = (403, 405, 501)  # servers, and signed addresses, that answer GET alone
@@ -55,14 +55,14 @@ def fetch(
         InputError: the address, the network, the disk or the content fails; what has arrived stays for the next call.
     """
     if not _is_address(url):
-        raise InputError(f"{url[:_LONGEST_SHOWN]!r} is no address like https://HOST/FILE: {remedy}")
+        raise InputError(f"{without_secrets(url)[:_LONGEST_SHOWN]!r} is no address like https://HOST/FILE: {remedy}")
     with disk_errors(target):
         there = target.exists()  # a folder that cannot be written to may well hold the file
     if not there:
         with _alone(target):
             if not target.exists():
                 _download(url, target, remedy)
-                settle(target, url, remedy, sha256, unpacked, check)
+                settle(target, without_secrets(url), remedy, sha256, unpacked, check)
                 return target
     check_digest(target, target, remedy, sha256, unpacked)
     return target
@@ -90,7 +90,9 @@ def check_https(url: str) -> None:
     except ValueError:
         parts = urlsplit("")
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _HERE):
-        raise InputError(f"{url} is no https address; give one, for on the way from another the file could be changed.")
+        raise InputError(
+            f"{without_secrets(url)} is no https address; give one, for on the way from another a file can be changed."
+        )
 
 
 def settle(
@@ -154,6 +156,8 @@ def check_digest(path: Path, target: Path, remedy: str, sha256: str | None = Non
     if expected is not None and found != expected:
         origin = "the known one" if sha256 else f"the one recorded in {record.name}"
         there = f"delete {target} and run the same command again" if path == target else remedy
+        if path != target and not sha256:
+            there += f"; or, where a new version is what you want, delete {record} first"
         raise InputError(f"{target.name} has the SHA-256 {found} instead of {origin}, {expected}: {there}")
     return found
 
@@ -179,9 +183,10 @@ def file_sha256(path: Path, unpacked: bool = False) -> str:
 
 @contextmanager
 def progress_bar() -> Iterator[Progress]:
-    """A bar that counts bytes, on the error stream, gone when done."""
+    """A bar that counts bytes, on the error stream where that is a terminal, gone when done."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         yield bar
 
 
@@ -213,13 +218,14 @@ def _download(url: str, target: Path, remedy: str) -> None:
     from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined] # its HTTP client's
 
     part = part_of(target)
-    with network_errors(url, remedy, lambda: _arrived(part)):
+    shown = without_secrets(url)
+    with network_errors(shown, remedy, lambda: _arrived(part)):
         size, tag = _described(url)
         have = _resumable(part, tag, size)
         fruitless = 0
         while True:
             try:
-                with _Part(target, have, f"{url} starts over after every cut: {remedy}") as file:
+                with _Part(target, have, f"{shown} starts over after every cut: {remedy}") as file:
                     tag_of(part).write_text(tag)
                     _transfer(url, file, have, size, tag, target.name)
                 return
@@ -268,6 +274,9 @@ def _described(url: str) -> tuple[int | None, str]:
 
     timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT  # the client's own is none at all
     response = http_backoff("HEAD", url, max_retries=_RETRIES, headers=_WHOLE, timeout=timeout, follow_redirects=True)
+    if url.startswith("https:"):
+        for passed in [*response.history, response]:
+            check_https(str(passed.url))
     if response.status_code in _NO_HEAD:
         return None, ""
     hf_raise_for_status(response)

@@ -5,6 +5,7 @@ The exceptions are those of huggingface_hub's client, which carries all transfer
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from urllib.parse import urlsplit
 
 from vdvae_lr.errors import InputError
 
@@ -60,6 +61,16 @@ _STATUS_WORDS: Mapping[int, str] = {
     503: "the server is busy",
     504: "the server timed out",
 }
+
+
+def without_secrets(address: str) -> str:
+    """An address as others may see it: no login, no query, no fragment. Anything else stays as it is."""
+    try:
+        parts = urlsplit(address)
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return address.partition("?")[0]
+    return parts._replace(netloc=host, query="", fragment="").geturl() if parts.netloc else address
 
 
 def first_line(error: Exception) -> str:

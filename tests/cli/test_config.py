@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import SMALL
 from reference_cases import PUBLISHED_MODELS
 
 from vdvae_lr.cli.config import apply_values, resolve_settings
 from vdvae_lr.errors import InputError
+from vdvae_lr.hub.model_card import Provenance
+from vdvae_lr.hub.vdvae import VDVAE
 from vdvae_lr.presets import read_presets
 from vdvae_lr.training.settings import RunSettings, Settings
 
@@ -183,3 +186,20 @@ def test_value_the_settings_refuse_is_one_sentence_about_it(line: str) -> None:
     name = line.split()[0].removeprefix("--")
     with pytest.raises(InputError, match=rf"^{name} is "):
         resolve(line)
+
+
+def test_weights_bring_their_settings_where_no_preset_is_named(tmp_path: Path) -> None:
+    config = dataclasses.replace(SMALL, bits=6, input_shift=-7.5)
+    VDVAE(config, Provenance(dataset="folder")).save_pretrained(tmp_path / "mine")
+    settings = resolve(f"--pretrained {tmp_path / 'mine'} --iters 5")
+    assert (settings.model, settings.data.dataset, settings.run.name) == (config, "folder", "mine")
+    assert (settings.run.iters, settings.run.pretrained) == (5, str(tmp_path / "mine"))
+    assert resolve(f"--hps cifar10 --pretrained {tmp_path / 'mine'}").model == resolve("--hps cifar10").model
+
+
+def test_weights_of_a_presets_model_bring_the_preset(tmp_path: Path) -> None:
+    VDVAE.from_pretrained("fashion").save_pretrained(tmp_path / "copy")
+    expected = resolve("--hps fashion")
+    got = resolve(f"--pretrained {tmp_path / 'copy'}")
+    assert dataclasses.replace(got, run=expected.run) == expected
+    assert got.run == dataclasses.replace(expected.run, pretrained=str(tmp_path / "copy"))

@@ -275,3 +275,11 @@ def test_everything_is_refused_where_there_is_no_more(
     words = ["pull", name, str(tmp_path / "pulled"), "--everything", "--weights_mirror", str(tmp_path / "mirror")]
     assert "leave --everything out" in answer(capsys, *words)
     assert not (tmp_path / "pulled").exists()
+
+
+def test_pull_never_takes_what_is_here_for_what_was_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cifar10-seed0").mkdir()
+    assert "cifar10-seed0 is on this machine already" in answer(capsys, "pull", "cifar10-seed0")

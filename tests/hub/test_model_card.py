@@ -89,7 +89,7 @@ def test_the_hubs_leader_board_gets_the_bound_of_the_log(run: Path) -> None:
     (result,) = card.data.eval_results
     assert card.data.model_name == "run"
     assert (result.metric_type, result.dataset_type) == ("bits_per_dim", "folder")
-    assert result.dataset_name == "folder (validation)"
+    assert result.dataset_name == f"folder ({record['examples']} validation images)"
     assert result.metric_value == round(record["negative_elbo_bits_per_dim"], 4)
 
 

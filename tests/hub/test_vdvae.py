@@ -11,6 +11,7 @@ from conftest import SMALL
 from huggingface_hub import ModelCard
 from loopback_client import LARGE_UPLOAD_WARNING
 from loopback_hub import LoopbackHub
+from short_runs import short_run
 from training_runs import assert_same_bits
 
 from vdvae_lr import VDVAE, VAEConfig
@@ -173,3 +174,20 @@ def test_a_card_that_the_hub_refuses_is_one_sentence(hub: LoopbackHub, monkeypat
         model_of().push_to_hub(NAME)
     assert "\n" not in str(caught.value)
     assert hub.files(NAME) == {}
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
+    run = short_run(tmp_path)
+    (newest,) = sorted((run / "checkpoints").glob("step-*"))[-1:]
+    content = bytearray((newest / "ema.safetensors").read_bytes())
+    content[-2] ^= 0x7F
+    (newest / "ema.safetensors").write_bytes(content)
+    with pytest.raises(InputError, match=r"ema\.safetensors is damaged: SHA256SUMS lists another content"):
+        VDVAE.from_pretrained(run)
+
+
+def test_a_card_outlives_loading_and_saving_again(tmp_path: Path) -> None:
+    VDVAE.from_pretrained(short_run(tmp_path)).save_pretrained(tmp_path / "first")
+    VDVAE.from_pretrained(tmp_path / "first").save_pretrained(tmp_path / "second")
+    for name in ("README.md", "figures/reconstructions_and_samples.png", "config.json", "model.safetensors"):
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes(), name

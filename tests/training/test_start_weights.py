@@ -233,7 +233,7 @@ def processes_of(save_dir: Path) -> list[int]:
 def test_two_processes_fetch_once_and_a_resumed_run_asks_nothing(hub: LoopbackHub, tmp_path: Path) -> None:
     """The cache is cold at first. The run goes on in this process, with another cold cache."""
     images = write_images(tmp_path / "images")
-    words = train_command(images, tmp_path, pretrained=REPOSITORY, keep_checkpoints=3)
+    words = train_command(images, tmp_path, hps="fashion", pretrained=REPOSITORY, keep_checkpoints=3)
     settings = resolve_settings(words[1:], "train.py")
     put_on(hub, settings.model, tmp_path / "made")
     ended = launch("srun", tmp_path / "output", words, **hub.environment(tmp_path / "home"))

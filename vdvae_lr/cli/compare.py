@@ -24,7 +24,7 @@ from vdvae_lr.evaluation.comparison import Measurement, MeasuringPlan, Tracker, 
 from vdvae_lr.evaluation.comparison_pictures import comparison_pictures
 from vdvae_lr.evaluation.comparison_report import Comparison, comparison_json, comparison_table
 from vdvae_lr.evaluation.picture_grid import save_png
-from vdvae_lr.hub.sources import WeightSettings
+from vdvae_lr.hub.sources import WeightSettings, checksum
 from vdvae_lr.hub.vdvae import VDVAE
 from vdvae_lr.whole_file import write_whole
 
@@ -152,7 +152,11 @@ def _load(settings: CompareSettings, sources: dict[str, str], world: World) -> d
             for name, source in sources.items()
         }
 
-    return world.patiently(load, "loading weights")
+    models = world.patiently(load, "loading weights")
+    for name, model in models.items():
+        if not world.agree(checksum(model.state_dict())):
+            raise InputError(f"the processes found different weights for '{name}'; give one --revision, or one folder.")
+    return models
 
 
 def _data_settings(settings: CompareSettings, models: dict[str, VDVAE]) -> DataSettings:

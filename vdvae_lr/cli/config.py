@@ -8,11 +8,15 @@ import argparse
 import dataclasses
 import typing
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import tyro
 
+from vdvae_lr.bundled import bundled_folder
+from vdvae_lr.datasets.catalogue import DATASETS
 from vdvae_lr.errors import InputError, nearest_name_hint
+from vdvae_lr.hub.sources import WeightSettings, find_weights, settings_of
 from vdvae_lr.hub.weight_folder import type_words, value_fits
 from vdvae_lr.model.vae import VAEConfig
 from vdvae_lr.presets import read_presets
@@ -22,16 +26,42 @@ from vdvae_lr.training.settings import RunSettings, Settings
 def resolve_settings(arguments: Sequence[str], program: str) -> Settings:
     """The settings of a command line; `--help` and words no setting understands end the program as tyro does.
 
+    Without --hps, weights named by --pretrained bring their settings along, and are fetched for it where needed.
+
     Raises:
-        InputError: an unknown preset, a mistake in one, or values that do not go together.
+        InputError: an unknown preset, a mistake in one, values that do not go together, or no such weights.
     """
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    names = ("--hps", "--hparam_sets", "--hparam-sets")  # tyro takes a dash for an underscore
-    default = RunSettings.hps
-    finder.add_argument(*names, dest="hps", nargs="?", const=default, default=default)  # no value: tyro says so below
-    hps: str = finder.parse_known_args(arguments)[0].hps
-    preset = apply_values(Settings(), {**read_presets(hps), "hps": hps}, f"--hps {hps}")
+    given = _found(arguments)
+    if given["hps"] is None and given["pretrained"] not in (None, "none") and not {"-h", "--help"} & set(arguments):
+        preset = _settings_of_weights(**{name: word or "" for name, word in given.items() if name != "hps"})
+    else:
+        hps = given["hps"] or RunSettings.hps
+        preset = apply_values(Settings(), {**read_presets(hps), "hps": hps}, f"--hps {hps}")
     return tyro.cli(Settings, default=preset, args=list(arguments), prog=program, use_underscores=True)
+
+
+def _found(arguments: Sequence[str]) -> dict[str, str | None]:
+    """The words on which the defaults of all other settings depend; None where they are not given."""
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for name in ("hps", "pretrained", "revision", "weights_mirror", "lr_repository"):
+        names = ("hps", "hparam_sets") if name == "hps" else (name,)
+        flags = {f"--{spelt}" for each in names for spelt in (each, each.replace("_", "-"))}  # as tyro takes them
+        finder.add_argument(*sorted(flags), dest=name, nargs="?")  # no value: tyro says so
+    return vars(finder.parse_known_args(arguments)[0])
+
+
+def _settings_of_weights(pretrained: str, revision: str, weights_mirror: str, lr_repository: str) -> Settings:
+    """The preset that describes the same model, if there is one; else the model's settings on top of the defaults."""
+    source = find_weights(pretrained, WeightSettings(revision, weights_mirror, lr_repository))
+    config = settings_of(source)
+    for path in sorted(bundled_folder("hps").glob("*.toml")):
+        preset = apply_values(Settings(), {**read_presets(path.stem), "hps": path.stem}, path.name)
+        if preset.model == config and preset.run.pretrained != "none":
+            return preset
+    values = dataclasses.asdict(config) | {"hps": "", "desc": Path(pretrained).name}
+    if source.dataset in DATASETS:
+        values["dataset"] = source.dataset
+    return apply_values(Settings(), values, f"--pretrained {pretrained}")
 
 
 def model_settings(presets: str) -> VAEConfig | None:

@@ -11,14 +11,14 @@ import tyro
 from vdvae_lr.cli.config import model_settings
 from vdvae_lr.errors import InputError
 from vdvae_lr.hub.hub_client import HubAccess, optional_repository_file
-from vdvae_lr.hub.model_card import FIGURES, PICTURE_NAME
+from vdvae_lr.hub.model_card import CARD_NAME, FIGURES, PICTURE_NAME
 from vdvae_lr.hub.published import PUBLISHED, published_file
 from vdvae_lr.hub.sources import WeightSettings, WeightSource, find_weights
 from vdvae_lr.hub.vdvae import VDVAE
 from vdvae_lr.hub.weight_folder import CONFIG_NAME, WEIGHTS_NAME
 from vdvae_lr.whole_file import replacing
 
-_BESIDE_THE_WEIGHTS = (CONFIG_NAME, "README.md", f"{FIGURES}/{PICTURE_NAME}")
+_BESIDE_THE_WEIGHTS = (CONFIG_NAME, CARD_NAME, f"{FIGURES}/{PICTURE_NAME}")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ def run(settings: PullSettings) -> None:
     folder = Path(settings.folder) if settings.folder else None
     if folder is not None and folder.exists():
         raise InputError(f"{folder} exists already; choose another name, or remove it first.")
+    if Path(settings.name).exists():
+        raise InputError(f"{settings.name} is on this machine already; pull from a folder without that name.")
     source = find_weights(settings.name, settings.weights)
     paths = [source.path]
     if settings.everything:

@@ -8,8 +8,10 @@ from typing import Annotated
 import tyro
 
 from vdvae_lr.cli.config import model_settings
+from vdvae_lr.errors import InputError
 from vdvae_lr.hub.sources import WeightSettings
 from vdvae_lr.hub.vdvae import VDVAE
+from vdvae_lr.network_errors import without_secrets
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ def run(settings: PushSettings) -> None:
     Raises:
         InputError: no such weights, no login, no right to write there, or no connection.
     """
+    if settings.repository.count("/") != 1:
+        raise InputError(f"'{settings.repository}' cannot be a repository's name; write OWNER/NAME.")
     model = VDVAE.from_pretrained(
         settings.source, ema=settings.ema, config=model_settings(settings.hps), sources=settings.weights
     )
@@ -52,8 +56,8 @@ def run(settings: PushSettings) -> None:
         private=settings.private or None,
         branch=settings.branch or None,
         create_pr=settings.create_pr or None,
-        commit_message=settings.message or f"Weights of {Path(settings.source).name}",
+        commit_message=settings.message or f"Weights of {Path(without_secrets(settings.source)).name}",
     )
-    print(f"pushed {settings.source} to {getattr(address, 'pr_url', None) or address}")
+    print(f"pushed {without_secrets(settings.source)} to {getattr(address, 'pr_url', None) or address}")
     where = f'"{settings.repository}"' + (f', revision="{settings.branch}"' if settings.branch else "")
     print(f"load it{', once it is merged,' if settings.create_pr else ''} with vdvae_lr.VDVAE.from_pretrained({where})")

@@ -23,7 +23,7 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError i
     RevisionNotFoundError,
 )
 
-from vdvae_lr.download import file_sha256
+from vdvae_lr.download import file_sha256, record_of
 from vdvae_lr.errors import InputError
 from vdvae_lr.network_errors import first_line, network_errors, status_words
 
@@ -61,6 +61,19 @@ def asset_path(namespace: str, name: str) -> Path:
         ) from None
 
 
+def prepare_cached(target: Path, access: HubAccess) -> None:
+    """Do with a file that is not on the Hub what `access` asks for of a repository's.
+
+    Raises:
+        InputError: it is not there, and nothing may be fetched.
+    """
+    if access.local_files_only and not target.exists():
+        raise InputError(f"{target.name} is not in the cache, and local_files_only forbids fetching; leave that out.")
+    if access.force_download:
+        for path in (target, record_of(target)):
+            path.unlink(missing_ok=True)
+
+
 def repository_file(repository: str, name: str, access: HubAccess) -> Path:
     """The file `name` of a repository, downloaded into the usual cache where needed, and checked.
 
@@ -86,8 +99,14 @@ def optional_repository_file(repository: str, name: str, access: HubAccess) -> P
 def _check_content(path: Path, repository: str) -> None:
     if _is_what_was_listed(path):
         return
-    path.resolve().unlink(missing_ok=True)
-    path.unlink(missing_ok=True)
+    try:
+        path.resolve().unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
+    except OSError:
+        raise InputError(
+            f"{path} has another content than repository {repository} lists, and cannot be removed; name another cache "
+            "with HF_HOME."
+        ) from None
     raise InputError(
         f"{path.name} of repository {repository} has another content than the repository lists, so it was removed from "
         "the cache; run the same command again."

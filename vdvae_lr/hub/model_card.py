@@ -11,7 +11,9 @@ from vdvae_lr import __version__
 from vdvae_lr.hub.published import PUBLISHED
 from vdvae_lr.hub.run_record import RunRecord
 from vdvae_lr.model.vae import VDVAE, VAEConfig
+from vdvae_lr.network_errors import without_secrets
 
+CARD_NAME = "README.md"
 FIGURES = "figures"
 PICTURE_NAME = "reconstructions_and_samples.png"
 _BUNDLED = "fashion"
@@ -43,6 +45,7 @@ class Provenance:
         record: of the run that made them; None: unknown.
         licence: of the weights, by the Hub's name for it; empty: none is stated.
         averaged: whether they are averaged over training (EMA); None: unknown.
+        card: the model card that lay beside them, for where no run is known.
         published: the published model they are; empty: none.
     """
 
@@ -51,6 +54,7 @@ class Provenance:
     licence: str = ""
     averaged: bool | None = None
     published: str = ""
+    card: Path | None = None
 
 
 def model_card(model: VDVAE, provenance: Provenance, repository: str = "") -> ModelCard:
@@ -78,12 +82,12 @@ def _title(provenance: Provenance, repository: str) -> str:
 def _metadata(provenance: Provenance) -> ModelCardData:
     record, dataset = provenance.record, provenance.dataset or "unknown"
     results = []
-    if record is not None and _is_measured(record):
+    if record is not None and _is_measured(record) and record.bound_iteration == record.iteration:
         results = [
             EvalResult(
                 task_type="unconditional-image-generation",
                 dataset_type=dataset,
-                dataset_name=f"{dataset} ({record.split})",
+                dataset_name=f"{dataset} ({record.bound['examples']:,} {record.split} images)",
                 metric_type="bits_per_dim",
                 metric_name="negative ELBO, bits/dim",
                 metric_value=round(record.bound["negative_elbo_bits_per_dim"], 4),
@@ -160,7 +164,9 @@ def _start(record: RunRecord) -> str:
 
 
 def _shown(value: object) -> object:
-    """A setting without the folders of the machine it was used on."""
+    """A setting without the folders of the machine it was used on, and an address without its secrets."""
+    if isinstance(value, str) and "://" in value:
+        return without_secrets(value)
     folders = isinstance(value, str) and (value.startswith(("/", "~", ".")) or value.endswith((".toml", ".th")))
     return Path(str(value)).name if folders else value
 

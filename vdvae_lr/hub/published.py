@@ -11,7 +11,7 @@ from typing import Literal
 
 from vdvae_lr.download import check_https, fetch
 from vdvae_lr.errors import InputError
-from vdvae_lr.hub.hub_client import HubAccess, asset_path, repository_file
+from vdvae_lr.hub.hub_client import HubAccess, asset_path, prepare_cached, repository_file
 from vdvae_lr.hub.openai import load_pickle, read_tensors
 from vdvae_lr.hub.weight_folder import checked_dataclass
 from vdvae_lr.model.vae import VAEConfig
@@ -119,4 +119,6 @@ def published_file(name: str, kind: FileKind, mirror: str = "", access: HubAcces
     url = f"{mirror.rstrip('/')}/{file_name}" if mirror else f"{SERVER}/{model.stem}-{kind}.th"
     remedy = f"try again later, or name another source of {file_name} with --weights_mirror"
     check = load_pickle if kind == "opt" else read_tensors
-    return fetch(url, asset_path("published", file_name), remedy, KNOWN_SHA256.get(file_name), check=check)
+    target = asset_path("published", file_name)
+    prepare_cached(target, access or HubAccess())
+    return fetch(url, target, remedy, KNOWN_SHA256.get(file_name), check=check)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vdvae_lr.download import file_sha256
 from vdvae_lr.errors import InputError
 
 SETTINGS_NAME = "settings.json"
@@ -19,6 +20,7 @@ LOG_NAME = "log.jsonl"
 IMAGES = "images"
 CHECKPOINTS = "checkpoints"
 EMA_NAME = "ema.safetensors"
+DIGESTS_NAME = "SHA256SUMS"
 _BOUND_SPLITS = {"test": "test", "eval": "validation"}
 
 
@@ -45,13 +47,28 @@ class RunRecord:
     picture: Path | None = None
 
 
+def complete_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a run's folder for them, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit())
+
+
+def check_listed_digest(path: Path) -> None:
+    """Compare a file with the SHA256SUMS beside it, where there are any (raises InputError)."""
+    digests = path.parent / DIGESTS_NAME
+    if not digests.is_file():
+        return
+    listed = {name: digest for digest, _, name in (line.partition("  ") for line in digests.read_text().splitlines())}
+    if file_sha256(path) != listed.get(path.name, ""):
+        raise InputError(f"{path} is damaged: {DIGESTS_NAME} lists another content; take an earlier checkpoint.")
+
+
 def newest_checkpoint(run: Path) -> Path:
     """The checkpoint of a run with the most iterations.
 
     Raises:
         InputError: there is none.
     """
-    newest = max((run / CHECKPOINTS).glob("step-*"), default=None)
+    newest = max(complete_checkpoints(run / CHECKPOINTS), default=None)
     if newest is None:
         raise InputError(f"run {run} has no checkpoint yet; let it save one, or choose other weights.")
     return newest

@@ -27,10 +27,10 @@ from torch import Tensor
 from vdvae_lr.bundled import bundled_folder
 from vdvae_lr.download import check_https, fetch
 from vdvae_lr.errors import InputError, nearest_name_hint
-from vdvae_lr.hub.hub_client import HubAccess, asset_path, repository_file
+from vdvae_lr.hub.hub_client import HubAccess, asset_path, prepare_cached, repository_file
 from vdvae_lr.hub.openai import from_published, published_shapes, read_tensors
 from vdvae_lr.hub.published import PUBLISHED, PublishedModel, published_file
-from vdvae_lr.hub.run_record import CHECKPOINTS, EMA_NAME, newest_checkpoint
+from vdvae_lr.hub.run_record import CHECKPOINTS, EMA_NAME, check_listed_digest, newest_checkpoint
 from vdvae_lr.hub.weight_folder import (
     CONFIG_NAME,
     WEIGHTS_NAME,
@@ -41,6 +41,7 @@ from vdvae_lr.hub.weight_folder import (
     read_weights,
 )
 from vdvae_lr.model.vae import VDVAE, VAEConfig
+from vdvae_lr.network_errors import without_secrets
 
 LR_PREFIX = "lrvdvae-"
 MIRROR_VARIABLE = "VDVAE_LR_MIRROR"
@@ -98,6 +99,11 @@ class WeightSource:
     repository: str = ""
     averaged: bool | None = None
 
+    @property
+    def known_config(self) -> VAEConfig | None:
+        """The settings that came along, or of the published model that it is."""
+        return self.config or (self.published.config() if self.published is not None else None)
+
 
 def find_weights(
     name: str, settings: WeightSettings | None = None, *, ema: bool = True, access: HubAccess | None = None
@@ -113,6 +119,8 @@ def find_weights(
     Raises:
         InputError: nothing of that name, or it cannot be fetched, with what to do about it.
     """
+    if not name:
+        raise InputError("the name of the weights is empty; give a name, a file, a folder or a Hub repository.")
     settings = settings or WeightSettings()
     access = access or HubAccess(revision=settings.revision or None)
     local = _on_this_machine(name, ema)
@@ -130,7 +138,7 @@ def find_weights(
         path = published_file(name, "model-ema" if ema else "model", settings.mirror, access)
         return WeightSource(path, published=PUBLISHED[name], averaged=ema)
     if "://" in name:
-        return _at_address(name)
+        return _at_address(name, access)
     raise _unknown(name)
 
 
@@ -142,8 +150,12 @@ def _on_this_machine(name: str, ema: bool) -> WeightSource | None:
         return _in_folder(path, ema)
     if path.is_file() or ("://" not in name and path.suffix in (*_PICKLES, ".safetensors")):
         return _in_file(path)
-    bundled = bundled_folder("models") / name
-    return _in_folder(bundled, ema) if (bundled / CONFIG_NAME).is_file() else None
+    return _in_folder(bundled_folder("models") / name, ema) if name in bundled_models() else None
+
+
+def bundled_models() -> list[str]:
+    """Names of the models that ship with this program."""
+    return sorted(path.parent.name for path in bundled_folder("models").glob(f"*/{CONFIG_NAME}"))
 
 
 def _in_file(path: Path) -> WeightSource:
@@ -163,6 +175,7 @@ def _in_folder(folder: Path, ema: bool) -> WeightSource:
     both = (folder / EMA_NAME).is_file()
     name = EMA_NAME if both and ema else WEIGHTS_NAME
     if (folder / name).is_file():
+        check_listed_digest(folder / name)
         return WeightSource(folder / name, *read_config(folder), averaged=ema if both else None)
     raise InputError(f"folder {folder} holds no {WEIGHTS_NAME}; give a folder of weights or a training run.")
 
@@ -174,18 +187,21 @@ def _in_repository(repository: str, access: HubAccess) -> WeightSource:
     return WeightSource(weights, *read_config(config.parent), repository=repository)
 
 
-def _at_address(url: str) -> WeightSource:
+def _at_address(url: str, access: HubAccess) -> WeightSource:
     check_https(url)
     parts = urlsplit(url)
     name = parts.path.rpartition("/")[2]
     if Path(name).suffix not in (*_PICKLES, ".safetensors"):
-        raise InputError(f"{url} names no file of weights; give the address of a .th or .safetensors file.")
+        shown = without_secrets(url)
+        raise InputError(f"{shown} names no file of weights; give the address of a .th or .safetensors file.")
     folder = asset_path("addresses", hashlib.sha256(url.encode()).hexdigest()[:16])
     remedy = "check the address, or give a file you have"
+    prepare_cached(folder / name, access)
     path = fetch(url, folder / name, remedy, check=read_tensors if name.endswith(_PICKLES) else read_shapes)
     if path.suffix in _PICKLES:
         return _in_file(path)
     beside = parts._replace(path=parts.path.removesuffix(name) + CONFIG_NAME).geturl()
+    prepare_cached(folder / CONFIG_NAME, access)
     fetch(beside, folder / CONFIG_NAME, "put the config.json of these weights beside them", check=read_config_file)
     return _in_file(path)
 
@@ -196,8 +212,7 @@ def _published_by_file_name(name: str) -> PublishedModel | None:
 
 
 def _unknown(name: str) -> InputError:
-    models = bundled_folder("models")
-    known = [*sorted(folder.name for folder in models.iterdir() if folder.is_dir()), *PUBLISHED]
+    known = [*bundled_models(), *PUBLISHED]
     return InputError(
         f"there are no weights {name[:100]!r}{nearest_name_hint(name, known)}; give a file, a folder, a training run, "
         f"a Hub repository (OWNER/NAME), an https address, or one of {', '.join(known)}, {LR_PREFIX}NAME."
@@ -224,25 +239,43 @@ def _fitting_state(source: WeightSource, model: VDVAE) -> dict[str, Tensor]:
     return read_weights(source.path)
 
 
+def checksum(state: Mapping[str, Tensor]) -> int:
+    """Of every bit of float32 tensors: what processes compare to know that they loaded the same ones."""
+    return (
+        hash(tuple(int(tensor.contiguous().view(torch.int32).sum(dtype=torch.int64)) for tensor in state.values()))
+        % 2**62
+    )
+
+
 def settings_of(source: WeightSource, given: VAEConfig | None = None) -> VAEConfig:
-    """The model's settings: those that came with the weights, else the given ones, else of the published model it is.
+    """The model's settings: those that came with the weights, or are the published model's, else the given ones.
 
     Raises:
-        InputError: none of these.
+        InputError: none of these, or given ones that differ from those that came along.
     """
-    if source.config is not None:
-        return source.config
+    known = source.known_config
+    if known is not None and given is not None:
+        check_same_settings(source, known, given)
+    if known is not None:
+        return known
     if given is not None:
         return given
-    published = source.published
-    if published is None and source.path.suffix in _PICKLES:
-        published = _published_by_shapes(read_tensors(source.path))
-    if published is None:
+    resembled = _published_by_shapes(read_tensors(source.path)) if source.path.suffix in _PICKLES else None
+    hint = f"; its tensors have {resembled.preset}'s shapes, which do not tell its data maps" if resembled else ""
+    raise InputError(
+        f"{source.path} comes without its model's settings{hint}; name the preset it was trained with (--hps, in "
+        "Python config=)."
+    )
+
+
+def check_same_settings(source: WeightSource, theirs: VAEConfig, ours: VAEConfig) -> None:
+    """Refuse to use weights under other settings than theirs (raises InputError)."""
+    if theirs != ours:
+        name = next(name for name in vars(theirs) if getattr(theirs, name) != getattr(ours, name))
         raise InputError(
-            f"{source.path} comes without its model's settings, and is none of the published models; name the preset "
-            "it was trained with (--hps)."
+            f"{source.path} is a model with other settings ({name} {getattr(theirs, name)!r}, here "
+            f"{getattr(ours, name)!r}); use the preset it was trained with."
         )
-    return published.config()
 
 
 def _published_by_shapes(tensors: Mapping[str, Tensor]) -> PublishedModel | None:

@@ -15,7 +15,7 @@ from huggingface_hub import ModelCard, ModelHubMixin
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.hub.hub_client import LIBRARY, HubAccess, hub_errors, upload_timeout
-from vdvae_lr.hub.model_card import FIGURES, PICTURE_NAME, Provenance, model_card
+from vdvae_lr.hub.model_card import CARD_NAME, FIGURES, PICTURE_NAME, Provenance, model_card
 from vdvae_lr.hub.published import PUBLISHED
 from vdvae_lr.hub.run_record import EMA_NAME, read_run_record
 from vdvae_lr.hub.sources import WeightSettings, WeightSource, find_weights, read_state, settings_of
@@ -94,7 +94,8 @@ class VDVAE(PlainVDVAE, ModelHubMixin, library_name=LIBRARY):
             target.mkdir(parents=True, exist_ok=True)
             with TemporaryDirectory(dir=target, prefix=".saving-") as name:
                 answer = super().save_pretrained(name, **({"repo_id": target.name} | options))
-                (target / FIGURES / PICTURE_NAME).unlink(missing_ok=True)  # of weights that were here before
+                if self._picture() is None:
+                    (target / FIGURES / PICTURE_NAME).unlink(missing_ok=True)  # of weights that were here before
                 for path in sorted(path for path in Path(name).rglob("*") if path.is_file()):
                     final = target / path.relative_to(name)
                     final.parent.mkdir(exist_ok=True)
@@ -125,15 +126,26 @@ class VDVAE(PlainVDVAE, ModelHubMixin, library_name=LIBRARY):
 
     def generate_model_card(self, *arguments: Any, **facts: Any) -> ModelCard:
         """The card of these weights, filled from the run that made them where it is known."""
+        beside = self.provenance.card
+        if self.provenance.record is None and beside is not None:
+            return ModelCard.load(beside)  # what it says of data, making and terms is more than can be told without it
         return model_card(self, self.provenance, **facts)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         write_config(save_directory, self.config, self.dataset)
         write_weights(save_directory / WEIGHTS_NAME, self.state_dict())
-        record = self.provenance.record
-        if record is not None and record.picture is not None:
+        picture = self._picture()
+        if picture is not None:
             (save_directory / FIGURES).mkdir()
-            (save_directory / FIGURES / PICTURE_NAME).write_bytes(record.picture.read_bytes())
+            (save_directory / FIGURES / PICTURE_NAME).write_bytes(picture.read_bytes())
+
+    def _picture(self) -> Path | None:
+        """The one that the card shows."""
+        record, card = self.provenance.record, self.provenance.card
+        if record is not None:
+            return record.picture
+        beside = card.parent / FIGURES / PICTURE_NAME if card is not None else None
+        return beside if beside is not None and beside.is_file() else None
 
 
 def _provenance(source: WeightSource) -> Provenance:
@@ -143,4 +155,6 @@ def _provenance(source: WeightSource) -> Provenance:
     record = read_run_record(source.path.parent)
     if record is not None and source.path.name != EMA_NAME:  # a run measures and draws with its averaged weights
         record = replace(record, split="", bound={}, bound_iteration=0, picture=None)
-    return Provenance(dataset, record, averaged=source.averaged, published=name)
+    card = source.path.parent / CARD_NAME
+    ours = card.is_file() and card.read_text(errors="replace").startswith("---\n")  # not just any README
+    return Provenance(dataset, record, averaged=source.averaged, published=name, card=card if ours else None)

@@ -11,7 +11,7 @@ from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError
 from vdvae_lr.hub.openai_optimiser import read_optimiser_state
 from vdvae_lr.hub.published import PUBLISHED, published_file
-from vdvae_lr.hub.sources import WeightSettings, WeightSource, find_weights, read_state
+from vdvae_lr.hub.sources import WeightSettings, WeightSource, check_same_settings, find_weights, read_state
 from vdvae_lr.model.vae import VDVAE, VAEConfig
 from vdvae_lr.training.optim import Optimiser
 from vdvae_lr.training.settings import RunSettings, Settings
@@ -50,11 +50,9 @@ def find_start_weights(run: RunSettings, weights: WeightSettings, config: VAECon
         pretrained = find_weights(run.pretrained, weights)
         start = StartWeights(pretrained, pretrained, optimiser)
     for source in (start.values, start.average):
-        if source is not None and source.config is not None and source.config != config:
-            raise InputError(
-                f"{source.path} is a model with other settings ({_first_difference(source.config, config)}); use the "
-                "preset it was trained with."
-            )
+        theirs = source.known_config if source is not None else None
+        if source is not None and theirs is not None:
+            check_same_settings(source, theirs, config)
     return start
 
 
@@ -66,11 +64,6 @@ def _find_optimiser_state(name: str, weights: WeightSettings) -> Path | None:
     if not Path(name).is_file():
         raise InputError(f"optimiser state {name} does not exist; check --restore_optimizer_path.")
     return Path(name)
-
-
-def _first_difference(theirs: VAEConfig, ours: VAEConfig) -> str:
-    name = next(name for name in vars(theirs) if getattr(theirs, name) != getattr(ours, name))
-    return f"{name} {getattr(theirs, name)!r}, here {getattr(ours, name)!r}"
 
 
 def micro_batches(run: RunSettings, world_size: int) -> int:
@@ -119,6 +112,11 @@ def build_training(settings: Settings, world: World, start: StartWeights) -> Tra
         weights.load(optimiser.ema.average, states[1])
     if start.optimiser is not None:
         optimiser.load_moments(*read_optimiser_state(start.optimiser, model))
+    if states is not None and not world.agree(optimiser.checksum()):
+        raise InputError(
+            f"the processes found different weights called '{run.restore_path or run.pretrained}'; give one "
+            "--revision, or let all read the same folder."
+        )
     if run.compile:
         compile_blocks(model)
     return TrainingStep(

@@ -19,11 +19,10 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.errors import InputError
-from vdvae_lr.hub.run_record import CHECKPOINTS, EMA_NAME
+from vdvae_lr.hub.run_record import CHECKPOINTS, DIGESTS_NAME, EMA_NAME, complete_checkpoints
 from vdvae_lr.hub.weight_folder import CONFIG_NAME, WEIGHTS_NAME, read_weights
 from vdvae_lr.training.snapshot import (
     COUNT_NAME,
-    DIGESTS_NAME,
     OPTIMISER_NAME,
     STATE_NAME,
     Position,
@@ -103,7 +102,7 @@ class CheckpointFolder:
 
     def existing(self) -> list[Path]:
         """Complete checkpoints, oldest first."""
-        return sorted(path for path in self.folder.glob("step-*") if path.name.removeprefix("step-").isdigit())
+        return complete_checkpoints(self.folder)
 
     def newest_sound(self) -> tuple[Path, dict[str, Any], list[str]] | None:
         """The newest checkpoint whose files match their digests, its state, and a sentence for each damaged later one.

@@ -31,7 +31,8 @@ class RunSettings:
     """Print the resolved settings, the parameter count and the schedule, then stop; needs no data and no weights."""
     pretrained: str = "none"
     """Weights to start from: a bundled or published name, a Hub repository, an address, a file, a folder, a run; none:
-    from scratch. Averaged weights are taken, for the weights and for their average."""
+    from scratch. Averaged weights are taken, for the weights and for their average. Without --hps they bring their
+    settings along."""
     restore_path: str = ""
     """Published style, in place of `pretrained`: the weights before averaging, by file or name; averages too without
     restore_ema_path.

@@ -19,13 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vdvae_lr.hub.run_record import EMA_NAME
+from vdvae_lr.hub.run_record import DIGESTS_NAME, EMA_NAME
 from vdvae_lr.hub.weight_folder import WEIGHTS_NAME, write_config, write_weights
 from vdvae_lr.training.step import TrainingStep
 
 OPTIMISER_NAME = "optimiser.safetensors"
 STATE_NAME = "state.json"
-DIGESTS_NAME = "SHA256SUMS"
 COUNT_NAME = "counters/step"
 """AdamW's count of updates, among its averages `exp_avg/PARAMETER` and `exp_avg_sq/PARAMETER`."""
 
