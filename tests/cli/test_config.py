@@ -192,7 +192,7 @@ def test_weights_bring_their_settings_where_no_preset_is_named(tmp_path: Path) -
     config = dataclasses.replace(SMALL, bits=6, input_shift=-7.5)
     VDVAE(config, Provenance(dataset="folder")).save_pretrained(tmp_path / "mine")
     settings = resolve(f"--pretrained {tmp_path / 'mine'} --iters 5")
-    assert (settings.model, settings.data.dataset, settings.run.name) == (config, "folder", "mine")
+    assert (settings.model, settings.data.dataset, settings.run.name) == (config, "folder", "from-mine")
     assert (settings.run.iters, settings.run.pretrained) == (5, str(tmp_path / "mine"))
     assert resolve(f"--hps cifar10 --pretrained {tmp_path / 'mine'}").model == resolve("--hps cifar10").model
 

@@ -19,6 +19,7 @@ from vdvae_lr.errors import InputError, nearest_name_hint
 from vdvae_lr.hub.sources import WeightSettings, find_weights, settings_of
 from vdvae_lr.hub.weight_folder import type_words, value_fits
 from vdvae_lr.model.vae import VAEConfig
+from vdvae_lr.network_errors import without_secrets
 from vdvae_lr.presets import read_presets
 from vdvae_lr.training.settings import RunSettings, Settings
 
@@ -58,7 +59,8 @@ def _settings_of_weights(pretrained: str, revision: str, weights_mirror: str, lr
         preset = apply_values(Settings(), {**read_presets(path.stem), "hps": path.stem}, path.name)
         if preset.model == config and preset.run.pretrained != "none":
             return preset
-    values = dataclasses.asdict(config) | {"hps": "", "desc": Path(pretrained).name}
+    name = f"from-{Path(without_secrets(pretrained)).stem}"  # another one than of the run that the weights may lie in
+    values = dataclasses.asdict(config) | {"hps": "", "desc": name}
     if source.dataset in DATASETS:
         values["dataset"] = source.dataset
     return apply_values(Settings(), values, f"--pretrained {pretrained}")

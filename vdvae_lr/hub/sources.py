@@ -274,7 +274,7 @@ def check_same_settings(source: WeightSource, theirs: VAEConfig, ours: VAEConfig
         name = next(name for name in vars(theirs) if getattr(theirs, name) != getattr(ours, name))
         raise InputError(
             f"{source.path} is a model with other settings ({name} {getattr(theirs, name)!r}, here "
-            f"{getattr(ours, name)!r}); use the preset it was trained with."
+            f"{getattr(ours, name)!r}); use the preset it was trained with, or none."
         )
 
 
