@@ -197,3 +197,19 @@ def test_weights_of_another_model_are_not_accounted_for(
 )
 def test_what_cannot_be_measured_is_refused(capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> None:
     assert said in answer(capsys, "fashion", *words)
+
+
+def test_a_folder_of_the_same_name_is_not_what_is_verified(
+    fashion: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fashion").mkdir()
+    assert main(["verify", *words_for(fashion)]) == 0
+    assert "1,164,919 parameters" in capsys.readouterr().out
+
+
+def test_on_the_whole_split_chance_is_only_other_noise() -> None:
+    claim = Claim("fashion", 2.0, "nats/dim", 0.01)
+    measured = Bound(100, 1024, 2.1, 0.5, 1.1, 1.0, (1.1,))
+    assert claim.difference(measured, whole=True)[2] == pytest.approx(0.005 + 0.002)
+    assert claim.difference(measured, whole=False)[2] == pytest.approx(0.005 + 1.5)

@@ -191,3 +191,9 @@ def test_a_card_outlives_loading_and_saving_again(tmp_path: Path) -> None:
     VDVAE.from_pretrained(tmp_path / "first").save_pretrained(tmp_path / "second")
     for name in ("README.md", "figures/reconstructions_and_samples.png", "config.json", "model.safetensors"):
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes(), name
+
+
+def test_an_empty_name_is_refused() -> None:
+    """As of a variable that is not set: it would mean the current folder."""
+    with pytest.raises(InputError, match="the name of the weights is empty"):
+        VDVAE.from_pretrained("")

@@ -18,6 +18,7 @@ from small_published import publish, random_model
 from training_runs import ALONE, TINY, assert_same_bits, tiny_settings, write_images
 
 from vdvae_lr.cli.config import resolve_settings
+from vdvae_lr.distributed import World
 from vdvae_lr.errors import EXIT_RUN_AGAIN, InputError
 from vdvae_lr.hub.openai import to_published, write_published
 from vdvae_lr.hub.sources import WeightSettings
@@ -275,3 +276,17 @@ def test_the_first_step_of_a_run_from_the_hub_is_that_of_the_same_weights_here(
         assert run_in(tmp_path / "hub", data_root=str(images), pretrained=REPOSITORY, iters=1) == 0
     assert run_in(tmp_path / "here", data_root=str(images), pretrained=str(tmp_path / "made"), iters=1) == 0
     assert_same_bits(final_tensors(tmp_path / "hub"), final_tensors(tmp_path / "here"))
+
+
+class Disagreeing(World):
+    """A world in which another process has another number."""
+
+    def agree(self, number: int) -> bool:
+        return False
+
+
+def test_processes_that_found_different_weights_are_told_so(published_files: dict[str, str]) -> None:
+    settings = tiny_settings(**published_files)
+    start = find_start_weights(settings.run, settings.weights, settings.model)
+    with pytest.raises(InputError, match=r"found different weights called '.*restore_path.*'; give one --revision"):
+        build_training(settings, Disagreeing(0, 1, torch.device("cpu")), start)

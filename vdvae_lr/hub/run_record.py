@@ -52,13 +52,24 @@ def complete_checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit())
 
 
+def listed_digests(checkpoint: Path) -> dict[str, str]:
+    """Digests by file name, from a checkpoint's SHA256SUMS.
+
+    Raises:
+        InputError: it is missing, or no text.
+    """
+    try:
+        lines = (checkpoint / DIGESTS_NAME).read_text().splitlines()
+    except (OSError, ValueError):
+        raise InputError(f"checkpoint {checkpoint} is damaged: its {DIGESTS_NAME} cannot be read.") from None
+    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+
+
 def check_listed_digest(path: Path) -> None:
     """Compare a file with the SHA256SUMS beside it, where there are any (raises InputError)."""
-    digests = path.parent / DIGESTS_NAME
-    if not digests.is_file():
+    if not (path.parent / DIGESTS_NAME).is_file():
         return
-    listed = {name: digest for digest, _, name in (line.partition("  ") for line in digests.read_text().splitlines())}
-    if file_sha256(path) != listed.get(path.name, ""):
+    if file_sha256(path) != listed_digests(path.parent).get(path.name, ""):
         raise InputError(f"{path} is damaged: {DIGESTS_NAME} lists another content; take an earlier checkpoint.")
 
 

@@ -13,6 +13,7 @@ from vdvae_lr.hub.openai_optimiser import read_optimiser_state
 from vdvae_lr.hub.published import PUBLISHED, published_file
 from vdvae_lr.hub.sources import WeightSettings, WeightSource, check_same_settings, find_weights, read_state
 from vdvae_lr.model.vae import VDVAE, VAEConfig
+from vdvae_lr.network_errors import without_secrets
 from vdvae_lr.training.optim import Optimiser
 from vdvae_lr.training.settings import RunSettings, Settings
 from vdvae_lr.training.step import Precision, TrainingStep
@@ -113,9 +114,10 @@ def build_training(settings: Settings, world: World, start: StartWeights) -> Tra
     if start.optimiser is not None:
         optimiser.load_moments(*read_optimiser_state(start.optimiser, model))
     if states is not None and not world.agree(optimiser.checksum()):
+        name = run.restore_path or run.restore_ema_path or run.pretrained
         raise InputError(
-            f"the processes found different weights called '{run.restore_path or run.pretrained}'; give one "
-            "--revision, or let all read the same folder."
+            f"the processes found different weights called '{without_secrets(name)}'; give one --revision, or let all "
+            "read the same folder."
         )
     if run.compile:
         compile_blocks(model)

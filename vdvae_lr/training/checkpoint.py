@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.errors import InputError
-from vdvae_lr.hub.run_record import CHECKPOINTS, DIGESTS_NAME, EMA_NAME, complete_checkpoints
+from vdvae_lr.hub.run_record import CHECKPOINTS, EMA_NAME, complete_checkpoints, listed_digests
 from vdvae_lr.hub.weight_folder import CONFIG_NAME, WEIGHTS_NAME, read_weights
 from vdvae_lr.training.snapshot import (
     COUNT_NAME,
@@ -164,11 +164,7 @@ def read_checked_state(checkpoint: Path) -> dict[str, Any]:
     Raises:
         InputError: a file is missing, cut or changed.
     """
-    try:
-        lines = (checkpoint / DIGESTS_NAME).read_text().splitlines()
-        digests = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    except (OSError, ValueError):
-        raise InputError(f"checkpoint {checkpoint} is damaged: its {DIGESTS_NAME} cannot be read.") from None
+    digests = listed_digests(checkpoint)
     for name in sorted(_NEEDED | digests.keys()):
         if _digest_if_readable(checkpoint / name) != digests.get(name, ""):
             raise InputError(f"checkpoint {checkpoint} is damaged: {name} is missing, cut or changed.")
