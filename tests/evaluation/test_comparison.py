@@ -16,11 +16,12 @@ from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.activity import measure_activity
 from vdvae_lr.evaluation.bound import evaluate_bound
-from vdvae_lr.evaluation.comparison import Measurement, MeasuringPlan, check_comparable, measure_model
+from vdvae_lr.evaluation.comparison import MeasuringPlan, check_comparable, measure_model
 from vdvae_lr.evaluation.comparison_pictures import comparison_pictures
 from vdvae_lr.evaluation.comparison_report import ROWS, Comparison, comparison_json, comparison_table
 from vdvae_lr.evaluation.information import information_from_samples, recovered_information
 from vdvae_lr.evaluation.noise_response import noise_response
+from vdvae_lr.evaluation.quantities import Measurement
 from vdvae_lr.model.vae import VDVAE
 
 PLAN = MeasuringPlan(examples=7, batch=3, seed=6)

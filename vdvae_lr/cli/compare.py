@@ -20,10 +20,12 @@ from vdvae_lr.datasets.catalogue import DataSettings, open_splits
 from vdvae_lr.datasets.sources import ImageSource
 from vdvae_lr.distributed import World, joined_world
 from vdvae_lr.errors import InputError
-from vdvae_lr.evaluation.comparison import Measurement, MeasuringPlan, Tracker, check_comparable, measure_model
+from vdvae_lr.evaluation.comparison import MeasuringPlan, check_comparable, measure_model
 from vdvae_lr.evaluation.comparison_pictures import comparison_pictures
 from vdvae_lr.evaluation.comparison_report import Comparison, comparison_json, comparison_table
+from vdvae_lr.evaluation.measuring import Tracker
 from vdvae_lr.evaluation.picture_grid import save_png
+from vdvae_lr.evaluation.quantities import Measurement
 from vdvae_lr.hub.sources import WeightSettings, checksum
 from vdvae_lr.hub.vdvae import VDVAE
 from vdvae_lr.whole_file import write_whole

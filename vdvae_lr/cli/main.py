@@ -4,80 +4,49 @@ Commands are imported when they are called: `vdvae-lr --help` waits for no torch
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from importlib import import_module
 
 from vdvae_lr import __version__
 from vdvae_lr.cli.exit_codes import ends_with_exit_code
 from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError, nearest_name_hint
 
-T = TypeVar("T")
-
 PROGRAM = "vdvae-lr"
-
-
-def _train(arguments: Sequence[str], program: str) -> int:
-    from vdvae_lr.cli.train import main as train
-
-    return train(arguments, program)
-
-
-def _compare(arguments: Sequence[str], program: str) -> int:
-    from vdvae_lr.cli.compare import CompareSettings, run
-
-    run(_settings(CompareSettings, arguments, program))
-    return 0
-
-
-def _export(arguments: Sequence[str], program: str) -> int:
-    from vdvae_lr.cli.export import ExportSettings, run
-
-    run(_settings(ExportSettings, arguments, program))
-    return 0
-
-
-def _push(arguments: Sequence[str], program: str) -> int:
-    from vdvae_lr.cli.push import PushSettings, run
-
-    run(_settings(PushSettings, arguments, program))
-    return 0
-
-
-def _pull(arguments: Sequence[str], program: str) -> int:
-    from vdvae_lr.cli.pull import PullSettings, run
-
-    run(_settings(PullSettings, arguments, program))
-    return 0
-
-
-def _verify(arguments: Sequence[str], program: str) -> int:
-    from vdvae_lr.cli.verify import VerifySettings, run
-
-    return run(_settings(VerifySettings, arguments, program))
-
-
-def _settings(kind: type[T], arguments: Sequence[str], program: str) -> T:
-    import tyro
-
-    return tyro.cli(kind, args=list(arguments), prog=program, use_underscores=True)
 
 
 @dataclass(frozen=True)
 class Command:
-    """One word of `vdvae-lr WORD …`."""
+    """One word of `vdvae-lr WORD …`.
+
+    Attributes:
+        summary: one line of the help.
+        module: of `vdvae_lr.cli`, with `run(settings)` that returns the exit code, or nothing for 0.
+        settings: the dataclass of the command line; empty: the module has `main(arguments, program)` instead.
+    """
 
     summary: str
-    call: Callable[[Sequence[str], str], int]  # the rest of the line, and what the program calls itself → exit code
+    module: str
+    settings: str = ""
+
+    def __call__(self, arguments: Sequence[str], program: str) -> int:
+        """Run on the rest of the line; `program` is what the program calls itself."""
+        module = import_module(f"vdvae_lr.cli.{self.module}")
+        if not self.settings:
+            return int(module.main(arguments, program))
+        import tyro
+
+        kind = getattr(module, self.settings)
+        return module.run(tyro.cli(kind, args=list(arguments), prog=program, use_underscores=True)) or 0
 
 
 COMMANDS: dict[str, Command] = {
-    "train": Command("fine-tune a model with Latent Reconstruction, or train one", _train),
-    "compare": Command("measure several models on the same held-out images", _compare),
-    "export": Command("write averaged weights as a folder, or in the published format", _export),
-    "pull": Command("fetch weights, for use without network, or into a folder", _pull),
-    "push": Command("upload a run's weights to the Hugging Face Hub, with a model card", _push),
-    "verify": Command("compare a published model's bound with its published number", _verify),
+    "train": Command("fine-tune a model with Latent Reconstruction, or train one", "train"),
+    "compare": Command("measure several models on the same held-out images", "compare", "CompareSettings"),
+    "export": Command("write averaged weights as a folder, or in the published format", "export", "ExportSettings"),
+    "pull": Command("fetch weights, for use without network, or into a folder", "pull", "PullSettings"),
+    "push": Command("upload a run's weights to the Hugging Face Hub, with a model card", "push", "PushSettings"),
+    "verify": Command("compare a published model's bound with its published number", "verify", "VerifySettings"),
 }
 
 
@@ -98,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         hint = nearest_name_hint(name, list(COMMANDS))
         raise InputError(f"there is no command '{name}'{hint}; {PROGRAM} knows {', '.join(COMMANDS)}.")
-    return COMMANDS[name].call(rest, f"{PROGRAM} {name}")
+    return COMMANDS[name](rest, f"{PROGRAM} {name}")
 
 
 def help_text() -> str:

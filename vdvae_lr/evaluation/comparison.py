@@ -5,9 +5,8 @@ Shapes: B images.
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,13 +20,13 @@ from vdvae_lr.evaluation.activity import mean_prior_scale, measure_activity
 from vdvae_lr.evaluation.batches import EvaluationBatch, ExampleNoise, Examples, levels_for, model_device
 from vdvae_lr.evaluation.bound import POSTERIOR_NOISE, bound_nats
 from vdvae_lr.evaluation.information import decoded_image, information_from_samples, information_nats
+from vdvae_lr.evaluation.measuring import Tracker
 from vdvae_lr.evaluation.moments import Moments
 from vdvae_lr.evaluation.noise_response import NoiseUnit, measure_noise_response
+from vdvae_lr.evaluation.quantities import Measurement, measurements
 from vdvae_lr.losses.vdvae_pass import describe_pass
 from vdvae_lr.model.noise import PassNoise
 from vdvae_lr.model.vae import VDVAE
-
-T = TypeVar("T")
 
 RESPONSE_CONDITIONS: tuple[tuple[NoiseUnit, float], ...] = (
     ("raw", 0.3),
@@ -40,22 +39,6 @@ _HELD_OUT = ("negative_elbo", "rate", "distortion", "latent_reconstruction", "re
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """One number of one model."""
-
-    value: float
-    standard_error: float | None
-    """Over the images; None where there is none to state."""
-    images: int
-    """How many images it is from."""
-
-    def times(self, factor: float) -> "Measurement":
-        """In another unit."""
-        error = None if self.standard_error is None else self.standard_error * factor
-        return Measurement(self.value * factor, error, self.images)
-
-
-@dataclass(frozen=True)
 class MeasuringPlan:
     """What every model is measured on."""
 
@@ -64,13 +47,6 @@ class MeasuringPlan:
     batch: int
     seed: int
     num_workers: int = 0
-
-
-class Tracker(Protocol):
-    """Shows how far a loop is."""
-
-    def __call__(self, items: Iterable[T], total: int, what: str) -> Iterable[T]:
-        """The same items."""
 
 
 def check_comparable(models: Mapping[str, VDVAE]) -> None:
@@ -136,7 +112,7 @@ def _held_out(model: VDVAE, batches: Iterable[EvaluationBatch], seed: int, world
     for batch in batches:
         moments.add(held_out_nats(model, levels_for(model, batch.pixels), noise.draw(batch.indices)))
     moments.all_reduce_(world)
-    found = dict(zip(_HELD_OUT, _measurements(moments), strict=True))
+    found = dict(zip(_HELD_OUT, measurements(moments), strict=True))
     per_dim = 1 / model.config.dimensions
     return {key: value if key == "prior_scale" else value.times(per_dim) for key, value in found.items()}
 
@@ -158,12 +134,7 @@ def _noise_response(
 ) -> dict[str, Measurement]:
     moments = measure_noise_response(model, batches, RESPONSE_CONDITIONS, seed=seed, world=world)
     names = [f"noise_response_{unit}_{variance}" for unit, variance in RESPONSE_CONDITIONS]
-    return dict(zip(names, _measurements(moments), strict=True))
-
-
-def _measurements(moments: Moments) -> Iterator[Measurement]:
-    for value, error in zip(moments.mean.tolist(), moments.standard_error.tolist(), strict=True):
-        yield Measurement(value, _stated(error), moments.count)
+    return dict(zip(names, measurements(moments), strict=True))
 
 
 def _stated(error: float) -> float | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from vdvae_lr.evaluation.comparison import Measurement
+from vdvae_lr.evaluation.quantities import Measurement
 
 
 @dataclass(frozen=True)
