@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from refusals import refused
 
 from vdvae_lr.errors import InputError
-from vdvae_lr.evaluation.picture_grid import MIN_TILE, picture_grid, save_png
+from vdvae_lr.evaluation.picture_grid import MIN_TILE, check_grid_fits, drawable, picture_grid, save_png
 from vdvae_lr.whole_file import write_whole
 
 RED, GREEN, GREY = [255, 0, 0], [0, 255, 0], [90]
@@ -89,3 +90,60 @@ def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     with pytest.raises(InputError, match="choose another folder"):
         write_whole(tmp_path / "taken" / "file", b"")
+
+
+def dark_columns(grid: Image.Image, first_row: int, last_row: int) -> np.ndarray:
+    """Columns with ink between two rows of pixels."""
+    return np.nonzero((np.asarray(grid)[first_row:last_row].max(-1) < 100).any(0))[0]
+
+
+def test_headers_stand_above_their_columns() -> None:
+    grid = picture_grid([plain(RED, 2, 64)], ["a"], ["I", "I"], "title")
+    red = area(grid, RED)
+    bare = area(picture_grid([plain(RED, 2, 64)], ["a"]), RED)
+    assert red[0].min() > bare[0].min() and red.shape == bare.shape
+    left = red[1].min()
+    inked = dark_columns(grid, red[0].min() - 20, red[0].min())
+    assert abs(inked[inked < left + 66].mean() - (left + 32)) < 2
+    assert abs(inked[inked >= left + 66].mean() - (left + 66 + 32)) < 2
+    assert dark_columns(grid, 0, red[0].min() - 20).max() < left + 64  # the title
+
+
+def test_columns_make_room_for_wide_headers_and_tall_ones() -> None:
+    wide = picture_grid([plain(RED, 2, 64)], [""], ["a header that is wide", "a header that is wide"])
+    starts = np.unique(area(wide, RED)[1])
+    assert np.diff(starts).max() > 66  # the gap between the pictures
+    inked = dark_columns(wide, 0, area(wide, RED)[0].min())
+    assert inked.min() > 0 and inked.max() < wide.width - 1  # nothing is cut
+    assert len(np.unique(np.diff(inked))) > 1
+    lines = [area(picture_grid([plain(RED, 1, 64)], [""], [text]), RED)[0].min() for text in ("x", "x\nx", "x\nx\nx")]
+    assert lines[2] - lines[1] == lines[1] - lines[0] > 10
+
+
+def test_a_long_title_is_not_cut() -> None:
+    grid = picture_grid([plain(RED, 1, 64)], [""], title="a title much longer than one picture is wide, by far")
+    assert 200 < dark_columns(grid, 0, 30).max() < grid.width - 1
+
+
+@pytest.mark.parametrize(
+    ("text", "drawn"),
+    [
+        ("photo.png", "photo.png"),
+        ("Häuser é", "Hauser e"),
+        ("日本.png", "??.png"),
+        ("a\tb", "a?b"),
+        ("x" * 61, "x" * 28 + "..." + "x" * 28),
+        ("x" * 60, "x" * 60),
+    ],
+)
+def test_labels_are_in_letters_that_the_font_has(text: str, drawn: str) -> None:
+    assert drawable(text) == drawn
+
+
+def test_a_grid_that_nobody_could_open_is_refused() -> None:
+    check_grid_fits(100, 100, 32)
+    with refused("a grid of 1,000,000 pictures of 32x32", "too large", "--files"):
+        check_grid_fits(1000, 1000, 32)
+    with refused("1024x1024", "too large", "fewer"):
+        check_grid_fits(8, 8, 1024)
+    check_grid_fits(7, 8, 1024)

@@ -43,6 +43,11 @@ class Command:
 COMMANDS: dict[str, Command] = {
     "train": Command("fine-tune a model with Latent Reconstruction, or train one", "train"),
     "compare": Command("measure several models on the same held-out images", "compare", "CompareSettings"),
+    "sample": Command("make pictures from the prior, without any data", "sample", "SampleSettings"),
+    "reconstruct": Command("image files beside what the model keeps of them", "reconstruct", "ReconstructSettings"),
+    "interpolate": Command("pictures between two image files", "interpolate", "InterpolateSettings"),
+    "traverse": Command("move the channels of one latent group", "traverse", "TraverseSettings"),
+    "swap": Command("coarse latents of one image file, fine ones of another", "swap", "SwapSettings"),
     "export": Command("write averaged weights as a folder, or in the published format", "export", "ExportSettings"),
     "pull": Command("fetch weights, for use without network, or into a folder", "pull", "PullSettings"),
     "push": Command("upload a run's weights to the Hugging Face Hub, with a model card", "push", "PushSettings"),

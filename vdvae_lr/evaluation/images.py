@@ -18,6 +18,7 @@ from vdvae_lr.model.pixels import PixelScale
 from vdvae_lr.model.vae import VDVAE
 
 Pictures = npt.NDArray[np.uint8]
+SAMPLE_NOISE = "samples"
 
 
 def to_levels(scale: PixelScale, image: Tensor) -> Pictures:
@@ -56,7 +57,7 @@ def reconstructions(
 def samples(
     model: VDVAE,
     count: int,
-    temperatures: Sequence[float] = (1.0,),
+    temperatures: Sequence[float | Sequence[float]] = (1.0,),
     *,
     seed: int,
     image: DecodedImage = "sample",
@@ -66,13 +67,23 @@ def samples(
     Args:
         model: on its device.
         count: B.
-        temperatures: multiply the prior's scale in every group.
+        temperatures: each multiplies the prior's scale: one number for all groups, or one for each.
         seed: of the noise; picture i is the same for every `count`.
         image: sample: drawn from p(x|z), as published; mean: the mixture's mean.
     """
-    noise = ExampleNoise(model, "samples", seed, prior=True, image=image == "sample").draw(range(count))
-    pictures = []
-    for temperature in temperatures:
-        passed = describe_pass(model, model.generate(count, noise.prior, temperature))
-        pictures.append(to_levels(model.pixel_scale, decoded_image(passed, image, noise.image)))
-    return tuple(pictures)
+    drawn = sampled_images(model, range(count), temperatures, seed=seed, image=image)
+    return tuple(to_levels(model.pixel_scale, images) for images in drawn)
+
+
+def sampled_images(
+    model: VDVAE,
+    examples: Examples,
+    temperatures: Sequence[float | Sequence[float]],
+    *,
+    seed: int,
+    image: DecodedImage,
+) -> list[Tensor]:
+    """The samples of some numbers, as `samples` makes them: (B, C, H, W) on the target scale for each temperature."""
+    noise = ExampleNoise(model, SAMPLE_NOISE, seed, prior=True, image=image == "sample").draw(examples)
+    passes = (model.generate(len(examples), noise.prior, temperature) for temperature in temperatures)
+    return [decoded_image(describe_pass(model, passed), image, noise.image) for passed in passes]

@@ -1,0 +1,45 @@
+"""Temperatures in words and numbers, by group."""
+
+import pytest
+from refusals import refused
+
+from vdvae_lr.evaluation.group_temperatures import Temperature, group_temperatures
+
+RESOLUTIONS = (1, 4, 4, 8)
+
+
+@pytest.mark.parametrize(
+    ("given", "factors"),
+    [
+        (0.9, (0.9, 0.9, 0.9, 0.9)),
+        (0, (0.0, 0.0, 0.0, 0.0)),
+        ("0.9", (0.9, 0.9, 0.9, 0.9)),
+        ("1,0.5, 0.25,0", (1.0, 0.5, 0.25, 0.0)),
+        ([1, 0.5, 0.25, 2], (1.0, 0.5, 0.25, 2.0)),
+        ("4x4:0.8", (1.0, 0.8, 0.8, 1.0)),
+        ("8:0.1,1x1:2", (2.0, 1.0, 1.0, 0.1)),
+    ],
+)
+def test_one_factor_a_group(given: Temperature, factors: tuple[float, ...]) -> None:
+    assert group_temperatures(given, RESOLUTIONS) == factors
+
+
+@pytest.mark.parametrize(
+    ("given", "cause"),
+    [
+        (-0.5, "temperature is -0.5; it must be 0"),
+        (float("nan"), "temperature is nan"),
+        ("inf", "temperature is inf"),
+        ("warm", "temperature 'warm' is no number"),
+        ("", "temperature '' is no number"),
+        ("1,2", "2 temperatures for 4 latent groups"),
+        ((1.0,) * 5, "5 temperatures for 4 latent groups"),
+        ("4:0.8,0.9", "'0.9' is no RESOLUTION:TEMPERATURE pair"),
+        ("4:hot", "temperature 'hot' is no number"),
+        ("4:-1", "temperature is -1"),
+        ("16:0.5", "no latent group has resolution 16x16"),
+    ],
+)
+def test_others_are_refused(given: Temperature, cause: str) -> None:
+    with refused("", cause, ""):
+        group_temperatures(given, RESOLUTIONS)

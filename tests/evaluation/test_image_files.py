@@ -1,0 +1,134 @@
+"""Own image files: what is read, what is said of it, and what is refused; arrays likewise."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SMALL
+from PIL import Image
+from refusals import refused
+
+from vdvae_lr.evaluation.image_files import (
+    find_image_files,
+    one_picture_of,
+    pictures_of,
+    read_image,
+    single_picture,
+)
+from vdvae_lr.model.vae import VAEConfig
+
+GREY = dataclasses.replace(SMALL, image_channels=1)
+
+
+def saved(path: Path, mode: str, size: tuple[int, int], **options: object) -> Path:
+    levels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 4), dtype=np.uint8)
+    whole = Image.fromarray(levels)
+    (whole if mode == "RGBA" else whole.convert("RGB").convert(mode)).save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize(("mode", "config"), [("RGB", SMALL), ("L", GREY)])
+def test_an_exact_file_is_read_as_it_is(tmp_path: Path, mode: str, config: VAEConfig) -> None:
+    path = saved(tmp_path / "a.png", mode, (8, 8))
+    read = read_image(path, config, exact=True)
+    with Image.open(path) as opened:
+        np.testing.assert_array_equal(read.picture, np.asarray(opened).reshape(read.picture.shape))
+    assert (read.change, read.picture.shape[-1]) == ("", config.image_channels)
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "size", "config", "change"),
+    [
+        ("a.png", "RGB", (16, 16), SMALL, "reduced to 8x8"),
+        ("a.png", "RGB", (4, 4), SMALL, "enlarged to 8x8"),
+        ("a.png", "RGB", (12, 8), SMALL, "cut from 12x8 to its central square"),
+        ("a.png", "L", (8, 8), SMALL, "turned from grey to colour"),
+        ("a.png", "RGBA", (8, 8), SMALL, "turned from colour with transparency to colour"),
+        ("a.png", "P", (8, 8), GREY, "turned from palette to grey"),
+        ("a.jpg", "CMYK", (8, 8), SMALL, "turned from CMYK to colour"),
+        (
+            "a.bmp",
+            "RGB",
+            (9, 20),
+            GREY,
+            "cut from 9x20 to its central square, reduced to 8x8 and turned from colour to grey",
+        ),
+    ],
+)
+def test_what_is_done_to_a_file_is_said_and_exact_refuses_it(
+    tmp_path: Path, name: str, mode: str, size: tuple[int, int], config: VAEConfig, change: str
+) -> None:
+    path = saved(tmp_path / name, mode, size)
+    read = read_image(path, config)
+    assert (read.change, read.picture.shape) == (change, (8, 8, config.image_channels))
+    with refused(str(path), f"it would be {change}", "leave out --exact"):
+        read_image(path, config, exact=True)
+
+
+def test_a_photo_is_seen_upright(tmp_path: Path) -> None:
+    """Orientation 6: stored lying, to be turned by a quarter."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = saved(tmp_path / "a.jpg", "RGB", (20, 10), exif=exif)
+    assert read_image(path, SMALL).change.startswith("cut from 10x20")
+
+
+def test_files_and_folders_in_order(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    names = ["b.png", "a.jpg", "deep/c.png"]
+    for name in names:
+        saved(tmp_path / name, "RGB", (8, 8))
+    found = find_image_files([tmp_path / "deep" / "c.png", tmp_path])
+    assert [str(path.relative_to(tmp_path)) for path in found] == ["deep/c.png", "a.jpg", "b.png", "deep/c.png"]
+    assert pictures_of(SMALL, tmp_path).shape == (3, 8, 8, 3)
+    assert pictures_of(SMALL, str(tmp_path / "b.png")).shape == (1, 8, 8, 3)
+    assert pictures_of(SMALL, [tmp_path / "b.png", tmp_path / "a.jpg"]).shape == (2, 8, 8, 3)
+
+
+def test_what_is_no_image(tmp_path: Path) -> None:
+    text = tmp_path / "a.png"
+    text.write_text("no image")
+    with refused(str(text), "cannot be read as an image", "give a PNG, JPEG, WebP or BMP file"):
+        read_image(text, SMALL)
+    with refused("b.png", "does not exist", "name an image file"):
+        find_image_files([tmp_path / "b.png"])
+    with refused("there are no images", "", "name image files"):
+        find_image_files([])
+    (tmp_path / "empty").mkdir()
+    with refused("empty", "holds no images", "put "):
+        find_image_files([tmp_path / "empty"])
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((2, 8, 8, 1), np.uint8),
+        np.zeros((2, 8, 9, 3), np.uint8),
+        np.zeros((2, 3, 8, 8), np.uint8),
+        np.zeros((2, 8, 8, 3), np.float32),
+        np.zeros((0, 8, 8, 3), np.uint8),
+        np.zeros((8, 8), np.uint8),
+    ],
+)
+def test_other_arrays(array: np.ndarray) -> None:
+    with refused(str(array.shape), str(array.dtype), "uint8 of (B, 8, 8, 3)"):
+        pictures_of(SMALL, array)  # type: ignore[arg-type]
+
+
+def test_one_picture_alone(tmp_path: Path) -> None:
+    picture = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
+    for given in (picture, picture[None]):
+        np.testing.assert_array_equal(one_picture_of(SMALL, given), picture[None])
+    with refused("2 images", "one is wanted", "name one file"):
+        one_picture_of(SMALL, np.stack([picture, picture]))
+
+
+def test_single_pictures_keep_their_channels_and_size() -> None:
+    picture = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
+    for image, mode, levels in (
+        (single_picture(picture), "RGB", picture),
+        (single_picture(picture[..., :1]), "L", picture[..., 0]),
+    ):
+        assert image.mode == mode
+        np.testing.assert_array_equal(np.asarray(image), levels)

@@ -1,0 +1,193 @@
+"""What the commands that make pictures of one model share: the model, the device, and where the pictures go.
+
+A command writes a grid (`--out FILE.png`), single files (`--files FOLDER`), or both. Nothing that is there is
+overwritten or mixed with, unless it is told to by `--overwrite`.
+
+Shapes: C channels (1 or 3), H W resolution.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, TypeVar
+
+import torch
+import tyro
+from PIL import Image
+
+from vdvae_lr.cli.config import model_settings
+from vdvae_lr.cli.progress import ConsoleTracker, plain_console
+from vdvae_lr.distributed import World, joined_world
+from vdvae_lr.errors import InputError
+from vdvae_lr.evaluation.image_files import single_picture
+from vdvae_lr.evaluation.images import Pictures
+from vdvae_lr.evaluation.picture_grid import save_png
+from vdvae_lr.evaluation.quantities import group_resolutions
+from vdvae_lr.hub.sound_weights import check_finite
+from vdvae_lr.hub.sources import WeightSettings
+from vdvae_lr.hub.vdvae import VDVAE
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureSettings:
+    """One model, and where its pictures go."""
+
+    COMMAND: ClassVar[str]
+    """Names the grid where `out` does not, and begins the single files' names."""
+
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_WEIGHTS")]
+    """A run's folder, a folder or file of weights, or a bundled or published name."""
+    out: str = ""
+    """The grid to write, a .png file; empty: the command's name with .png, or no grid where --files is given."""
+    files: str = ""
+    """Folder for single pictures at their own size, as numbered PNG files; empty: none."""
+    overwrite: bool = False
+    """Replace a grid that exists, and the single files of an earlier call in the folder."""
+    seed: int = 0
+    """Of all noise."""
+    batch: int = 32
+    """Pictures at once; changes nothing but memory and time."""
+    hps: str = ""
+    """Preset of the model's settings, for weights that come without them (published .th files)."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute."""
+    weights: tyro.conf.OmitArgPrefixes[WeightSettings] = dataclasses.field(default_factory=WeightSettings)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be done; raises InputError."""
+        if self.batch < 1:
+            raise InputError(f"batch is {self.batch}; it must be 1 or more.")
+        if self.out and Path(self.out).suffix.lower() != ".png":
+            raise InputError(f"out is {self.out}; the grid is one .png file (single pictures go to --files FOLDER).")
+
+    @property
+    def grid(self) -> Path | None:
+        """The grid's file; None: single files only."""
+        return Path(self.out or f"{self.COMMAND}.png") if self.out or not self.files else None
+
+
+class PictureWriter:
+    """Writes a command's pictures, and nothing over what was there.
+
+    Args:
+        settings: of the command.
+        inputs: image files that the command reads: they are never written over.
+
+    Raises:
+        InputError: the grid exists, or the folder has single files of an earlier call, and --overwrite is not given; or
+            one of them is an input.
+    """
+
+    def __init__(self, settings: PictureSettings, inputs: Sequence[Path] = ()) -> None:
+        self._command, self._grid = settings.COMMAND, settings.grid
+        self._folder = Path(settings.files) if settings.files else None
+        self._earlier = self._files_of_an_earlier_call()
+        self._written = 0
+        read = {path.resolve() for path in inputs}
+        for path in [*([self._grid] if self._grid else []), *self._earlier]:
+            if path.resolve() in read:
+                raise InputError(f"{path} is among the images to read, and would be replaced; write somewhere else.")
+        if settings.overwrite:
+            return
+        if self._grid is not None and self._grid.exists():
+            raise InputError(f"{self._grid} exists; name another file with --out, or replace it with --overwrite.")
+        if self._earlier:
+            raise InputError(
+                f"{self._folder} holds {len(self._earlier):,} pictures of an earlier call ({self._earlier[0].name} is "
+                "one); name another folder with --files, or replace them with --overwrite."
+            )
+
+    @property
+    def wants_grid(self) -> bool:
+        """Whether a grid is to be written."""
+        return self._grid is not None
+
+    def grid(self, picture: Image.Image) -> None:
+        """Write the grid (raises InputError where it cannot be written)."""
+        assert self._grid is not None
+        save_png(picture, self._grid)
+
+    def singles(self, pictures: Pictures, names: Iterable[str] | None = None) -> None:
+        """Write pictures (B, H, W, C) as FOLDER/COMMAND-NUMBER-NAME.png, where single files are wanted.
+
+        The first one takes the place of the whole earlier set: none of its pictures is left among the new ones.
+
+        Raises:
+            InputError: the folder cannot be written.
+        """
+        if self._folder is None:
+            return
+        self._remove_earlier()
+        for picture, name in zip(pictures, names or [""] * len(pictures), strict=True):
+            ending = f"-{name}" if name else ""
+            save_png(single_picture(picture), self._folder / f"{self._command}-{self._written:06}{ending}.png")
+            self._written += 1
+
+    def report(self, say: Callable[[str], None]) -> None:
+        """Say what was written."""
+        if self._grid is not None:
+            say(f"wrote {self._grid}")
+        if self._folder is not None:
+            say(f"wrote {self._written:,} single pictures to {self._folder}")
+
+    def _remove_earlier(self) -> None:
+        try:
+            for path in self._earlier:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"{self._folder} cannot be written ({error.strerror or error}); choose another folder."
+            ) from None
+        self._earlier = []
+
+    def _files_of_an_earlier_call(self) -> list[Path]:
+        if self._folder is None or not self._folder.exists():
+            return []
+        if not self._folder.is_dir():
+            raise InputError(f"{self._folder} is a file; name a folder for single pictures with --files.")
+        ours = re.compile(rf"{self._command}-\d{{6,}}(-.*)?\.png")
+        return sorted(path for path in self._folder.iterdir() if ours.fullmatch(path.name))
+
+
+@dataclass(frozen=True)
+class Studio:
+    """What a command makes pictures with."""
+
+    model: VDVAE
+    writer: PictureWriter
+    tracker: ConsoleTracker
+    say: Callable[[str], None]
+
+    @property
+    def resolutions(self) -> tuple[int, ...]:
+        """Of the latent groups, top-down."""
+        return group_resolutions(self.model)
+
+
+def make_pictures(settings: PictureSettings, work: Callable[[Studio], None], inputs: Sequence[Path] = ()) -> None:
+    """Load the model and let `work` make pictures, on one process; says at the end what was written.
+
+    Args:
+        settings: of the command.
+        work: makes the pictures, and hands them to the writer.
+        inputs: image files that it reads.
+
+    Raises:
+        InputError: weights that cannot be used, a place that is taken, and whatever `work` refuses.
+    """
+    writer = PictureWriter(settings, inputs)
+    with joined_world(settings.device) as world:
+        world.on_main(lambda: _make_here(settings, work, writer, world))
+
+
+def _make_here(settings: PictureSettings, work: Callable[[Studio], None], writer: PictureWriter, world: World) -> None:
+    model = VDVAE.from_pretrained(settings.source, config=model_settings(settings.hps), sources=settings.weights)
+    check_finite(model, settings.source)
+    model.to(device=world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    console = plain_console()
+    work(Studio(model, writer, ConsoleTracker(console), console.print))
+    writer.report(console.print)

@@ -1,0 +1,129 @@
+"""Choosing latent groups in words, the same everywhere: `0:5`, `3`, `16x16`, `all`, or several with commas.
+
+| piece          | in a choice of groups (`parse_groups`)       | in a choice of first groups (`parse_first_groups`) |
+|----------------|----------------------------------------------|----------------------------------------------------|
+| `3`            | group 3, counted from 0, the coarsest        | the first 3 groups                                 |
+| `0:5` `5:` `:5`| from the first number to before the second   | refused                                            |
+| `16x16`        | every group at that resolution               | the groups down to the last one there              |
+| `all`          | every group                                  | every group                                        |
+
+Shapes: L latent groups.
+"""
+
+import re
+from collections.abc import Sequence
+from itertools import groupby
+
+from vdvae_lr.errors import InputError
+
+_NUMBER = re.compile(r"\d{1,6}", re.ASCII)
+_RANGE = re.compile(r"(\d{0,6}):(\d{0,6})", re.ASCII)
+_RESOLUTION = re.compile(r"(\d{1,6})x(\d{1,6})", re.ASCII)
+
+
+def parse_groups(text: str, resolutions: Sequence[int]) -> tuple[int, ...]:
+    """The numbers of the chosen groups, top-down, each once.
+
+    Args:
+        text: pieces of the module's table, with commas between them.
+        resolutions: of the model's groups, top-down: (L,).
+
+    Raises:
+        InputError: a piece that is none, that chooses nothing, or that names groups the model does not have.
+    """
+    chosen: set[int] = set()
+    for piece in _pieces(text):
+        if _NUMBER.fullmatch(piece):
+            chosen.update(_existing(piece, int(piece), int(piece) + 1, resolutions))
+        elif found := _RANGE.fullmatch(piece):
+            first, last = found.groups()
+            chosen.update(_existing(piece, int(first or 0), int(last or len(resolutions)), resolutions))
+        elif (at := _groups_at(piece, resolutions)) is not None:
+            chosen.update(at)
+        else:
+            raise InputError(f"'{piece}' is no choice of latent groups; write 3, 0:5, 16x16 or all, commas between.")
+    return tuple(sorted(chosen))
+
+
+def parse_first_groups(text: str, resolutions: Sequence[int]) -> tuple[int, ...]:
+    """How many groups, counted from the coarsest: each number k from 0 to L once, rising.
+
+    Args:
+        text: pieces of the module's table, with commas between them.
+        resolutions: of the model's groups, top-down: (L,).
+
+    Raises:
+        InputError: a piece that is none, or more groups than the model has.
+    """
+    counts: set[int] = set()
+    for piece in _pieces(text):
+        if _NUMBER.fullmatch(piece):
+            if int(piece) > len(resolutions):
+                raise InputError(f"the first {int(piece)} groups cannot be had: {describe_groups(resolutions)}.")
+            counts.add(int(piece))
+        elif (at := _groups_at(piece, resolutions)) is not None:
+            counts.add(at[-1] + 1)
+        else:
+            raise InputError(
+                f"'{piece}' says of no groups that they are the first; write a number such as 4, a resolution such "
+                "as 16x16, or all, commas between."
+            )
+    return tuple(sorted(counts))
+
+
+def first_groups_by_resolution(resolutions: Sequence[int]) -> tuple[int, ...]:
+    """How many groups there are down to the end of each resolution: (1, 4, 8) for one at 1x1, 3 at 4x4, 4 at 8x8."""
+    return tuple(last + 1 for _, _, last in _runs(resolutions))
+
+
+def describe_groups(resolutions: Sequence[int]) -> str:
+    """The model's groups in words: `the model has groups 0 to 7 (0 at 1x1, 1:4 at 4x4, 4:8 at 8x8)`."""
+    words = [
+        f"{first if first == last else f'{first}:{last + 1}'} at {resolution}x{resolution}"
+        for resolution, first, last in _runs(resolutions)
+    ]
+    numbers = f"groups 0 to {len(resolutions) - 1}" if len(resolutions) > 1 else "one group, 0"
+    return f"the model has {numbers} ({', '.join(words)})"
+
+
+def parse_resolution(text: str, resolutions: Sequence[int]) -> int | None:
+    """R of `RxR`, or None for other words.
+
+    Raises:
+        InputError: no group has this resolution.
+    """
+    found = _RESOLUTION.fullmatch(text)
+    if found is None:
+        return None
+    if found[1] != found[2] or int(found[1]) not in resolutions:
+        raise InputError(f"no latent group has resolution {text}: {describe_groups(resolutions)}.")
+    return int(found[1])
+
+
+def _pieces(text: str) -> list[str]:
+    return [piece.strip() for piece in text.split(",")]
+
+
+def _existing(piece: str, first: int, end: int, resolutions: Sequence[int]) -> range:
+    if first >= len(resolutions) or end > len(resolutions):
+        raise InputError(f"latent groups '{piece}' go beyond the last one: {describe_groups(resolutions)}.")
+    if first >= end:
+        raise InputError(f"latent groups '{piece}' are none: {describe_groups(resolutions)}, and 0:5 leaves out 5.")
+    return range(first, end)
+
+
+def _groups_at(piece: str, resolutions: Sequence[int]) -> list[int] | None:
+    """Numbers of the groups that `all` or `RxR` names; None for other words."""
+    if piece == "all":
+        return list(range(len(resolutions)))
+    resolution = parse_resolution(piece, resolutions)
+    return None if resolution is None else [i for i, other in enumerate(resolutions) if other == resolution]
+
+
+def _runs(resolutions: Sequence[int]) -> list[tuple[int, int, int]]:
+    """(resolution, first group, last group) of each run of groups at one resolution, top-down."""
+    runs = []
+    for resolution, members in groupby(enumerate(resolutions), key=lambda pair: pair[1]):
+        numbers = [number for number, _ in members]
+        runs.append((resolution, numbers[0], numbers[-1]))
+    return runs
