@@ -9,9 +9,19 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.datasets.loader import Batch
+from vdvae_lr.datasets.sources import ArraySource, all_rows
 from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError
-from vdvae_lr.evaluation.activity import Activity, LatentStatistics, mean_path, mean_prior_scale, measure_activity
+from vdvae_lr.evaluation.activity import (
+    ActiveUnits,
+    Activity,
+    LatentStatistics,
+    mean_path,
+    mean_prior_scale,
+    measure_active_units,
+    measure_activity,
+)
+from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.vae import VDVAE
 
@@ -83,6 +93,33 @@ def test_variances_are_exact_to_1e_9_in_any_order(groups: list[tuple[DiagonalGau
         assert below - above == pytest.approx(1 / 32)
 
 
+ORDERS = [list(range(30)), list(range(29, -1, -1)), np.random.default_rng(4).permutation(30).tolist()]
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=["forwards", "backwards", "shuffled"])
+@pytest.mark.parametrize("batch", [1, 7, 30])
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_variances_are_numpys_in_any_order_batch_and_world(
+    groups: list[tuple[DiagonalGaussian, DiagonalGaussian]],
+    in_worlds: Callable[..., list[tuple[Tensor, ...]]],
+    order: list[int],
+    batch: int,
+    size: int,
+) -> None:
+    """Also where a mean is a million times its deviation, which a difference of sums of squares would not survive."""
+    groups = [(DiagonalGaussian(1e4 + q.mean, q.log_scale), p) for q, p in groups]
+    shards = [order[start : start + batch] for start in range(0, 30, batch)]
+
+    def of_rank(world: World) -> tuple[Tensor, ...]:
+        statistics = statistics_of(groups, shards[world.rank :: world.size])
+        statistics.all_reduce_(world)
+        return statistics.variances
+
+    for found in in_worlds(size, of_rank):
+        for variance, (posterior, _) in zip(found, groups, strict=True):
+            np.testing.assert_allclose(variance.numpy(), posterior.mean.numpy().var(0, ddof=1), rtol=1e-9)
+
+
 def test_processes_do_not_matter(
     groups: list[tuple[DiagonalGaussian, DiagonalGaussian]], in_worlds: Callable[..., list[Activity]]
 ) -> None:
@@ -104,6 +141,88 @@ def test_a_channel_counts_by_its_average_position() -> None:
     statistics.add([posterior], [posterior])
     found = statistics.activity()
     assert (found.latents, found.channels) == (2 / 8, 1 / 2)
+
+
+def test_a_position_counts_by_its_average_channel() -> None:
+    """At one position a channel of two varies by 0.05: 0.025 on average, active; at another by 0.015: 0.0075."""
+    statistics = LatentStatistics([(2, 1, 1), (2, 2, 2)], CPU)
+    mean = torch.zeros(2, 2, 2, 2, dtype=torch.float64)
+    mean[1, 0, 0, 0] = (2 * 0.05) ** 0.5
+    mean[1, 1, 0, 1] = (2 * 0.015) ** 0.5
+    posteriors = [DiagonalGaussian(m, torch.zeros_like(m)) for m in (torch.zeros(2, 2, 1, 1), mean)]
+    statistics.add(posteriors, posteriors)
+    assert statistics.active("positions", 0.01, relative=False) == ActiveUnits((0, 1), (1, 4))
+    assert statistics.active("channels", 0.01, relative=False) == ActiveUnits((0, 1), (2, 2))
+    assert statistics.active("latents", 0.01, relative=False) == ActiveUnits((0, 2), (2, 8))
+
+
+def test_the_priors_variance_is_averaged_over_a_unit() -> None:
+    """Variances 0.06 and 0 in a channel of two positions, the prior's 1 and 3: 0.03 of 2 on average, 0.015 of it."""
+    statistics = LatentStatistics([(1, 1, 2)], CPU)  # the second position of a row stands for another one
+    mean = torch.zeros(2, 1, 1, 2, dtype=torch.float64)
+    mean[1, 0, 0, 0] = (2 * 0.06) ** 0.5
+    prior = torch.tensor([1.0, 3.0], dtype=torch.float64).log().div(2).expand(2, 1, 1, 2)
+    statistics.add([DiagonalGaussian(mean, torch.zeros_like(mean))], [DiagonalGaussian(mean, prior)])
+    for threshold, active in ((0.0149, 1), (0.0151, 0)):
+        assert statistics.active("channels", threshold, relative=True).active == (active,)
+
+
+def test_a_prior_variance_of_zero_calls_active_what_varies_at_all() -> None:
+    statistics = LatentStatistics([(2, 1, 1)], CPU)
+    mean = torch.tensor([[0.0, 1.0], [1e-9, 1.0]], dtype=torch.float64)[:, :, None, None]
+    tiny = DiagonalGaussian(mean, torch.full_like(mean, -500))
+    statistics.add([tiny], [tiny])
+    assert statistics.active("latents", 0.01, relative=True) == ActiveUnits((1,), (2,))
+    assert statistics.active("latents", 0.01, relative=False) == ActiveUnits((0,), (2,))
+    assert statistics.constant_groups() == ()
+
+
+def measuring_of(pixels: Tensor, world: World, batch: int = 3) -> Measuring:
+    images = pixels.permute(0, 2, 3, 1).contiguous().numpy()
+    source = ArraySource(images, all_rows(images), "images")
+    return Measuring(source, len(images), batch, 0, world, lambda items, total, what: items)
+
+
+def test_shares_are_stated_at_every_level(small_model: VDVAE, pixels: Tensor, world: World) -> None:
+    """Against numpy's variance of one pass over all images, at a threshold amid the positions' variances."""
+    posteriors, _ = mean_path(small_model, pixels.double())
+    variances = [posterior.mean.detach().numpy().var(0, ddof=1) for posterior in posteriors]
+    median = np.median(np.concatenate([variance.mean(0).ravel() for variance in variances]))
+    threshold = float(median) * (1 + 1e-6)  # not on a variance itself, where rounding decides
+    found, notes = measure_active_units(small_model, measuring_of(pixels, world), threshold=threshold)
+    quantity = {each.key: each for each in found}["active_positions"]
+    active = [variance.mean(0).ravel() >= threshold for variance in variances]
+    assert 0 < np.concatenate(active).mean() < 1
+    assert [part.value for part in quantity.groups] == pytest.approx([100 * group.mean() for group in active])
+    sides = [variance.shape[1] for variance in variances]
+    for level, part in quantity.resolutions.items():
+        chosen = np.concatenate([group for group, side in zip(active, sides, strict=True) if side == level])
+        assert part.value == pytest.approx(100 * chosen.mean())
+    assert list(quantity.resolutions) == [1, 4, 8]
+    assert quantity.total is not None
+    assert quantity.total.value == pytest.approx(100 * np.concatenate(active).mean())
+    assert (quantity.unit, quantity.total.images, quantity.total.standard_error) == ("%", 7, None)
+    assert notes == []
+
+
+def test_totals_are_those_of_compare(small_model: VDVAE, pixels: Tensor, batches_of: BatchMaker, world: World) -> None:
+    found, _ = measure_active_units(small_model, measuring_of(pixels, world))
+    totals = {quantity.key: quantity.total.value / 100 for quantity in found if quantity.total is not None}
+    activity = measure_activity(small_model, batches_of([range(7)]), world=world)
+    names = ("latents", "latents_relative", "channels", "channels_relative")
+    assert [totals[f"active_{name}"] for name in names] == pytest.approx(astuple(activity)[1:])
+    assert totals.keys() == {f"active_{name}" for name in (*names, "positions", "positions_relative")}
+
+
+def test_groups_that_never_move_are_named(small_model: VDVAE, pixels: Tensor, world: World) -> None:
+    with torch.no_grad():
+        for number in (1, 4):
+            network = small_model.decoder.blocks[number].posterior.expand
+            network.weight.zero_()
+    found, (note,) = measure_active_units(small_model, measuring_of(pixels, world))
+    assert "groups 1 and 4 is the same for every image" in note
+    for quantity in found:
+        assert (quantity.groups[1].value, quantity.groups[4].value) == (0, 0)
 
 
 def test_collapsed_model_has_no_active_latent(collapsed_model: VDVAE, batches_of: BatchMaker, world: World) -> None:

@@ -6,13 +6,15 @@ N(a·x/(a² + s²), s²/(a² + s²)) and I(Z;X) = D/2 · log(1 + a²/s²).
 
 import math
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 from closeness import relative_error
+from measured_pixels import measuring_of, numbers_of
 from torch import Tensor
+from torch.distributions import Normal
 
 from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.datasets.sampler import evaluation_shards
@@ -22,11 +24,13 @@ from vdvae_lr.evaluation.information import (
     Information,
     information_from_samples,
     information_nats,
+    measure_information_from_samples,
     recovered_information,
 )
+from vdvae_lr.evaluation.quantities import Quantity
 from vdvae_lr.losses.objective import LatentPass, ObjectiveSettings, reconstruct_latents
 from vdvae_lr.losses.vdvae_pass import describe_pass
-from vdvae_lr.model.decoder import TopDownPass
+from vdvae_lr.model.decoder import Given, TopDownPass
 from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.logistic_mixture import MixtureNoise
 from vdvae_lr.model.noise import PassNoise, noise_key
@@ -171,3 +175,78 @@ def test_nothing_to_measure_is_refused(small_model: VDVAE, world: World) -> None
         information_from_samples(small_model, [], seed=0, world=world)
     with pytest.raises(InputError, match="no images"):
         recovered_information(small_model, [], image="mean", seed=0, world=world)
+
+
+@pytest.fixture(params=[3, 1], ids=["colour", "grey"])
+def two_models(request: pytest.FixtureRequest, small_model: VDVAE) -> tuple[VDVAE, VDVAE]:
+    """A model and one with other weights."""
+    found = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        model = VDVAE(replace(small_model.config, image_channels=request.param)).double()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.2 * torch.randn_like(parameter))
+        found.append(model)
+    return found[0], found[1]
+
+
+@torch.inference_mode()
+def group_information(model: VDVAE, encoder: VDVAE, seed: int) -> np.ndarray:
+    """Eq. 5's summand by sample and group, the encoder's posteriors by a full pass with all latents given: (7, 5)."""
+    noise = PassNoise(model, 7, torch.device("cpu"), prior=True)
+    noise.draw_rows([noise_key("information", seed, number) for number in range(7)])
+    groups = model.generate(7, noise.prior)
+    levels = ((model.likelihood(groups.output).sample(noise.image) + 1) * 127.5).round()
+    second = encoder.top_down([Given(group.latent) for group in groups.groups], 7, encoder.encode(levels))
+    values = []
+    for group, read in zip(groups.groups, second.groups, strict=True):
+        posterior = Normal(read.posterior.mean, read.posterior.log_scale.exp())
+        prior = Normal(group.prior.mean, group.prior.log_scale.exp())
+        values.append((posterior.log_prob(group.latent) - prior.log_prob(group.latent)).flatten(1).sum(1))
+    return torch.stack(values, 1).numpy()
+
+
+def test_by_group_as_either_encoder_reads_it(two_models: tuple[VDVAE, VDVAE], pixels: Tensor, world: World) -> None:
+    model, before = two_models
+    measuring = measuring_of(pixels, world, seed=3)
+    found = measure_information_from_samples(model, measuring, before)
+    assert [quantity.key for quantity in found] == ["information_from_samples", "information_from_samples_before"]
+    for quantity, encoder in zip(found, two_models, strict=True):
+        values = group_information(model, encoder, 3) / model.config.dimensions
+        np.testing.assert_allclose([group.value for group in quantity.groups], values.mean(0), rtol=1e-8)
+        by_resolution = [values[:, 0], values[:, 1:3].sum(1), values[:, 3:].sum(1), values.sum(1)]
+        for level, measured in zip(by_resolution, [*quantity.resolutions.values(), quantity.total], strict=True):
+            assert measured.value == pytest.approx(level.mean(), rel=1e-8)
+            assert measured.standard_error == pytest.approx(level.std(ddof=1) / math.sqrt(7), rel=1e-8)
+            assert measured.images == 7
+
+
+def test_by_group_adds_up_to_what_compare_has(small_model: VDVAE, pixels: Tensor, world: World) -> None:
+    (found,) = measure_information_from_samples(small_model, measuring_of(pixels, world, seed=8))
+    known = information_from_samples(small_model, [range(7)], seed=8, world=world)
+    assert found.total.value == pytest.approx(known.nats_per_dim, rel=1e-12)
+    assert found.total.standard_error == pytest.approx(known.standard_error_nats_per_dim, rel=1e-9)
+
+
+@pytest.mark.parametrize(("size", "batch"), [(1, 1), (1, 32), (2, 2), (3, 4)])
+def test_by_group_batches_and_processes_do_not_matter(
+    two_models: tuple[VDVAE, VDVAE],
+    pixels: Tensor,
+    world: World,
+    in_worlds: Callable[..., list[list[Quantity]]],
+    size: int,
+    batch: int,
+) -> None:
+    model, before = two_models
+    expected = numbers_of(measure_information_from_samples(model, measuring_of(pixels, world), before))
+    for found in in_worlds(
+        size, lambda one: measure_information_from_samples(model, measuring_of(pixels, one, batch=batch), before)
+    ):
+        for key, numbers in numbers_of(found).items():
+            np.testing.assert_allclose(numbers, expected[key], rtol=1e-8)
+
+
+def test_collapsed_model_has_none_in_any_group(collapsed_model: VDVAE, pixels: Tensor, world: World) -> None:
+    (found,) = measure_information_from_samples(collapsed_model, measuring_of(pixels, world))
+    assert [group.value for group in (found.total, *found.groups)] == [0.0] * 6

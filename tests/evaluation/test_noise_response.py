@@ -10,8 +10,16 @@ from torch import Tensor
 
 from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.distributed import World
+from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.images import reconstructions, to_levels
-from vdvae_lr.evaluation.noise_response import NoiseUnit, image_rms, measure_noise_response, noise_response
+from vdvae_lr.evaluation.noise_response import (
+    LatentNoise,
+    NoiseUnit,
+    image_rms,
+    measure_noise_response,
+    noise_response,
+    response_moments,
+)
 from vdvae_lr.model.decoder import Given
 from vdvae_lr.model.noise import PassNoise, noise_key
 from vdvae_lr.model.vae import VDVAE
@@ -41,21 +49,44 @@ def test_it_begins_at_nothing_and_grows(small_model: VDVAE, pixels: Tensor, unit
     assert rms[1] > 1e-6
 
 
-@pytest.mark.parametrize("unit", ["raw", "prior_scale"])
-def test_variance_and_unit(small_model: VDVAE, pixels: Tensor, unit: NoiseUnit) -> None:
-    clean = small_model.infer(pixels.double(), drawn(small_model, "evaluate", 3, 7).posterior)
-    extra = drawn(small_model, "noise response", 3, 7).posterior
+def decoded(
+    model: VDVAE, pixels: Tensor, seed: int, scales: dict[int, float], unit: NoiseUnit
+) -> tuple[Tensor, Tensor]:
+    """The mean image with noise of standard deviation `scales[l]` in group l, and the clean one, step by step."""
+    count = len(pixels)
+    clean = model.infer(pixels.double(), drawn(model, "evaluate", seed, count).posterior)
+    extra = drawn(model, "noise response", seed, count).posterior
     latents = []
-    for group, noise in zip(clean.groups, extra, strict=True):
+    for number, (group, noise) in enumerate(zip(clean.groups, extra, strict=True)):
         scale = group.prior.log_scale.exp() if unit == "prior_scale" else torch.ones_like(group.latent)
-        latents.append(Given(group.latent + math.sqrt(0.3) * scale * noise))
-    image = small_model.likelihood(small_model.top_down(latents, 7).output).mean().detach()
-    mean = small_model.likelihood(clean.output).mean().detach()
+        latents.append(Given(group.latent + scales.get(number, 0.0) * scale * noise))
+    image = model.likelihood(model.top_down(latents, count).output).mean().detach()
+    return image, model.likelihood(clean.output).mean().detach()
+
+
+@pytest.mark.parametrize("groups", [None, [0], [4], [1, 3]])
+@pytest.mark.parametrize("unit", ["raw", "prior_scale"])
+def test_variance_unit_and_groups(
+    small_model: VDVAE, pixels: Tensor, unit: NoiseUnit, groups: list[int] | None
+) -> None:
+    scales = dict.fromkeys(range(5) if groups is None else groups, math.sqrt(0.3))
+    image, mean = decoded(small_model, pixels, 3, scales, unit)
     by_image = (image - mean).mul(127.5).square().mean((1, 2, 3)).sqrt() / 255
-    response = noise_response(small_model, pixels, (0.3,), seed=3, unit=unit)
+    response = noise_response(small_model, pixels, (0.3,), seed=3, unit=unit, groups=groups)
     assert response.rms[0] == pytest.approx(by_image.mean().item(), rel=1e-9)
     assert response.rms_standard_errors[0] == pytest.approx(by_image.std().item() / math.sqrt(7), rel=1e-9)
     np.testing.assert_array_equal(response.pictures[0], to_levels(small_model.pixel_scale, image))
+
+
+@pytest.mark.parametrize("variance", [-0.1, math.nan, math.inf])
+def test_what_is_no_variance_is_refused(small_model: VDVAE, pixels: Tensor, variance: float) -> None:
+    with pytest.raises(InputError, match=f"a noise variance is {variance}; it must be a number from 0 up"):
+        noise_response(small_model, pixels, (0.3, variance), seed=0)
+
+
+def test_no_variance_at_all_is_refused(small_model: VDVAE, pixels: Tensor) -> None:
+    with pytest.raises(InputError, match="no noise variance to measure at"):
+        noise_response(small_model, pixels, (), seed=0)
 
 
 def test_rms_of_the_full_range_is_one() -> None:
@@ -105,3 +136,40 @@ def test_streamed_measurement_is_the_same_for_any_batches(
         np.testing.assert_allclose(found.mean, [response.rms[0] for response in expected], rtol=1e-9)
         errors = [response.rms_standard_errors[0] for response in expected]
         np.testing.assert_allclose(found.standard_error, errors, rtol=1e-9)
+
+
+@pytest.mark.parametrize("at_once", [0, 7, 8, 14, 20, 1000])
+def test_conditions_that_share_a_pass_are_as_by_themselves(
+    small_model: VDVAE, pixels: Tensor, batches_of: BatchMaker, world: World, at_once: int
+) -> None:
+    conditions = [
+        LatentNoise(0.3),
+        LatentNoise(0.0, "prior_scale"),
+        LatentNoise(0.4, "prior_scale", frozenset({1, 2})),
+        LatentNoise(0.2, "raw", frozenset({4})),
+        LatentNoise(0.1, "raw", frozenset()),
+    ]
+
+    def most(image: Tensor, clean: Tensor) -> Tensor:
+        return (image - clean).flatten(1).amax(1)
+
+    sizes, top_down = [], VDVAE.top_down
+
+    def remember(self: VDVAE, sources, batch, *positional, **keywords):  # type: ignore[no-untyped-def]
+        sizes.append(batch)
+        return top_down(self, sources, batch, *positional, **keywords)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VDVAE, "top_down", remember)
+        found = response_moments(
+            small_model, batches_of([range(7)]), conditions, [image_rms, most], seed=2, world=world, at_once=at_once
+        )
+    expected = []
+    for condition in conditions:
+        groups = range(5) if condition.groups is None else condition.groups
+        image, clean = decoded(small_model, pixels, 2, dict.fromkeys(groups, condition.variance**0.5), condition.unit)
+        expected += [image_rms(image, clean).mean().item(), (image - clean).flatten(1).amax(1).mean().item()]
+    np.testing.assert_allclose(found.mean, expected, rtol=1e-9, atol=1e-15)
+    assert found.mean[2:4].tolist() == [0, 0]
+    assert max(sizes) <= max(7, at_once)
+    assert len(sizes) == 1 + math.ceil(4 / max(1, at_once // 7))  # the clean pass, and four conditions with noise

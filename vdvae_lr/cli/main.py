@@ -42,7 +42,9 @@ class Command:
 
 COMMANDS: dict[str, Command] = {
     "train": Command("fine-tune a model with Latent Reconstruction, or train one", "train"),
+    "evaluate": Command("measure what a model's latents do, group by group", "evaluate", "EvaluateSettings"),
     "compare": Command("measure several models on the same held-out images", "compare", "CompareSettings"),
+    "noise": Command("show and measure what noise in the latents does to the image", "noise", "NoiseSettings"),
     "sample": Command("make pictures from the prior, without any data", "sample", "SampleSettings"),
     "reconstruct": Command("image files beside what the model keeps of them", "reconstruct", "ReconstructSettings"),
     "interpolate": Command("pictures between two image files", "interpolate", "InterpolateSettings"),

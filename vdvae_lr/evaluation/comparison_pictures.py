@@ -9,11 +9,11 @@ from PIL import Image
 from torch import Tensor
 
 from vdvae_lr.evaluation.images import Pictures, as_pictures, reconstructions, samples
-from vdvae_lr.evaluation.noise_response import noise_response
+from vdvae_lr.evaluation.noise_report import noise_picture
+from vdvae_lr.evaluation.noise_section import NOISE_VARIANCES
 from vdvae_lr.evaluation.picture_grid import picture_grid
 from vdvae_lr.model.vae import VDVAE
 
-_VARIANCES = (0.0, 0.3, 0.4)
 _TEMPERATURES = (1.0, 0.8)
 
 
@@ -22,7 +22,7 @@ def comparison_pictures(models: Mapping[str, VDVAE], pixels: Tensor, seed: int) 
     return {
         "reconstructions.png": _reconstructions(models, pixels, seed),
         "samples.png": _samples(models, len(pixels), seed),
-        "noise_response.png": _noise_response(models, pixels, seed),
+        "noise_response.png": noise_picture(models, pixels, variances=NOISE_VARIANCES, units=("raw",), seed=seed),
     }
 
 
@@ -41,13 +41,4 @@ def _samples(models: Mapping[str, VDVAE], count: int, seed: int) -> Image.Image:
     for name, model in models.items():
         drawn = samples(model, count, _TEMPERATURES, seed=seed)
         rows |= {f"{name}, temperature {t:g}": row for t, row in zip(_TEMPERATURES, drawn, strict=True)}
-    return _grid(rows)
-
-
-def _noise_response(models: Mapping[str, VDVAE], pixels: Tensor, seed: int) -> Image.Image:
-    rows = {"image": as_pictures(pixels)}
-    for name, model in models.items():
-        response = noise_response(model, pixels, _VARIANCES, seed=seed)
-        for variance, pictures in zip(response.variances, response.pictures, strict=True):
-            rows[f"{name}, latent noise {variance:g}"] = pictures
     return _grid(rows)

@@ -5,13 +5,14 @@ or not is where z and x come from, so the two measurements have two names:
 
 - `information_from_samples`: z ~ p(z), x ~ p(x|z) rounded to pixel levels. Then E[log q(z|x) − log p(z)] ≤ I(Z;X), the
   paper's eq. 5 with H(Z) and L_LR taken together, sample by sample.
-- `recovered_information`: z ~ q(z|x) of data and its decoded image: minus the LR loss. No bound on anything.
+- `recovered_information`: z ~ q(z|x) of data and its decoded image: minus the LR loss. No bound on anything
+  (`recovery.py` has it by group).
 
-Shapes: B images, C channels, H W resolution.
+Shapes: B images, L latent groups, C channels, H W resolution.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -21,15 +22,20 @@ from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.batches import EvaluationBatch, ExampleNoise, Examples, levels_for, model_device
 from vdvae_lr.evaluation.bound import POSTERIOR_NOISE, require_examples
+from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.moments import Moments
+from vdvae_lr.evaluation.quantities import GroupMoments, Quantity, group_resolutions
 from vdvae_lr.losses.latent_reconstruction import group_latent_reconstruction
 from vdvae_lr.losses.objective import LatentPass
 from vdvae_lr.losses.vdvae_pass import describe_pass
+from vdvae_lr.model.decoder import Given
+from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.logistic_mixture import MixtureNoise
 from vdvae_lr.model.noise import PassNoise
 from vdvae_lr.model.vae import VDVAE
 
 DecodedImage = Literal["mean", "sample"]
+SAMPLE_NOISE = "information"  # the purpose in the noise key: every measurement of eq. 5 makes the same samples
 
 
 @dataclass(frozen=True)
@@ -54,9 +60,28 @@ class Information:
         return self.standard_error_nats / self.dimensions
 
 
+def group_information_nats(passed: LatentPass, image: Tensor) -> Tensor:
+    """log q(z_l|z_<l, image) − log p(z_l|z_<l) of a pass's latents: nats, (B, L); images are on the target scale."""
+    return -group_latent_reconstruction(passed.latents, passed.reencode(image), passed.priors, "information")
+
+
 def information_nats(passed: LatentPass, image: Tensor) -> Tensor:
     """log q(z|image) − log p(z) of a pass's latents: nats, (B,); images (B, C, H, W) are on the target scale."""
-    return -group_latent_reconstruction(passed.latents, passed.reencode(image), passed.priors, "information").sum(1)
+    return group_information_nats(passed, image).sum(1)
+
+
+def read_by(other: VDVAE, passed: LatentPass) -> LatentPass:
+    """The same pass, its images re-encoded by another model of the same architecture: q_other(z_l | z_<l, x̂).
+
+    Latents, priors and likelihood stay those of the model that made the pass, so that eq. 5 with z from its prior is a
+    lower bound on its own I(Z;X), as it is with any q. Costs one top-down pass of `other`, its latents given.
+    """
+    given = other.top_down([Given(latent) for latent in passed.latents], len(passed.latents[0]), keep_states=True)
+
+    def reencode(image: Tensor) -> tuple[DiagonalGaussian, ...]:
+        return other.reencode(given, image)
+
+    return replace(passed, reencode=reencode)
 
 
 def decoded_image(passed: LatentPass, image: DecodedImage, noise: MixtureNoise | None) -> Tensor:
@@ -72,11 +97,12 @@ def decoded_image(passed: LatentPass, image: DecodedImage, noise: MixtureNoise |
     return passed.likelihood.sample(noise)
 
 
-def sample_information_nats(model: VDVAE, noise: PassNoise, batch: int) -> Tensor:
-    """Eq. 5's summand for `batch` images that the model makes from `noise` (with prior and image draws): nats, (B,)."""
+def model_sample(model: VDVAE, noise: PassNoise, batch: int) -> tuple[LatentPass, Tensor]:
+    """A pass with z ~ p(z), from `noise` with prior and image draws, and images (B, C, H, W) sampled from p(x|z) and
+    rounded to the data's levels.
+    """
     passed = describe_pass(model, model.generate(batch, noise.prior, keep_states=True))
-    image = model.pixel_scale.round_target(decoded_image(passed, "sample", noise.image))
-    return information_nats(passed, image)
+    return passed, model.pixel_scale.round_target(decoded_image(passed, "sample", noise.image))
 
 
 @torch.inference_mode()
@@ -93,14 +119,42 @@ def information_from_samples(model: VDVAE, shards: Iterable[Examples], *, seed: 
     Raises:
         InputError: no sample was asked for.
     """
-    noise = ExampleNoise(model, "information", seed, prior=True, image=True)
+    noise = ExampleNoise(model, SAMPLE_NOISE, seed, prior=True, image=True)
     moments = Moments((), model_device(model))
     for shard in shards:
-        moments.add(sample_information_nats(model, noise.draw(shard), len(shard)))
+        moments.add(information_nats(*model_sample(model, noise.draw(shard), len(shard))))
     moments.all_reduce_(world)
     if moments.count == 0:
         raise InputError("no samples were asked for; information from samples needs at least one.")
     return _information_of(moments, model)
+
+
+@torch.inference_mode()
+def measure_information_from_samples(model: VDVAE, measuring: Measuring, before: VDVAE | None = None) -> list[Quantity]:
+    """Eq. 5 by latent group, from the samples of `information_from_samples`; and as another encoder reads them.
+
+    Args:
+        model: on the world's device.
+        measuring: as many samples as it has images.
+        before: a model of the same architecture; None leaves the second quantity out.
+    """
+    noise = ExampleNoise(model, SAMPLE_NOISE, measuring.seed, prior=True, image=True)
+    readers = 1 if before is None else 2
+    moments = [GroupMoments(group_resolutions(model), model_device(model)) for _ in range(readers)]
+    for shard in measuring.samples("information from samples"):
+        passed, image = model_sample(model, noise.draw(shard), len(shard))
+        moments[0].add(group_information_nats(passed, image))
+        if before is not None:
+            moments[1].add(group_information_nats(read_by(before, passed), image))
+    names = (
+        ("information_from_samples", "information in the model's own samples (eq. 5)"),
+        ("information_from_samples_before", "eq. 5, read by the encoder before fine-tuning"),
+    )
+    quantities = []
+    for averages, (key, title) in zip(moments, names, strict=False):
+        averages.all_reduce_(measuring.world)
+        quantities.append(averages.quantity(key, title, "nats/dim", 1 / model.config.dimensions))
+    return quantities
 
 
 @torch.inference_mode()

@@ -1,12 +1,13 @@
-"""What noise in the latents does to the image: the visible side of posterior collapse.
+"""What noise in the latents does to the image: the visible side of posterior collapse (the paper's figures 3, 5, 6).
 
-One pass over the data gives latents z; noise of a given variance is added to every group at once, all groups are given
-to the decoder, and the mixture's mean is looked at. In a collapsed model the image does not move.
+One pass over the data gives latents z; noise of a given variance is added to every group, or to some, all groups are
+given to the decoder, and the mixture's mean is looked at. In a collapsed model the image does not move.
 
-Shapes: B images, C channels, H W resolution, Z latent channels, R a group's resolution.
+Shapes: B images, C channels, H W resolution, Z latent channels, R a group's resolution, K conditions, M measures.
 """
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,15 +15,38 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.distributed import World
+from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.batches import EvaluationBatch, ExampleNoise, Examples, levels_for, model_device
 from vdvae_lr.evaluation.bound import POSTERIOR_NOISE
 from vdvae_lr.evaluation.images import Pictures, to_levels
 from vdvae_lr.evaluation.moments import Moments
 from vdvae_lr.model.decoder import Given, TopDownPass
+from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.vae import VDVAE
 
 NoiseUnit = Literal["raw", "prior_scale"]
+ImageMeasure = Callable[[Tensor, Tensor], Tensor]
+"""An image and its clean one, (B, C, H, W) each on the target scale → (B,)."""
 RESPONSE_NOISE = "noise response"
+
+
+@dataclass(frozen=True)
+class LatentNoise:
+    """One condition: how much noise, and where."""
+
+    variance: float
+    unit: NoiseUnit = "raw"
+    """raw: in the latents' own scale; prior_scale: noise of each latent is also multiplied by its σ_p in the clean
+    pass, so that models with other latent scales can be compared."""
+    groups: frozenset[int] | None = None
+    """Which latent groups it is added to, top-down from 0; None: all."""
+
+    def added_to(self, number: int, prior: DiagonalGaussian, draw: Tensor) -> Tensor | float:
+        """What group `number` gets, (B, Z, R, R), made of a standard normal `draw`."""
+        if self.groups is not None and number not in self.groups:
+            return 0.0
+        prior_scale = prior.log_scale.exp() if self.unit == "prior_scale" else 1.0
+        return self.variance**0.5 * prior_scale * draw.to(prior.mean.dtype)
 
 
 @dataclass(frozen=True)
@@ -38,28 +62,41 @@ class NoiseResponse:
     """Over the images; NaN for a single one."""
 
 
+def check_variances(variances: Sequence[float]) -> None:
+    """Refuse what cannot be a variance.
+
+    Raises:
+        InputError: none is given, or one is negative, infinite or NaN.
+    """
+    if not variances:
+        raise InputError("there is no noise variance to measure at; give at least one, such as 0.3.")
+    for variance in variances:
+        if not 0 <= variance < math.inf:
+            raise InputError(f"a noise variance is {variance}; it must be a number from 0 up.")
+
+
 def mean_image(model: VDVAE, passed: TopDownPass) -> Tensor:
     """D(z) of a pass: (B, C, H, W) on the target scale."""
     return model.likelihood(passed.output).mean()
 
 
-def noisy_image(model: VDVAE, clean: TopDownPass, noise: Sequence[Tensor], variance: float, unit: NoiseUnit) -> Tensor:
-    """D(z + √variance · noise), every group given: (B, C, H, W) on the target scale.
+def noisy_images(
+    model: VDVAE, clean: TopDownPass, noise: Sequence[Tensor], conditions: Sequence[LatentNoise]
+) -> Tensor:
+    """D(z + noise) under each of K conditions, every group given, in one pass: (K, B, C, H, W) on the target scale.
 
     Args:
         model: that made `clean`.
         clean: the pass whose latents are disturbed.
-        noise: standard normal, (B, Z, R, R) a group.
-        variance: of the added noise.
-        unit: raw: in the latents' own scale; prior_scale: noise of each latent is also multiplied by its σ_p in the
-            clean pass, so that models with other latent scales can be compared.
+        noise: standard normal, (B, Z, R, R) a group; every condition has the same.
+        conditions: K of them.
     """
-    scale = variance**0.5
     latents = []
-    for group, draw in zip(clean.groups, noise, strict=True):
-        prior_scale = group.prior.log_scale.exp() if unit == "prior_scale" else 1.0
-        latents.append(Given(group.latent + scale * prior_scale * draw.to(group.latent.dtype)))
-    return mean_image(model, model.top_down(latents, clean.output.shape[0]))
+    for number, (group, draw) in enumerate(zip(clean.groups, noise, strict=True)):
+        disturbed = [group.latent + condition.added_to(number, group.prior, draw) for condition in conditions]
+        latents.append(Given(torch.cat(disturbed)))
+    batch = clean.output.shape[0]
+    return mean_image(model, model.top_down(latents, len(conditions) * batch)).unflatten(0, (len(conditions), batch))
 
 
 def image_rms(image: Tensor, clean: Tensor) -> Tensor:
@@ -67,12 +104,27 @@ def image_rms(image: Tensor, clean: Tensor) -> Tensor:
     return ((image - clean) / 2).square().flatten(1).mean(1).sqrt()
 
 
-def _clean_pass_and_noise(
-    model: VDVAE, pixels: Tensor, examples: Examples, seed: int
-) -> tuple[TopDownPass, Sequence[Tensor]]:
-    posterior = ExampleNoise(model, POSTERIOR_NOISE, seed).draw(examples).posterior
-    clean = model.infer(levels_for(model, pixels), posterior)
-    return clean, ExampleNoise(model, RESPONSE_NOISE, seed).draw(examples).posterior
+class _CleanPass:
+    """The pass that every condition disturbs, with the noise of its examples."""
+
+    def __init__(self, model: VDVAE, pixels: Tensor, examples: Examples, seed: int) -> None:
+        posterior = ExampleNoise(model, POSTERIOR_NOISE, seed).draw(examples).posterior
+        self._model = model
+        self._passed = model.infer(levels_for(model, pixels), posterior)
+        self._noise = ExampleNoise(model, RESPONSE_NOISE, seed).draw(examples).posterior
+        self.image = mean_image(model, self._passed)
+
+    def images(self, conditions: Sequence[LatentNoise], at_once: int) -> Iterator[Tensor]:
+        """(B, C, H, W) for each condition, decoded in passes of at most `at_once` images (or of B, where B is more)."""
+        disturbing = [condition for condition in conditions if condition.variance > 0]
+        together = max(1, at_once // len(self.image))
+        decoded = (
+            image
+            for start in range(0, len(disturbing), together)
+            for image in noisy_images(self._model, self._passed, self._noise, disturbing[start : start + together])
+        )
+        for condition in conditions:
+            yield next(decoded) if condition.variance > 0 else self.image
 
 
 @torch.inference_mode()
@@ -83,6 +135,7 @@ def noise_response(
     *,
     seed: int,
     unit: NoiseUnit = "raw",
+    groups: Collection[int] | None = None,
     examples: Examples | None = None,
 ) -> NoiseResponse:
     """Reconstructions under latent noise; models of one architecture get the same noise, keyed by example.
@@ -92,14 +145,19 @@ def noise_response(
         pixels: (B, C, H, W) uint8.
         variances: of the noise; 0 gives the clean reconstruction.
         seed: of posterior draws (those of `evaluate_bound`) and noise.
-        unit: as in `noisy_image`.
+        unit: as in `LatentNoise`.
+        groups: which latent groups get noise, top-down from 0; None: all.
         examples: the images' numbers in their split, for the noise's key; 0 … B−1 when left out.
+
+    Raises:
+        InputError: a variance that is none.
     """
-    clean_pass, noise = _clean_pass_and_noise(model, pixels, range(len(pixels)) if examples is None else examples, seed)
-    clean = mean_image(model, clean_pass)
-    images = [noisy_image(model, clean_pass, noise, v, unit) if v > 0 else clean for v in variances]
+    check_variances(variances)
+    clean = _CleanPass(model, pixels, range(len(pixels)) if examples is None else examples, seed)
+    where = None if groups is None else frozenset(groups)
+    images = list(clean.images([LatentNoise(variance, unit, where) for variance in variances], at_once=0))
     moments = Moments((len(images),), model_device(model))
-    moments.add(torch.stack([image_rms(image, clean) for image in images], dim=1))
+    moments.add(torch.stack([image_rms(image, clean.image) for image in images], dim=1))
     return NoiseResponse(
         tuple(variances),
         tuple(to_levels(model.pixel_scale, image) for image in images),
@@ -109,6 +167,37 @@ def noise_response(
 
 
 @torch.inference_mode()
+def response_moments(
+    model: VDVAE,
+    batches: Iterable[EvaluationBatch],
+    conditions: Sequence[LatentNoise],
+    measures: Sequence[ImageMeasure],
+    *,
+    seed: int,
+    world: World,
+    at_once: int = 0,
+) -> Moments:
+    """Every measure of noisy against clean images under every condition, over all processes' `batches`: (K · M,).
+
+    Args:
+        model: on its device.
+        batches: this process's share of the images.
+        conditions: K of them; neighbours share a decoder pass where `at_once` allows it.
+        measures: M of them, which vary fastest in the result.
+        seed: of posterior draws and noise, as in `noise_response`.
+        world: whose processes' shares are put together; all of them must call this.
+        at_once: images in one decoder pass; less than a batch: one condition at a time. Changes no number.
+    """
+    moments = Moments((len(conditions) * len(measures),), model_device(model))
+    for batch in batches:
+        clean = _CleanPass(model, batch.pixels, batch.indices, seed)
+        images = clean.images(conditions, at_once)
+        values = [measure(image, clean.image).double() for image in images for measure in measures]
+        moments.add(torch.stack(values, dim=1))
+    moments.all_reduce_(world)
+    return moments
+
+
 def measure_noise_response(
     model: VDVAE,
     batches: Iterable[EvaluationBatch],
@@ -117,15 +206,9 @@ def measure_noise_response(
     seed: int,
     world: World,
 ) -> Moments:
-    """RMS image change for each (unit, variance) of `conditions`, over all examples of all processes' `batches`.
+    """RMS image change for each (unit, variance) of `conditions`, all groups disturbed, over all processes' `batches`.
 
     Same passes, noise and unit of the result as `noise_response`, without the pictures.
     """
-    moments = Moments((len(conditions),), model_device(model))
-    for batch in batches:
-        clean_pass, noise = _clean_pass_and_noise(model, batch.pixels, batch.indices, seed)
-        clean = mean_image(model, clean_pass)
-        images = [noisy_image(model, clean_pass, noise, variance, unit) for unit, variance in conditions]
-        moments.add(torch.stack([image_rms(image, clean) for image in images], dim=1))
-    moments.all_reduce_(world)
-    return moments
+    disturbances = [LatentNoise(variance, unit) for unit, variance in conditions]
+    return response_moments(model, batches, disturbances, [image_rms], seed=seed, world=world)

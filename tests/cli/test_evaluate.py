@@ -1,0 +1,277 @@
+"""`evaluate` from weights or a run to table, JSON and pictures; and what it says about what cannot be evaluated."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import tyro
+from PIL import Image
+from short_runs import change_settings, copied, short_run
+
+import vdvae_lr
+from vdvae_lr.cli import evaluate
+from vdvae_lr.cli.evaluate import EvaluateSettings, run
+from vdvae_lr.cli.evaluated_model import model_name
+from vdvae_lr.cli.main import main
+from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError
+from vdvae_lr.evaluation import sections
+from vdvae_lr.evaluation.document import read_evaluation
+from vdvae_lr.evaluation.sections import Findings, Task
+from vdvae_lr.hub.weight_folder import write_config, write_weights
+from vdvae_lr.model.vae import VDVAE, VAEConfig
+
+TINY = VAEConfig(
+    image_size=32,
+    image_channels=1,
+    enc_blocks="32x1,32d4,8x1,8d8,1x1",
+    dec_blocks="1x1,8m1,32m8",
+    width=8,
+    zdim=2,
+    num_mixtures=2,
+)
+LITTLE = (
+    *("--mixture_batch", "2", "--mixture_images", "3", "--importance_images", "2", "--importance_draws", "2"),
+    *("--gap_images", "1", "--jacobian_images", "0", "--noise_images", "2"),
+    *("--device", "cpu", "--batch", "4"),
+)
+FILES = {"evaluation.json", "evaluation.txt", "nearest_collapse.png", "noise_response.png"}
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Callable[..., str]:
+    """Saves a tiny model after something was done to it; returns its folder."""
+
+    def save_changed(change: Callable[[VDVAE], None] = lambda model: None, name: str = "tiny") -> str:
+        torch.manual_seed(0)
+        model = VDVAE(TINY)
+        with torch.no_grad():
+            change(model)
+        folder = tmp_path / name
+        folder.mkdir()
+        write_config(folder, TINY, "fashion_small")
+        write_weights(folder / "model.safetensors", model.state_dict())
+        return str(folder)
+
+    return save_changed
+
+
+@pytest.fixture
+def task(monkeypatch: pytest.MonkeyPatch) -> list[Task]:
+    """Only the first two sections are measured; what they were given."""
+    seen: list[Task] = []
+    first, second = sections.SECTIONS[:2]
+
+    def remembered(task: Task) -> Findings:
+        seen.append(task)
+        return first(task)
+
+    monkeypatch.setattr(sections, "SECTIONS", (remembered, second))
+    return seen
+
+
+@pytest.fixture(scope="module")
+def a_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return short_run(tmp_path_factory.mktemp("short"))
+
+
+def settings_of(*words: str) -> EvaluateSettings:
+    return tyro.cli(EvaluateSettings, args=list(words), use_underscores=True)
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """What the command says when it ends with the code for a person's input: one line."""
+    assert main(["evaluate", *words]) == EXIT_INPUT_ERROR
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    return error
+
+
+def test_leaves_table_json_and_pictures(
+    save: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All sections but the slowest for real, on a model whose middle group is silent: it never moves with the image."""
+
+    def silence(model: VDVAE) -> None:
+        for network in (model.decoder.blocks[1].posterior.expand, model.decoder.blocks[1].prior.expand):
+            network.weight.zero_()
+            network.bias.zero_()
+
+    out = tmp_path / "out"
+    run(settings_of(save(silence), "--out", str(out), "--examples", "3", "--images", "2", "--name", "a name", *LITTLE))
+    assert {path.name for path in out.iterdir()} == FILES
+    found = read_evaluation(out)
+    assert (found.name, found.dataset, found.split, found.examples) == ("a name", "fashion_small", "test", 3)
+    assert (found.resolutions, found.dimensions, found.model["zdim"]) == ((1, 8, 32), 1024, 2)
+    assert found.versions["device"] == "cpu"
+    assert found.settings["mixture_images"] == 3
+    rate = found.quantity("rate")
+    assert rate is not None
+    assert rate.groups[1].value == 0
+    assert any("group 1 is the same for every image" in note for note in found.notes)
+    assert found.inputs is not None
+    assert len(found.inputs.nearest_collapse) == 3
+    json.loads((out / "evaluation.json").read_text(), parse_constant=pytest.fail)
+    printed = capsys.readouterr().out
+    assert (out / "evaluation.txt").read_text() in printed
+    assert "\x1b" not in printed  # plain: this is no terminal
+    assert "bound and rates" in printed
+    for name in FILES - {"evaluation.json", "evaluation.txt"}:
+        with Image.open(out / name) as picture:
+            picture.verify()
+
+
+def test_pictures_of_an_earlier_evaluation_go(save: Callable[..., str], tmp_path: Path, task: list[Task]) -> None:
+    common = (save(), "--out", str(tmp_path / "out"), "--examples", "4", *LITTLE)
+    run(settings_of(*common))
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    run(settings_of(*common, "--noise_images", "0"))
+    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES - {"noise_response.png"}
+
+
+def test_batch_changes_no_number(save: Callable[..., str], tmp_path: Path, task: list[Task]) -> None:
+    folder = save()
+    found = []
+    for batch in ("2", "5"):
+        out = tmp_path / batch
+        run(settings_of(folder, "--out", str(out), "--examples", "5", "--images", "0", *LITTLE, "--batch", batch))
+        found.append({each.key: each.total.value for each in read_evaluation(out).quantities if each.total})
+        assert {path.name for path in out.iterdir()} == {"evaluation.json", "evaluation.txt"}
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
+    assert [one.measuring.batch for one in task] == [2, 5]
+
+
+def test_a_run_brings_folder_data_and_the_model_it_started_from(
+    a_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: list[Task]
+) -> None:
+    """The second run started from the first one's weights; its images lie where its settings say."""
+    fine_tuned = short_run(tmp_path, pretrained=str(a_run), iters=1)
+    monkeypatch.chdir(tmp_path)
+    run(settings_of(str(fine_tuned), *LITTLE))
+    found = read_evaluation(fine_tuned / "evaluation")
+    assert (found.name, found.dataset, found.settings["before"]) == ("run", "folder", str(a_run))
+    before = vdvae_lr.VDVAE.from_pretrained(a_run)
+    assert task[0].before is not None
+    assert torch.equal(task[0].before.decoder.gain, before.decoder.gain)
+    assert not torch.equal(task[0].model.decoder.gain, before.decoder.gain)
+    assert not found.notes
+
+
+def test_the_model_before_may_be_named_or_left_out(
+    save: Callable[..., str], a_run: Path, tmp_path: Path, task: list[Task], capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two = save(), save(lambda model: model.decoder.gain.mul_(2), "other")
+    common = (one, "--out", str(tmp_path / "out"), "--examples", "4", *LITTLE)
+    run(settings_of(*common, "--before", two))
+    run(settings_of(*common, "--before", "none"))
+    assert task[0].before is not None
+    assert torch.equal(task[0].before.decoder.gain, 2 * task[0].model.decoder.gain)
+    assert task[1].before is None
+    assert "image_size 8, here 32" in refusal(capsys, *common, "--before", str(a_run))
+
+
+def test_a_start_that_cannot_be_found_is_left_out_and_said(a_run: Path, tmp_path: Path, task: list[Task]) -> None:
+    changed = copied(a_run, tmp_path)
+    change_settings(changed, pretrained="gone/away.th")
+    run(settings_of(str(changed), "--out", str(tmp_path / "out"), *LITTLE))
+    assert task[0].before is None
+    (note,) = read_evaluation(tmp_path / "out").notes
+    assert note.startswith("The model before fine-tuning, 'gone/away.th', is left out; name it with --before.")
+    assert "gone/away.th does not exist" in note
+
+
+def test_a_run_from_scratch_has_no_model_before(a_run: Path, tmp_path: Path, task: list[Task]) -> None:
+    run(settings_of(str(a_run), "--out", str(tmp_path / "out"), *LITTLE))
+    found = read_evaluation(tmp_path / "out")
+    assert (task[0].before, found.settings["before"], found.notes) == (None, "", ())
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_no_numbers(
+    save: Callable[..., str], capsys: pytest.CaptureFixture[str], value: float
+) -> None:
+    def spoil(model: VDVAE) -> None:
+        model.decoder.blocks[2].prior.expand.bias[1] = value
+
+    assert "decoder.blocks.2.prior.expand.bias" in refusal(capsys, save(spoil), *LITTLE)
+
+
+def test_a_run_without_checkpoints(a_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    young = copied(a_run, tmp_path)
+    for path in (young / "checkpoints").iterdir():
+        path.rename(tmp_path / path.name)
+    assert "has no checkpoint yet" in refusal(capsys, str(young), *LITTLE)
+
+
+def test_no_images(
+    save: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Empty:
+        test = ()
+
+    monkeypatch.setattr(evaluate, "open_splits", lambda *arguments: Empty)
+    assert "there are no images to evaluate on" in refusal(capsys, save(), *LITTLE)
+
+
+def test_fewer_images_than_a_mixture(
+    save: Callable[..., str], capsys: pytest.CaptureFixture[str], task: list[Task]
+) -> None:
+    error = refusal(capsys, save(), "--examples", "3", *LITTLE, "--mixture_batch", "4")
+    assert "3 images cannot fill a mixture of 4" in error
+    assert task == []
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_any_work(
+    save: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str], task: list[Task]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    error = refusal(capsys, save(), "--out", str(tmp_path / "file"), *LITTLE)
+    assert "cannot be written" in error
+    assert "--out" in error
+    assert task == []
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_unknown_data_asks_for_a_name(save: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
+    folder = save()
+    config = Path(folder) / "config.json"
+    config.write_text(config.read_text().replace("fashion_small", ""))
+    assert "name a data set with --dataset" in refusal(capsys, folder, *LITTLE)
+
+
+def test_weights_that_are_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "there are no weights 'fashoin' (did you mean 'fashion'?)" in refusal(capsys, "fashoin")
+
+
+@pytest.mark.parametrize(("name", "value"), [("examples", -1), ("images", -1), ("batch", 0)])
+def test_impossible_settings_are_refused(name: str, value: Any) -> None:
+    with pytest.raises(InputError, match=f"{name} is {value}; it must be"):
+        EvaluateSettings("fashion", **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "folder"),
+    [
+        ("fashion", "fashion", "evaluation-fashion"),
+        ("weights/step-10.th", "step-10", "evaluation-step-10"),
+        ("somebody/lrvdvae-0.5", "lrvdvae-0.5", "evaluation-lrvdvae-0.5"),
+        ("https://user:secret@host/a/w.safetensors?token=secret", "w", "evaluation-w"),
+    ],
+)
+def test_names_and_folders(source: str, name: str, folder: str) -> None:
+    assert model_name(source) == name
+    assert EvaluateSettings(source).folder == Path(folder)
+    assert EvaluateSettings(source, out="x").folder == Path("x")
+
+
+def test_a_picture_of_noise_without_noise(save: Callable[..., str], tmp_path: Path, task: list[Task]) -> None:
+    """Both units at variance 0 only: there is one row of clean reconstructions below the images."""
+    out = tmp_path / "out"
+    words = ("--examples", "4", "--images", "2", "--noise_variances", "0")
+    run(settings_of(save(), "--out", str(out), *LITTLE, *words))
+    with Image.open(out / "noise_response.png") as picture:
+        assert picture.height == 2 * 8 + 2 * 64 + 2

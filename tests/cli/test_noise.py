@@ -1,0 +1,135 @@
+"""`noise` from saved weights to a table, JSON and a picture; and what it says about mistakes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from vdvae_lr.cli.main import main
+from vdvae_lr.hub.weight_folder import write_config, write_weights
+from vdvae_lr.model.vae import VDVAE, VAEConfig
+
+TINY = {
+    "image_size": 32,
+    "image_channels": 1,
+    "enc_blocks": "32x1,32d4,8x1,8d8,1x1",
+    "dec_blocks": "1x1,8m1,8x1,32m8",
+    "width": 8,
+    "zdim": 2,
+    "num_mixtures": 2,
+}
+
+
+def saved(folder: Path, seed: int, change: Callable[[VDVAE], object] = lambda model: None, **settings: int) -> str:
+    config = VAEConfig(**TINY | settings)  # type: ignore[arg-type]
+    torch.manual_seed(seed)
+    model = VDVAE(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+        change(model)
+    folder.mkdir()
+    write_config(folder, config, "fashion_small")
+    write_weights(folder / "model.safetensors", model.state_dict())
+    return str(folder)
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> list[str]:
+    """Words for two models of one architecture."""
+    return [f"{name}={saved(tmp_path / name, seed)}" for seed, name in enumerate(("before", "after"))]
+
+
+def noise(out: Path, *words: str) -> int:
+    return main(["noise", *words, "--out", str(out), "--device", "cpu"])
+
+
+def totals(out: Path) -> dict[str, dict[str, float]]:
+    quantities = json.loads((out / "noise_response.json").read_text())["quantities"]
+    return {
+        key: {name: levels["total"]["value"] for name, levels in quantity["models"].items()}
+        for key, quantity in quantities.items()
+    }
+
+
+def test_leaves_table_json_and_picture(two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert noise(out, *two, "--examples", "3", "--images", "2", "--unit", "both") == 0
+    found = json.loads((out / "noise_response.json").read_text())
+    assert (found["images"], found["split"], found["dataset"]) == (3, "test", "fashion_small")
+    assert (found["groups"], found["resolutions"]) == ([0, 1, 2, 3], [1, 8, 8, 32])
+    printed = capsys.readouterr().out
+    assert "\x1b" not in printed  # plain: this is no terminal
+    values = totals(out)
+    assert len(values) == 12
+    for key, by_model in values.items():
+        assert list(by_model) == ["before", "after"]
+        assert all(f"{value:.4f}" in printed for value in by_model.values())
+        assert key.endswith("_0.0") == (by_model["before"] == by_model["after"])
+    with Image.open(out / "noise_response.png") as picture:
+        assert picture.height // 66 == 1 + 2 * 5  # rows of 64 and a gap: the images, then five a model; and a title
+    assert len(list(out.iterdir())) == 2
+
+
+def test_a_model_measured_alone_gets_the_same_noise(two: list[str], tmp_path: Path) -> None:
+    words = ["--examples", "5", "--images", "0", "--variances", "0.2", "--groups", "8x8,3"]
+    assert noise(tmp_path / "both", *two, *words) == 0
+    assert noise(tmp_path / "alone", two[1], *words, "--batch", "2") == 0
+    together = totals(tmp_path / "both")
+    assert list(together) == ["noise_rms_raw_0.2", "noise_ssim_raw_0.2"]
+    for key, by_model in totals(tmp_path / "alone").items():
+        assert by_model["after"] == pytest.approx(together[key]["after"], rel=1e-5)
+    assert [path.name for path in (tmp_path / "alone").iterdir()] == ["noise_response.json"]
+    assert json.loads((tmp_path / "alone" / "noise_response.json").read_text())["groups"] == [1, 2, 3]
+
+
+def test_by_group(two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--examples", "2", "--images", "0", "--variances", "0.2", "--groups", "1"]
+    assert noise(tmp_path / "out", two[0], *words, "--by_group") == 0
+    quantities = json.loads((tmp_path / "out" / "noise_response.json").read_text())["quantities"]
+    levels = quantities["noise_rms_raw_0.2"]["models"]["before"]
+    assert len({group["value"] for group in levels["groups"]}) == 4
+    assert levels["total"] == levels["groups"][1]
+    assert list(levels["resolutions"]) == ["1", "8", "32"]
+    assert "only in groups of 8x8" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--variances", "0.3", "-0.1"], "a noise variance is -0.1; it must be"),
+        (["--variances", "nan"], "a noise variance is nan"),
+        (["--variances"], "no noise variance to measure at"),
+        (["--groups", "7"], "'7' go beyond the last one"),
+        (["--groups", "16x16"], "no latent group has resolution 16x16"),
+        (["--examples", "-1"], "examples is -1; it must be 0 or more"),
+        (["--batch", "0"], "batch is 0; it must be 1 or more"),
+        (["--dataset", "nothing"], "nothing"),
+    ],
+)
+def test_mistakes_end_in_one_sentence_and_lose_nothing(
+    two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    before = tmp_path / "out" / "noise_response.json"
+    before.parent.mkdir()
+    before.write_text("what was there")
+    assert noise(before.parent, two[0], "--examples", "2", *words) == 2
+    said = capsys.readouterr().err.strip()
+    assert message in said
+    assert "\n" not in said
+    assert before.read_text() == "what was there"
+
+
+def test_models_must_be_alike_and_sound(two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wide = saved(tmp_path / "wide", 0, zdim=3)
+    assert noise(tmp_path / "out", two[0], f"wide={wide}") == 2
+    assert "'before' and 'wide' differ in zdim (2 and 3)" in capsys.readouterr().err
+    broken = saved(tmp_path / "broken", 0, lambda model: model.decoder.gain.fill_(torch.nan))
+    assert noise(tmp_path / "out", two[0], f"broken={broken}") == 2
+    assert "weights 'broken' hold numbers that are not finite" in capsys.readouterr().err
+    assert noise(tmp_path / "out") == 2
+    assert "there is no model to measure" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

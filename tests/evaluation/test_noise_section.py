@@ -1,0 +1,174 @@
+"""The noise response by group, resolution and in total: every number is that of one plain decoding."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from vdvae_lr.datasets.sources import ArraySource, ImageSource, all_rows
+from vdvae_lr.distributed import World
+from vdvae_lr.errors import InputError
+from vdvae_lr.evaluation.images import reconstructions
+from vdvae_lr.evaluation.measuring import Measuring
+from vdvae_lr.evaluation.noise_response import NoiseUnit, image_rms, noise_response
+from vdvae_lr.evaluation.noise_section import measure_noise, noise_pictures
+from vdvae_lr.evaluation.perceptual import structural_similarity
+from vdvae_lr.evaluation.quantities import Quantity
+from vdvae_lr.model.decoder import Given
+from vdvae_lr.model.noise import PassNoise, noise_key
+from vdvae_lr.model.vae import VDVAE
+
+EXAMPLES, SEED = 7, 5
+RESOLUTIONS = (1, 4, 4, 8, 8)  # of the small model's groups
+UNITS: tuple[NoiseUnit, ...] = ("raw", "prior_scale")
+
+
+def silent(items, total, what):  # type: ignore[no-untyped-def]
+    return items
+
+
+@pytest.fixture(params=[3, 1])
+def model(request: pytest.FixtureRequest, small_model: VDVAE) -> VDVAE:
+    """The small model, in colour and in grey."""
+    if request.param == 3:
+        return small_model
+    torch.manual_seed(1)
+    grey = VDVAE(replace(small_model.config, image_channels=1)).double()
+    with torch.no_grad():
+        for parameter in grey.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return grey
+
+
+def source_for(model: VDVAE, pixels: Tensor) -> ImageSource:
+    images = pixels[:, : model.config.image_channels].permute(0, 2, 3, 1).contiguous().numpy()
+    return ArraySource(images, all_rows(images), "images")
+
+
+@pytest.fixture
+def measure(model: VDVAE, pixels: Tensor, world: World) -> Callable[..., dict[str, Quantity]]:
+    """Quantities by key; the arguments that a test does not name are plain."""
+
+    def call(in_world: World = world, batch: int = 3, of: VDVAE = model, **changes: object) -> dict[str, Quantity]:
+        measuring = Measuring(source_for(of, pixels), EXAMPLES, batch, SEED, in_world, silent)
+        arguments = {"variances": (0.0, 0.3), "units": UNITS, "images": EXAMPLES} | changes
+        found = measure_noise(of, measuring, **arguments)  # type: ignore[arg-type]
+        return {quantity.key: quantity for quantity in found}
+
+    return call
+
+
+def plainly(
+    model: VDVAE, pixels: Tensor, places: Sequence[Sequence[int]], variance: float, unit: NoiseUnit
+) -> dict[str, Tensor]:
+    """RMS and similarity, (places, images), of noise in the groups of each place: a pass for every one of them."""
+    measured: dict[str, list[Tensor]] = {"rms": [], "ssim": []}
+    noise = PassNoise(model, 1, torch.device("cpu"), image=False)
+    for example in range(len(pixels)):
+        noise.draw_rows([noise_key("evaluate", SEED, example)])
+        levels = pixels[example : example + 1, : model.config.image_channels].double()
+        passed = model.infer(levels, noise.posterior)
+        clean = model.likelihood(passed.output).mean().detach()
+        noise.draw_rows([noise_key("noise response", SEED, example)])
+        for groups in places:
+            given = []
+            for number, (group, draw) in enumerate(zip(passed.groups, noise.posterior, strict=True)):
+                scale = math.sqrt(variance) * (number in groups)
+                scale = scale * group.prior.log_scale.exp() if unit == "prior_scale" else scale
+                given.append(Given(group.latent + scale * draw.double()))
+            image = model.likelihood(model.top_down(given, 1).output).mean().detach()
+            measured["rms"].append(image_rms(image, clean))
+            measured["ssim"].append(structural_similarity(image, clean))
+    return {name: torch.cat(values).view(len(pixels), len(places)).mT for name, values in measured.items()}
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_every_level_is_a_plain_decoding(
+    model: VDVAE, pixels: Tensor, measure: Callable[..., dict[str, Quantity]], unit: NoiseUnit
+) -> None:
+    places = [[0, 1, 2, 3, 4], [0], [1, 2], [3, 4], *([group] for group in range(5))]
+    expected = plainly(model, pixels, places, 0.3, unit)
+    measured = measure(variances=(0.3,), units=(unit,))
+    for name in ("rms", "ssim"):
+        quantity = measured[f"noise_{name}_{unit}_0.3"]
+        assert quantity.total is not None
+        assert list(quantity.resolutions) == [1, 4, 8]
+        assert len(quantity.groups) == 5
+        found = [quantity.total, *quantity.resolutions.values(), *quantity.groups]
+        assert [one.value for one in found] == pytest.approx(expected[name].mean(1).tolist(), rel=1e-9)
+        errors = (expected[name].std(1) / math.sqrt(EXAMPLES)).tolist()
+        assert [one.standard_error for one in found] == pytest.approx(errors, rel=1e-7)
+        assert {one.images for one in found} == {EXAMPLES}
+        assert len({one.value for one in found}) == 8  # of 9: at resolution 1 there is one group only
+
+
+def test_no_noise_is_exactly_nothing(measure: Callable[..., dict[str, Quantity]]) -> None:
+    found = measure()
+    assert list(found) == [f"noise_{name}_{unit}_{v}" for name in ("rms", "ssim") for unit in UNITS for v in (0.0, 0.3)]
+    for unit in UNITS:
+        for name, value in (("rms", 0.0), ("ssim", 1.0)):
+            quantity = found[f"noise_{name}_{unit}_0.0"]
+            levels = [quantity.total, *quantity.groups, *quantity.resolutions.values()]
+            assert [(level.value, level.standard_error) for level in levels if level] == [(value, 0)] * 9
+
+
+@pytest.mark.parametrize("images", [1, 4, 100])
+def test_batches_and_processes_do_not_matter(
+    measure: Callable[..., dict[str, Quantity]], in_worlds: Callable[..., list[dict[str, Quantity]]], images: int
+) -> None:
+    def numbers(found: dict[str, Quantity]) -> list[tuple[float, float | None, int]]:
+        levels = [[q.total, *q.groups, *q.resolutions.values()] for q in found.values()]
+        return [(one.value, one.standard_error or 0.0, one.images) for level in levels for one in level if one]
+
+    few = {"images": images, "variances": (0.3,), "units": ("prior_scale",)}
+    expected = numbers(measure(batch=1, **few))
+    assert expected[0][2] == min(images, EXAMPLES)
+    everywhere = [measure(batch=batch, **few) for batch in (2, 7, 64)]
+    for size in (2, 3):
+        everywhere += in_worlds(size, lambda world: measure(world, batch=2, **few))
+    for found in everywhere:
+        np.testing.assert_allclose(numbers(found), expected, rtol=1e-8, atol=1e-14)
+
+
+def test_chosen_groups_are_in_the_total(measure: Callable[..., dict[str, Quantity]]) -> None:
+    every, coarse, one = measure(), measure(groups=(1, 2)), measure(groups=[4], by_group=False)
+    for key, quantity in every.items():
+        assert coarse[key].total == quantity.resolutions[4]
+        assert (coarse[key].groups, coarse[key].resolutions) == (quantity.groups, quantity.resolutions)
+        assert one[key].total is not None
+        assert one[key].total.value == pytest.approx(quantity.groups[4].value, rel=1e-9, abs=1e-15)
+        assert (one[key].groups, one[key].resolutions) == ((), {})
+
+
+def test_few_images_occupy_every_process(measure: Callable[..., dict[str, Quantity]]) -> None:
+    """A world that hands nothing over: this process measures its own share of four images and no more."""
+    alone = World(1, 2, torch.device("cpu"))
+    object.__setattr__(alone, "all_reduce_sum_", lambda values: values)
+    quantity = measure(alone, batch=64, images=4)["noise_rms_raw_0.3"]
+    assert quantity.total is not None
+    assert quantity.total.images == 2
+
+
+def test_impossible_noise_is_refused(model: VDVAE, measure: Callable[..., dict[str, Quantity]]) -> None:
+    with pytest.raises(InputError, match="a noise variance is nan"):
+        measure(variances=(0.3, math.nan))
+    with pytest.raises(InputError, match=r"variance 1e\+80 makes images that are no numbers; give less noise"):
+        measure(of=model.float(), variances=(0.3, 1e80, 1e81))  # √1e80 is beyond float32
+
+
+def test_pictures_are_those_of_the_response(small_model: VDVAE, pixels: Tensor) -> None:
+    arguments = {"variances": (0.0, 0.4), "unit": "prior_scale", "seed": 2}
+    rows, labels = noise_pictures(small_model, pixels, name="LR", **arguments)  # type: ignore[arg-type]
+    assert labels == ["LR, noise 0, in prior's scale", "LR, noise 0.4, in prior's scale"]
+    expected = noise_response(small_model, pixels, (0.4,), seed=2, unit="prior_scale").pictures[0]
+    np.testing.assert_array_equal(rows[0], reconstructions(small_model, pixels, seed=2)[1])
+    np.testing.assert_array_equal(rows[1], expected)
+    some, labels = noise_pictures(small_model, pixels, name="", groups=(0, 3), **arguments)  # type: ignore[arg-type]
+    assert labels[1] == "noise 0.4, in prior's scale"
+    expected = noise_response(small_model, pixels, (0.4,), seed=2, unit="prior_scale", groups=(0, 3)).pictures[0]
+    np.testing.assert_array_equal(some[1], expected)
+    assert (some[1] != rows[1]).any()

@@ -1,0 +1,121 @@
+"""`noise`: how far images move under noise in the latents, for one or more models with the same noise.
+
+    vdvae-lr noise before=fashion LR=runs/lr --variances 0 0.3 0.4 --unit both --groups 8x8,16x16 --out noise
+
+prints a table and leaves it as noise_response.json, with the picture noise_response.png, in --out.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vdvae_lr.cli.loaded_models import (
+    ModelsOnImages,
+    data_settings,
+    first_pixels,
+    load_models,
+    named_sources,
+    open_split,
+)
+from vdvae_lr.cli.progress import ConsoleTracker, plain_console
+from vdvae_lr.datasets.sources import ImageSource
+from vdvae_lr.distributed import World, joined_world
+from vdvae_lr.evaluation.comparison import RESPONSE_EXAMPLES, check_comparable
+from vdvae_lr.evaluation.group_choice import parse_groups
+from vdvae_lr.evaluation.measuring import Measuring, Tracker
+from vdvae_lr.evaluation.noise_report import NoiseReport, noise_json, noise_picture, noise_table
+from vdvae_lr.evaluation.noise_response import NoiseUnit, check_variances
+from vdvae_lr.evaluation.noise_section import NOISE_VARIANCES, measure_noise
+from vdvae_lr.evaluation.picture_grid import save_png
+from vdvae_lr.evaluation.quantities import Quantity, group_resolutions
+from vdvae_lr.hub.vdvae import VDVAE
+from vdvae_lr.network_errors import without_secrets
+from vdvae_lr.whole_file import write_whole
+
+
+@dataclass(frozen=True)
+class NoiseSettings(ModelsOnImages):
+    """Show and measure what noise in the latents does to the image: the visible side of posterior collapse."""
+
+    examples: int = RESPONSE_EXAMPLES
+    """Measure on the first so many images only; 0: all of them."""
+    variances: tuple[float, ...] = NOISE_VARIANCES
+    """Of the noise; 0: the clean reconstruction."""
+    unit: Literal["raw", "prior_scale", "both"] = "raw"
+    """raw: noise in the latents' own scale; prior_scale: also multiplied by each latent's σ_p; both: one, then the
+    other."""
+    groups: str = "all"
+    """Latent groups that get noise, from 0, the coarsest: 3, 0:5 (without 5), 16x16, all, or several with commas."""
+    by_group: bool = False
+    """Also measure noise in each group alone and in each resolution alone: a decoder pass more for each of them."""
+    out: Path = Path("noise")
+    """Folder for noise_response.json and noise_response.png."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be measured; raises InputError."""
+        super().__post_init__()
+        check_variances(self.variances)
+
+    @property
+    def units(self) -> tuple[NoiseUnit, ...]:
+        """The chosen units."""
+        return ("raw", "prior_scale") if self.unit == "both" else (self.unit,)
+
+
+def run(settings: NoiseSettings) -> None:
+    """Measure, print and save; raises InputError for models, data, groups or a folder that cannot be used."""
+    sources = named_sources(settings.models)
+    with joined_world(settings.device) as world:
+        _noise(settings, sources, world)
+
+
+def _noise(settings: NoiseSettings, sources: dict[str, str], world: World) -> None:
+    models = load_models(settings, sources, world)
+    check_comparable(models)
+    resolutions = group_resolutions(next(iter(models.values())))
+    groups = parse_groups(settings.groups, resolutions)
+    data = data_settings(settings, models)
+    source = open_split(settings, data, models)
+    console = plain_console(world.is_main)
+    measured = _measure(models, source, settings, groups, world, ConsoleTracker(console))
+    if not world.is_main:
+        return
+    named = {name: without_secrets(word) for name, word in sources.items()}
+    images = min(settings.examples or len(source), len(source))
+    report = NoiseReport(measured, named, data.dataset, settings.split, images, settings.seed, resolutions, groups)
+    console.print(noise_table(report))
+    write_whole(settings.out / "noise_response.json", noise_json(report).encode())
+    if settings.images:
+        picture = noise_picture(
+            models,
+            first_pixels(source, settings.images),
+            variances=settings.variances,
+            units=settings.units,
+            seed=settings.seed,
+            groups=groups,
+        )
+        save_png(picture, settings.out / "noise_response.png")
+    console.print(f"saved in {settings.out}")
+
+
+def _measure(
+    models: dict[str, VDVAE],
+    source: ImageSource,
+    settings: NoiseSettings,
+    groups: tuple[int, ...],
+    world: World,
+    tracker: Tracker,
+) -> dict[str, list[Quantity]]:
+    images = settings.examples or len(source)
+    return {
+        name: measure_noise(
+            model,
+            Measuring(source, images, settings.batch, settings.seed, world, tracker, name, settings.num_workers),
+            variances=settings.variances,
+            units=settings.units,
+            images=images,
+            groups=groups,
+            by_group=settings.by_group,
+        )
+        for name, model in models.items()
+    }

@@ -1,0 +1,110 @@
+"""R² of re-encoded latents: the share of their variation that the squared error leaves explained, by latent group.
+
+    R² = 1 − Σ‖μ' − z‖² / baseline        baseline: Σ‖z − z̄‖² over the data, or Σ‖z − μ_p‖² from the prior's means
+
+Shapes: B images, L latent groups, Z latent channels, R a group's resolution.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from vdvae_lr.distributed import World
+from vdvae_lr.evaluation.moments import Moments
+from vdvae_lr.evaluation.quantities import Measurement, Quantity
+
+_ROUNDING = 1e-24  # of a mean of equal float64 numbers, squared, with room; float32 latents that differ do so by 1e-15
+
+
+class LatentVariation:
+    """Streaming ‖z_l − z̄_l‖² of every group, z̄_l being each latent's own mean over the data; exact in any order.
+
+    Args:
+        latent_shapes: (Z, R, R) of every group.
+        device: where the latents are.
+    """
+
+    def __init__(self, latent_shapes: Sequence[tuple[int, int, int]], device: torch.device) -> None:
+        self._latents = [Moments(shape, device) for shape in latent_shapes]
+
+    def add(self, latents: Sequence[Tensor]) -> None:
+        """Take in one batch: (B, Z, R, R) a group."""
+        for moments, latent in zip(self._latents, latents, strict=True):
+            moments.add(latent)
+
+    def all_reduce_(self, world: World) -> None:
+        """Put the processes' latents together; every process must call this."""
+        for moments in self._latents:
+            moments.all_reduce_(world)
+
+    def quantity(self, resolutions: Sequence[int]) -> Quantity:
+        """The average of ‖z_l − z̄_l‖² over images, by group, resolution and in total; NaN below two images.
+
+        Args:
+            resolutions: of the L groups.
+        """
+        images = self._latents[0].count
+        to_average = (images - 1) / max(images, 1)  # the variance has n − 1
+        groups = [_variance_sum(moments) * to_average for moments in self._latents]
+        levels = {
+            level: sum(value for value, resolution in zip(groups, resolutions, strict=True) if resolution == level)
+            for level in sorted(set(resolutions))
+        }
+        return Quantity(
+            key="",
+            title="",
+            unit="",
+            total=Measurement(sum(groups), None, images),
+            groups=tuple(Measurement(value, None, images) for value in groups),
+            resolutions={level: Measurement(value, None, images) for level, value in levels.items()},
+        )
+
+
+def _variance_sum(moments: Moments) -> float:
+    """Exactly 0 where no latent ever moves: rounding of their mean is no variation."""
+    variance = moments.variance.sum().item()
+    return 0.0 if variance <= _ROUNDING * moments.mean.square().sum().item() else variance
+
+
+def explained_share(
+    key: str, title: str, error: Quantity, baseline: Quantity, difference: Quantity | None = None
+) -> Quantity:
+    """1 − error/baseline at every level; NaN where the baseline is zero, as for a group whose latents never move.
+
+    Args:
+        key, title: of the result.
+        error: average of ‖μ' − z‖² over images.
+        baseline: average of what it is compared with, over the same images.
+        difference: average of baseline − error: gives their covariance, and with it the standard error of the ratio
+            (delta method). None: no standard error.
+    """
+    differences = None if difference is None else difference.groups
+    groups = zip(error.groups, baseline.groups, differences or [None] * len(error.groups), strict=True)
+    by_resolution = {
+        level: _share(found, baseline.resolutions[level], difference.resolutions[level] if difference else None)
+        for level, found in error.resolutions.items()
+    }
+    assert error.total is not None and baseline.total is not None  # what adds up over groups has one
+    total = _share(error.total, baseline.total, difference.total if difference else None)
+    return Quantity(key, title, "", total, tuple(_share(*group) for group in groups), by_resolution)
+
+
+def _share(error: Measurement, baseline: Measurement, difference: Measurement | None) -> Measurement:
+    if not baseline.value > 0:
+        return Measurement(math.nan, None, error.images)
+    ratio = error.value / baseline.value
+    return Measurement(1 - ratio, _ratio_error(error, baseline, difference, ratio), error.images)
+
+
+def _ratio_error(
+    error: Measurement, baseline: Measurement, difference: Measurement | None, ratio: float
+) -> float | None:
+    """Of error/baseline, two averages over the same images: √Var(error − ratio · baseline) / baseline."""
+    if difference is None or difference.standard_error is None:
+        return None
+    variances = [(measured.standard_error or 0.0) ** 2 for measured in (error, baseline, difference)]
+    covariance = (variances[0] + variances[1] - variances[2]) / 2
+    variance = variances[0] + ratio**2 * variances[1] - 2 * ratio * covariance
+    return math.sqrt(max(variance, 0.0)) / baseline.value

@@ -1,0 +1,160 @@
+"""Mutual information of images and latents under the data: I_q(X;Z) of q(z|x), images drawn from a set of n.
+
+    E_x E_q(z|x)[log q(z|x) − log 1/n Σ_j q(z|x_j)]      the index-code mutual information (Hoffman and Johnson 2016)
+
+No more than ln n, for the mixture holds the image's own posterior. The mixture is over a batch of the split (the common
+estimator: ceiling ln(batch), and far below the truth where that is larger) or over the whole of it.
+
+In a hierarchy the posterior of image j at group l, for latents z drawn for image i, needs the state h_l of i, which
+depends on z_<l only, and the features of j: a pair costs the posterior networks, and no top-down pass of its own. By
+the chain rule the mixture splits over groups too,
+
+    log Σ_j q(z_≤l|x_j) − log Σ_j q(z_<l|x_j),
+
+so that the groups' parts I(z_l; X | z_<l) add up to the total.
+
+Shapes: B images, L latent groups, Q queries (images whose latents are asked for), J components of a mixture, C
+channels, H W resolution.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vdvae_lr.datasets.sources import Rows
+from vdvae_lr.evaluation.batches import EvaluationBatch, ExampleNoise, levels_for, model_device
+from vdvae_lr.evaluation.bound import POSTERIOR_NOISE
+from vdvae_lr.evaluation.measuring import Measuring
+from vdvae_lr.evaluation.quantities import GroupMoments, Measurement, Quantity, group_resolutions
+from vdvae_lr.model.decoder import LatentGroup
+from vdvae_lr.model.encoder import Features
+from vdvae_lr.model.gaussian import DiagonalGaussian
+from vdvae_lr.model.vae import VDVAE
+
+BATCH_MIXTURES = 8  # a batch costs its square in posterior networks, and near the ceiling more of them change nothing
+
+
+def component_log_probs(model: VDVAE, query: Sequence[LatentGroup], features: Features) -> Tensor:
+    """log q(z_≤l|x_j) of one query's latents for J images, in nats: (J, L), float64.
+
+    Args:
+        model: made both.
+        query: groups of a pass over one image, with kept states; it broadcasts over the components.
+        features: of the J images.
+    """
+    posteriors = model.decoder.reencode(query, features)
+    parts = [q.log_prob(group.latent).double().flatten(1).sum(1) for q, group in zip(posteriors, query, strict=True)]
+    return torch.stack(parts, dim=1).cumsum(1)
+
+
+def mixture_information_nats(
+    model: VDVAE,
+    groups: Sequence[LatentGroup],
+    queries: Rows,
+    components: Iterator[tuple[Rows, Tensor]],
+) -> Tensor:
+    """log q(z_l|z_<l, x) − log of the mixture's q(z_l|z_<l), each query with the same components: nats, (Q, L) float64.
+
+    Args:
+        model: on its device.
+        groups: of a pass over the queries, with kept states.
+        queries: their numbers (Q,), each one a component's.
+        components: numbers (J,) and levels (J, C, H, W) of the mixture's images, some at a time.
+    """
+    images = [[_image(group, row) for group in groups] for row in range(len(queries))]
+    own = groups[0].latent.new_full((len(queries), len(groups)), math.nan, dtype=torch.float64)
+    mixture = torch.full_like(own, -math.inf)
+    count = 0
+    for numbers, levels in components:
+        features = model.encode(levels)
+        count += len(numbers)
+        for row, query in enumerate(queries):
+            log_probs = component_log_probs(model, images[row], features)
+            mixture[row] = torch.logaddexp(mixture[row], log_probs.logsumexp(0))
+            for place in np.flatnonzero(numbers == query):  # one of the sum's terms: rounding stays below the ceiling
+                own[row] = log_probs[place]
+    cumulative = own - mixture + math.log(count)
+    return torch.diff(cumulative, dim=1, prepend=torch.zeros_like(cumulative[:, :1]))
+
+
+def _image(group: LatentGroup, row: int) -> LatentGroup:
+    """The group of one image of a pass."""
+    assert group.reduced_state is not None  # kept
+    chosen = slice(row, row + 1)
+    prior = DiagonalGaussian(group.prior.mean[chosen], group.prior.log_scale[chosen])
+    return LatentGroup(group.latent[chosen], prior, None, group.reduced_state[chosen])
+
+
+class _Mixtures:
+    """Mixtures over blocks of so many consecutive examples of a split."""
+
+    def __init__(self, model: VDVAE, measuring: Measuring, block: int) -> None:
+        self._model = model
+        self._measuring = measuring
+        self._block = block
+        self._noise = ExampleNoise(model, POSTERIOR_NOISE, measuring.seed)
+
+    def measure(self, queries: int, key: str, title: str, what: str) -> list[Quantity]:
+        """The estimate from the split's first `queries` images, and its ceiling."""
+        share = math.ceil(queries / self._measuring.world.size)
+        measuring = replace(self._measuring, batch=min(self._measuring.batch, share))  # few images, for every process
+        moments = GroupMoments(group_resolutions(self._model), model_device(self._model))
+        for batch in measuring.batches(what, queries):
+            for values in self._information_nats(batch):
+                moments.add(values)
+        moments.all_reduce_(measuring.world)
+        per_dim = 1 / self._model.config.dimensions
+        ceiling = Measurement(math.log(self._block) * per_dim, None, moments.count)
+        return [
+            moments.quantity(key, title, "nats/dim", per_dim),
+            Quantity(f"{key}_ceiling", f"its ceiling, ln {self._block:,}", "nats/dim", ceiling),
+        ]
+
+    def _information_nats(self, batch: EvaluationBatch) -> Iterator[Tensor]:
+        """Of the images of one batch, block by block."""
+        blocks = batch.indices // self._block
+        for block in np.unique(blocks):
+            chosen = blocks == block
+            queries = batch.indices[chosen]
+            levels = levels_for(self._model, batch.pixels[torch.from_numpy(chosen)])
+            passed = self._model.infer(levels, self._noise.draw(queries).posterior, keep_states=True)
+            yield mixture_information_nats(self._model, passed.groups, queries, self._components(int(block)))
+
+    def _components(self, block: int) -> Iterator[tuple[Rows, Tensor]]:
+        numbers = np.arange(block * self._block, (block + 1) * self._block, dtype=np.int64)
+        for start in range(0, self._block, self._measuring.batch):
+            some = numbers[start : start + self._measuring.batch]
+            pixels = torch.from_numpy(self._measuring.source.read(some)).permute(0, 3, 1, 2)
+            yield some, levels_for(self._model, pixels)
+
+
+@torch.inference_mode()
+def measure_mutual_information(
+    model: VDVAE, measuring: Measuring, *, mixture_batch: int, mixture_images: int
+) -> list[Quantity]:
+    """Both estimators, each with its ceiling.
+
+    Args:
+        model: on the world's device.
+        measuring: its split's first images are the queries and the components; latents as `evaluate_bound` draws them.
+        mixture_batch: images of a batch's mixture, not more than there are: fixed blocks of so many consecutive
+            examples, the first `BATCH_MIXTURES` of them and no incomplete one; 0 leaves this estimator out.
+        mixture_images: queries for the mixture over the whole split; 0 leaves it out.
+    """
+    images = measuring.count()
+    found = []
+    if mixture_batch:
+        queries = min(images // mixture_batch, BATCH_MIXTURES) * mixture_batch
+        title = f"mutual information, mixtures of {mixture_batch:,} images"
+        mixtures = _Mixtures(model, measuring, mixture_batch)
+        found += mixtures.measure(queries, "mutual_information", title, "mutual information within batches")
+    if mixture_images:
+        queries = min(mixture_images, images)
+        title = f"mutual information, mixture of all {images:,} images"
+        mixtures = _Mixtures(model, measuring, images)
+        found += mixtures.measure(queries, "mutual_information_set", title, "mutual information over the split")
+    return found

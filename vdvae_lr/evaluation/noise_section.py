@@ -1,0 +1,150 @@
+"""The noise response as a section of an evaluation: image RMS and structural similarity, by group and resolution.
+
+Shapes: B images, C channels, H W resolution, L latent groups.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Collection, Mapping, Sequence
+
+from torch import Tensor
+
+from vdvae_lr.errors import InputError
+from vdvae_lr.evaluation.images import Pictures
+from vdvae_lr.evaluation.measuring import Measuring
+from vdvae_lr.evaluation.moments import Moments
+from vdvae_lr.evaluation.noise_response import (
+    ImageMeasure,
+    LatentNoise,
+    NoiseUnit,
+    check_variances,
+    image_rms,
+    noise_response,
+    response_moments,
+)
+from vdvae_lr.evaluation.perceptual import structural_similarity
+from vdvae_lr.evaluation.quantities import Measurement, Quantity, group_resolutions, measurements
+from vdvae_lr.model.vae import VDVAE
+
+NOISE_VARIANCES = (0.0, 0.3, 0.4)
+NOISE_IMAGES = 100
+"""Enough where every group and resolution is disturbed by itself: L + R + 1 decoder passes a condition and image."""
+_MEASURES: dict[str, tuple[str, ImageMeasure]] = {
+    "rms": ("image RMS", image_rms),
+    "ssim": ("structural similarity", structural_similarity),
+}
+_UNIT_WORDS: dict[NoiseUnit, str] = {"raw": "", "prior_scale": ", in prior's scale"}
+
+
+def measure_noise(
+    model: VDVAE,
+    measuring: Measuring,
+    *,
+    variances: Sequence[float],
+    units: Sequence[NoiseUnit],
+    images: int,
+    groups: Collection[int] | None = None,
+    by_group: bool = True,
+) -> list[Quantity]:
+    """How far the mean image moves under latent noise: `noise_rms_UNIT_VARIANCE` and `noise_ssim_UNIT_VARIANCE`.
+
+    Total: noise in all groups at once; resolution: in all its groups; group: in that group alone. Every level is
+    measured by itself, for responses do not add up. Needs a decoder pass for each of them, unit, variance and image.
+
+    Args:
+        model: on its device.
+        measuring: the images, seed and processes.
+        variances: of the noise; at 0 the RMS is 0 and the similarity 1, exactly.
+        units: of the noise, as in `LatentNoise`.
+        images: measure on the first so many.
+        groups: the total is of noise in these groups only (top-down from 0); None: in all.
+        by_group: also measure by resolution and by group.
+
+    Raises:
+        InputError: a variance that is none, or one so large that the images are no numbers.
+    """
+    check_variances(variances)
+    conditions = list(itertools.product(units, map(float, variances)))
+    total, by_resolution, single = _places(model, groups, by_group)
+    places = list(dict.fromkeys([total, *by_resolution.values(), *single]))  # a group may be its resolution's only one
+    noises = [LatentNoise(variance, unit, place) for unit, variance in conditions for place in places]
+    moments = _measure(model, measuring, noises, images)
+    found = dict(zip(itertools.product(noises, _MEASURES), measurements(moments), strict=True))
+
+    def quantity(measure: str, unit: NoiseUnit, variance: float) -> Quantity:
+        def at(place: frozenset[int]) -> Measurement:
+            return found[LatentNoise(variance, unit, place), measure]
+
+        return Quantity(
+            f"noise_{measure}_{unit}_{variance}",
+            f"{_MEASURES[measure][0]}, latent noise {variance:g}{_UNIT_WORDS[unit]}",
+            "",
+            at(total),
+            tuple(map(at, single)),
+            {resolution: at(place) for resolution, place in by_resolution.items()},
+        )
+
+    return [quantity(measure, *condition) for measure in _MEASURES for condition in conditions]
+
+
+def _places(
+    model: VDVAE, groups: Collection[int] | None, by_group: bool
+) -> tuple[frozenset[int], Mapping[int, frozenset[int]], list[frozenset[int]]]:
+    """Which groups get noise together: for the total, for each resolution, for each group."""
+    resolutions = group_resolutions(model)
+    everywhere = range(len(resolutions))
+    total = frozenset(everywhere if groups is None else groups)
+    if not by_group:
+        return total, {}, []
+    levels = sorted(set(resolutions))
+    members = {level: frozenset(g for g in everywhere if resolutions[g] == level) for level in levels}
+    return total, members, [frozenset({group}) for group in everywhere]
+
+
+def _measure(model: VDVAE, measuring: Measuring, noises: Sequence[LatentNoise], images: int) -> Moments:
+    share = -(-measuring.count(images) // measuring.world.size)  # so that few images still occupy every process
+    batches = dataclasses.replace(measuring, batch=min(measuring.batch, share)).batches("noise response", images)
+    moments = response_moments(
+        model,
+        batches,
+        noises,
+        [measure for _, measure in _MEASURES.values()],
+        seed=measuring.seed,
+        world=measuring.world,
+        at_once=measuring.batch,
+    )
+    finite = moments.mean.isfinite().view(len(noises), -1).all(1)
+    if not finite.all():
+        variance = next(noise.variance for noise, sound in zip(noises, finite.tolist(), strict=True) if not sound)
+        raise InputError(f"latent noise of variance {variance:g} makes images that are no numbers; give less noise.")
+    return moments
+
+
+def noise_pictures(
+    model: VDVAE,
+    pixels: Tensor,
+    *,
+    variances: Sequence[float],
+    unit: NoiseUnit,
+    seed: int,
+    name: str,
+    groups: Collection[int] | None = None,
+) -> tuple[list[Pictures], list[str]]:
+    """Rows and labels for `picture_grid`: the first images of a split, a row a variance.
+
+    Args:
+        model: on its device.
+        pixels: (B, C, H, W) uint8.
+        variances: of the noise; 0 gives the clean reconstructions.
+        unit: as in `LatentNoise`.
+        seed: of posterior draws and noise.
+        name: what labels call the model; empty: they do not.
+        groups: which latent groups get noise, top-down from 0; None: all.
+
+    Raises:
+        InputError: a variance that is none.
+    """
+    response = noise_response(model, pixels, variances, seed=seed, unit=unit, groups=groups)
+    beginning = f"{name}, " if name else ""
+    labels = [f"{beginning}noise {variance:g}{_UNIT_WORDS[unit]}" for variance in variances]
+    return list(response.pictures), labels

@@ -1,0 +1,126 @@
+"""What decoded images give back of the latents of data: recovered information, LR in every form, and R², by group.
+
+One posterior pass over an image gives z ~ q(z|x) and three decoded images; each is re-encoded given the original z_<l,
+from the states of that pass. Nothing here is a bound on a mutual information.
+
+Shapes: B images, L latent groups, C channels, H W resolution.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from vdvae_lr.evaluation.batches import ExampleNoise, levels_for, model_device
+from vdvae_lr.evaluation.bound import POSTERIOR_NOISE
+from vdvae_lr.evaluation.explained_variance import LatentVariation, explained_share
+from vdvae_lr.evaluation.information import decoded_image, group_information_nats, read_by
+from vdvae_lr.evaluation.measuring import Measuring
+from vdvae_lr.evaluation.quantities import GroupMoments, Quantity, group_resolutions
+from vdvae_lr.losses.latent_reconstruction import FORMS, FormName, group_latent_reconstruction
+from vdvae_lr.losses.objective import LatentPass
+from vdvae_lr.losses.vdvae_pass import describe_pass
+from vdvae_lr.model.gaussian import DiagonalGaussian
+from vdvae_lr.model.logistic_mixture import MixtureNoise
+from vdvae_lr.model.vae import VDVAE
+
+_IMAGES = {
+    "mean_image": "mean images",
+    "sampled_image": "sampled images",
+    "rounded_mean_image": "mean images rounded to the data's levels",
+}
+_UNITS: Mapping[FormName, str] = {
+    "information": "nats/dim",
+    "nll": "nats/dim",
+    "standardised": "squares/dim",
+    "raw": "squares/dim",
+}
+_SQUARES = {"sampled_image": "lr_raw", "mean_image": "lr_raw_mean_image"}  # ‖μ' − z‖², of the images that R² is for
+_INNOVATION = "innovation"  # ‖z − μ_p‖²
+
+
+def decoded_images(model: VDVAE, passed: LatentPass, noise: MixtureNoise | None) -> dict[str, Tensor]:
+    """The three decoded images of a pass, (B, C, H, W) each on the target scale, by their names in keys."""
+    mean = decoded_image(passed, "mean", None)
+    sampled = decoded_image(passed, "sample", noise)
+    return dict(zip(_IMAGES, (mean, sampled, model.pixel_scale.round_target(mean)), strict=True))
+
+
+def recovery_values(passed: LatentPass, images: Mapping[str, Tensor], before: VDVAE | None) -> dict[str, Tensor]:
+    """All that adds up over latent groups, by key: nats or squares per image, (B, L) each."""
+    reencoded = {name: passed.reencode(image) for name, image in images.items()}
+    values = {f"recovered_{name}": -_loss(passed, posteriors, "information") for name, posteriors in reencoded.items()}
+    if before is not None:
+        read = read_by(before, passed)
+        values |= {f"recovered_{name}_before": group_information_nats(read, image) for name, image in images.items()}
+    values |= {f"lr_{form}": _loss(passed, reencoded["sampled_image"], form) for form in FORMS}
+    values["lr_raw_mean_image"] = _loss(passed, reencoded["mean_image"], "raw")
+    values[_INNOVATION] = _loss(passed, passed.priors, "raw")
+    for squares in _SQUARES.values():
+        values[_difference(squares)] = values[_INNOVATION].double() - values[squares].double()
+    return values
+
+
+def _loss(passed: LatentPass, posteriors: Sequence[DiagonalGaussian], form: FormName) -> Tensor:
+    return group_latent_reconstruction(passed.latents, posteriors, passed.priors, form)
+
+
+def _difference(squares: str) -> str:
+    return f"{_INNOVATION} less {squares}"
+
+
+def _described(before: bool) -> dict[str, tuple[str, str]]:
+    """Title and unit of every reported value that adds up over groups, by key."""
+    described = {f"recovered_{name}": (f"recovered from {words}", "nats/dim") for name, words in _IMAGES.items()}
+    if before:
+        for name, words in _IMAGES.items():
+            title = f"recovered from {words}, by the encoder before fine-tuning"
+            described[f"recovered_{name}_before"] = (title, "nats/dim")
+    described |= {f"lr_{form}": (f"LR loss, {form}, sampled image", unit) for form, unit in _UNITS.items()}
+    return described | {"lr_raw_mean_image": ("LR loss, raw, mean image", _UNITS["raw"])}
+
+
+@torch.inference_mode()
+def measure_recovery(model: VDVAE, measuring: Measuring, before: VDVAE | None = None) -> list[Quantity]:
+    """Recovered information, LR losses and R² over the split, all from one posterior pass a batch.
+
+    Args:
+        model: on the world's device.
+        measuring: its latents are those that `evaluate_bound` draws.
+        before: a model of the same architecture, whose encoder reads the same images; None leaves that out.
+    """
+    described = _described(before is not None)
+    keys = [*described, _INNOVATION, *map(_difference, _SQUARES.values())]
+    moments = {key: GroupMoments(group_resolutions(model), model_device(model)) for key in keys}
+    variation = LatentVariation(model.latent_shapes, model_device(model))
+    noise = ExampleNoise(model, POSTERIOR_NOISE, measuring.seed, image=True)
+    for batch in measuring.batches("recovered latents"):
+        draws = noise.draw(batch.indices)
+        levels = levels_for(model, batch.pixels)
+        passed = describe_pass(model, model.infer(levels, draws.posterior, keep_states=True))
+        variation.add(passed.latents)
+        for key, values in recovery_values(passed, decoded_images(model, passed, draws.image), before).items():
+            moments[key].add(values)
+    for averages in moments.values():
+        averages.all_reduce_(measuring.world)
+    variation.all_reduce_(measuring.world)
+    per_dim = 1 / model.config.dimensions
+    added = [moments[key].quantity(key, title, unit, per_dim) for key, (title, unit) in described.items()]
+    return [*added, *_shares(moments, variation, group_resolutions(model))]
+
+
+def _shares(
+    moments: Mapping[str, GroupMoments], variation: LatentVariation, resolutions: Sequence[int]
+) -> list[Quantity]:
+    innovation = moments[_INNOVATION].quantity("", "", "")
+    spread = variation.quantity(resolutions)
+    found = []
+    for image, squares in _SQUARES.items():
+        error = moments[squares].quantity("", "", "")
+        difference = moments[_difference(squares)].quantity("", "", "")
+        words = _IMAGES[image]
+        found += [
+            explained_share(f"latent_r2_{image}", f"latent R², {words}", error, spread),
+            explained_share(f"innovation_r2_{image}", f"innovation R², {words}", error, innovation, difference),
+        ]
+    return found
