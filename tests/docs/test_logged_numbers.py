@@ -55,8 +55,10 @@ def test_curves_have_the_described_names(save_dir: Path) -> None:
     curves: set[str] = set()
     for path in sorted((save_dir / "run" / "tensorboard").iterdir()):
         curves |= set(EventAccumulator(str(path)).Reload().Tags()["scalars"])
-    lists = {"group_rates_nats_per_dim"}
-    assert curves == {f"{kind}/{name}" for kind, names in DESCRIBED.items() for name in names if name not in lists}
+    named = {f"{kind}/{name}" for kind, names in DESCRIBED.items() for name in names if not name.startswith("group_")}
+    groups = {f"{kind}_group_rate/{group}" for kind in ("eval", "test") for group in ("00_1x1", "01_4x4", "02_8x8")}
+    assert curves == named | groups
+    assert re.search(r"`eval_group_rate/\d\d_(\d+)x\1`", PAGE)
 
 
 class StillClock:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from training_runs import batches_of, tiny_pixels, tiny_training
 
 from vdvae_lr.losses.objective import ObjectiveSettings
@@ -63,6 +64,19 @@ def test_log_drops_what_a_resumed_run_does_again(tmp_path: Path) -> None:
     log.close()
     lines = [json.loads(line) for line in (tmp_path / LOG_NAME).read_text().splitlines()]
     assert lines == [{"iteration": 1}, {"iteration": 2}, {"kind": "train", "iteration": 3, "rate": 0.5}]
+
+
+def test_what_is_not_finite_is_null_and_no_curve(tmp_path: Path) -> None:
+    log = RunLog(tmp_path, 0)
+    log.write(
+        "eval", 1, {"rate": float("inf"), "group_rates": [0.5, float("nan")], "share": None}, {"c/0": float("nan")}
+    )
+    log.close()
+    text = (tmp_path / LOG_NAME).read_text()
+    assert json.loads(text) == {"kind": "eval", "iteration": 1, "rate": None, "group_rates": [0.5, None], "share": None}
+    assert "NaN" not in text
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    assert EventAccumulator(str(path)).Reload().Tags()["scalars"] == []
 
 
 def test_other_processes_write_nothing(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from vdvae_lr.training.settings import RunSettings, Settings
 from vdvae_lr.training.step import Precision, TrainingStep
 from vdvae_lr.training.weights import FlatWeights
 
-_COMPILED_SHAPES = 128  # blocks differ by resolution, width and pooling; torch's default of 8 would fall back to eager
+_COMPILED_SHAPES = 256  # blocks differ by resolution, width, pooling and pass; beyond torch's own 8 it goes eager
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,13 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 
 from vdvae_lr.errors import InputError
-from vdvae_lr.evaluation.bound import Bound
 from vdvae_lr.hub.run_record import LOG_NAME
 from vdvae_lr.training.step import TERM_NAMES, TrainingStep
 from vdvae_lr.whole_file import write_whole
+
+LoggedValue = float | int | list[float] | None
+Record = Mapping[str, LoggedValue]
+"""Numbers of one line of the log, by names with units."""
 
 
 @dataclass(frozen=True)
@@ -71,19 +74,6 @@ def read_line(training: TrainingStep, iteration: int, alpha: float, bad_images: 
         bad_images=bad_images,
         **named,
     )
-
-
-def bound_record(bound: Bound) -> dict[str, float | int | list[float]]:
-    """A held-out bound under names with units, as the log has them."""
-    return {
-        "examples": bound.examples,
-        "negative_elbo_nats_per_dim": bound.negative_elbo,
-        "negative_elbo_bits_per_dim": bound.negative_elbo_bits_per_dim,
-        "negative_elbo_standard_error_nats_per_dim": bound.standard_error,
-        "rate_nats_per_dim": bound.rate,
-        "distortion_nats_per_dim": bound.distortion,
-        "group_rates_nats_per_dim": list(bound.group_rates),
-    }
 
 
 class Speedometer:
@@ -139,16 +129,19 @@ class RunLog:
         """Whether the log had such a record when it was opened."""
         return (kind, iteration) in self._written
 
-    def write(self, kind: str, iteration: int, record: Mapping[str, float | int | list[float]]) -> None:
-        """One JSON line, and each number of it as a TensorBoard curve under `kind/`."""
+    def write(self, kind: str, iteration: int, record: Record, curves: Mapping[str, float] | None = None) -> None:
+        """One JSON line, and each number of it as a TensorBoard curve under `kind/`; `curves` for TensorBoard alone, by
+        their whole names.
+        """
         if self._file is None or self._board is None:
             return
-        finite = {name: None if _is_not_finite(value) else value for name, value in record.items()}
+        finite = {name: _finite(value) for name, value in record.items()}
+        named = {f"{kind}/{name}": value for name, value in finite.items() if name != "iteration"}
         with self._disk():
             self._file.write(json.dumps({"kind": kind, "iteration": iteration} | finite) + "\n")
-            for name, value in finite.items():
-                if isinstance(value, int | float) and name != "iteration":
-                    self._board.add_scalar(f"{kind}/{name}", value, iteration)
+            for name, value in {**named, **(curves or {})}.items():
+                if isinstance(value, int | float) and math.isfinite(value):
+                    self._board.add_scalar(name, value, iteration)
 
     def flush(self) -> None:
         """Wait until what was written is on the disk: a checkpoint must not be newer than the log."""
@@ -175,9 +168,11 @@ class RunLog:
             ) from None
 
 
-def _is_not_finite(value: float | list[float]) -> bool:
+def _finite(value: LoggedValue) -> LoggedValue | list[float | None]:
     """JSON has no NaN: such a number is written as null."""
-    return isinstance(value, float) and not math.isfinite(value)
+    if isinstance(value, list):
+        return [each if math.isfinite(each) else None for each in value]
+    return value if value is None or math.isfinite(value) else None
 
 
 def _keep_until(path: Path, iteration: int) -> set[tuple[str, int]]:

@@ -1,4 +1,4 @@
-"""What a run shows of itself between steps: the bound on held-out images, and pictures."""
+"""What a run shows of itself between steps: the bound on held-out images, what the latents do there, and pictures."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +10,11 @@ from vdvae_lr.datasets.sampler import evaluation_shards
 from vdvae_lr.evaluation.bound import evaluate_bound
 from vdvae_lr.evaluation.images import reconstructions, samples
 from vdvae_lr.evaluation.picture_grid import picture_grid, save_png
+from vdvae_lr.evaluation.quantities import group_resolutions
+from vdvae_lr.evaluation.watch import watch_latents
 from vdvae_lr.hub.run_record import IMAGES
+from vdvae_lr.training.held_out_record import bound_record, group_rate_curves, watch_record
 from vdvae_lr.training.interruption import StopRequest
-from vdvae_lr.training.metrics import bound_record
 from vdvae_lr.training.run import Run
 from vdvae_lr.training.step import autocast
 
@@ -20,25 +22,40 @@ _SAMPLE_TEMPERATURES = (1.0, 0.9, 0.8)
 
 
 def evaluate(run: Run, stop: StopRequest) -> None:
-    """The bound of the averaged weights on the held-out images, each exactly once; none at all when told to stop."""
+    """The bound of the averaged weights on the held-out images, each exactly once, and what the latents do on the first
+    of them; nothing at all when told to stop.
+    """
     settings, world, training = run.settings.run, run.world, run.training
     count = min(len(run.held_out_images), settings.eval_examples or len(run.held_out_images))
-    shards = evaluation_shards(count, settings.n_batch, world.rank, world.size)
-    batches = evaluation_batches(
-        run.held_out_images, shards, run.settings.data.num_workers, world.device.type == "cuda"
-    )
+    watched_count = min(count, settings.watch_examples)
     weights, average = training.optimiser.weights, training.optimiser.ema.average
+    watched = None
     with weights.holding(average), autocast(world.device, training.precision):
-        bound = evaluate_bound(training.model, _until_stopped(run, stop, batches), seed=settings.seed, world=world)
-    if stop.agreed(world):
-        return  # some process left images out
+        bound = evaluate_bound(training.model, _held_out(run, stop, count), seed=settings.seed, world=world)
+        if stop.agreed(world):
+            return  # some process left images out
+        if watched_count:
+            images = _held_out(run, stop, watched_count)
+            watched = watch_latents(training.model, images, seed=settings.seed, world=world)
+            if stop.agreed(world):
+                return
     kind, split = ("test", "test") if settings.test_eval else ("eval", "validation")
-    run.log.write(kind, run.iteration, bound_record(bound))
+    record = bound_record(bound) | (watch_record(watched) if watched else {})
+    curves = group_rate_curves(kind, bound.group_rates, group_resolutions(training.model))
+    run.log.write(kind, run.iteration, record, curves)
     run.display.say(
         f"step {run.iteration} · {split}, EMA weights, {bound.examples} images: "
         f"-ELBO {bound.negative_elbo:.4f} nats/dim ({bound.negative_elbo_bits_per_dim:.4f} bits/dim) "
         f"= rate {bound.rate:.4f} + distortion {bound.distortion:.4f}"
     )
+
+
+def _held_out(run: Run, stop: StopRequest, count: int) -> Iterator[Batch]:
+    """This process's share of the first `count` held-out images; the rest of it is left out when told to stop."""
+    shards = evaluation_shards(count, run.settings.run.n_batch, run.world.rank, run.world.size)
+    pin = run.world.device.type == "cuda"
+    batches = evaluation_batches(run.held_out_images, shards, run.settings.data.num_workers, pin)
+    return _until_stopped(run, stop, batches)
 
 
 def _until_stopped(run: Run, stop: StopRequest, batches: Iterator[Batch]) -> Iterator[Batch]:

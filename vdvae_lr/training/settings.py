@@ -68,6 +68,9 @@ class RunSettings:
     """Only evaluate the averaged weights on the test split, where the run stands or on what it would start from."""
     eval_examples: int = 0
     """Evaluate on the first so many examples only; 0: all of them."""
+    watch_examples: int = 200
+    """At each evaluation, also measure active units and recovered information on the first so many of its examples; 0:
+    only the bound."""
     iters_per_print: int = 100
     """Iterations between log lines."""
     iters_per_eval: int = 10000
@@ -89,7 +92,7 @@ class RunSettings:
         for name in (*positive, "keep_checkpoints", "num_images_visualize"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        for name in ("global_batch", "eval_examples", "iters_per_ckpt"):
+        for name in ("global_batch", "eval_examples", "watch_examples", "iters_per_ckpt"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be 0 or more.")
         if not self.stuck_after_s > 0:
@@ -130,5 +133,6 @@ NEUTRAL = frozenset(
     {"fresh", "dry_run", "save_dir", "desc", "data_root", "weights_mirror", "lr_repository", "device", "num_workers"}
     | {"test_eval", "eval_examples", "iters_per_print", "iters_per_eval", "iters_per_images", "iters_per_save"}
     | {"iters_per_ckpt", "keep_checkpoints", "num_images_visualize", "stuck_after_s", "checkpoint_activations"}
+    | {"watch_examples"}
 )
 """Settings that may differ when a run goes on: none of them changes what is computed."""
