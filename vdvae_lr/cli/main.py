@@ -45,6 +45,7 @@ COMMANDS: dict[str, Command] = {
     "evaluate": Command("measure what a model's latents do, group by group", "evaluate", "EvaluateSettings"),
     "compare": Command("measure several models on the same held-out images", "compare", "CompareSettings"),
     "noise": Command("show and measure what noise in the latents does to the image", "noise", "NoiseSettings"),
+    "report": Command("write runs side by side as one HTML page", "report", "ReportSettings"),
     "sample": Command("make pictures from the prior, without any data", "sample", "SampleSettings"),
     "reconstruct": Command("image files beside what the model keeps of them", "reconstruct", "ReconstructSettings"),
     "interpolate": Command("pictures between two image files", "interpolate", "InterpolateSettings"),

@@ -1,0 +1,127 @@
+"""A headless Chromium for tests, driven through its DevTools pipe: no driver, no port, no network."""
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from select import select
+from tempfile import TemporaryDirectory
+from typing import Any, BinaryIO
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-default-browser-check"),
+    *("--hide-scrollbars", "--remote-debugging-pipe"),
+)
+_PATIENCE_S = 60.0
+
+
+def browser_program() -> str | None:
+    """The browser that is installed here, if any."""
+    return next((path for name in NAMES if (path := shutil.which(name)) is not None), None)
+
+
+class Page:
+    """One tab. What happened in it, requests and console messages among others, is kept in `events`."""
+
+    def __init__(self, commands: BinaryIO, answers: BinaryIO) -> None:
+        self._commands = commands
+        self._answers = answers
+        self._received = b""
+        self._number = 0
+        self._session: str | None = None
+        self.events: list[dict[str, Any]] = []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Network", "Runtime", "Log"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """One DevTools command; its answer."""
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": parameters}
+        if self._session is not None:
+            message["sessionId"] = self._session
+        self._commands.write(json.dumps(message).encode() + b"\0")
+        self._commands.flush()
+        while (answer := self._next()).get("id") != self._number:
+            self.events.append(answer)
+        assert "error" not in answer, f"{method}: {answer['error']}"
+        return dict(answer["result"])
+
+    def open(self, path: Path, *, width: int, dark: bool) -> None:
+        """Load a file as a screen of this width and theme would show it, and wait until it is there."""
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=844, deviceScaleFactor=1, mobile=width < 600
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        self.events.clear()
+        self.call("Page.navigate", url=path.resolve().as_uri())
+        while not self.named("Page.loadEventFired"):
+            self.events.append(self._next())
+
+    def value(self, expression: str) -> Any:
+        """What a JavaScript expression is in the page."""
+        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def named(self, method: str) -> list[dict[str, Any]]:
+        """The parameters of all events of one name since the page was opened."""
+        return [event["params"] for event in self.events if event.get("method") == method]
+
+    def save_picture(self, path: Path) -> None:
+        """The whole page as PNG."""
+        answer = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+        path.write_bytes(base64.b64decode(answer["data"]))
+
+    def _next(self) -> dict[str, Any]:
+        deadline = time.monotonic() + _PATIENCE_S
+        while b"\0" not in self._received:
+            ready, _, _ = select([self._answers], [], [], max(0.0, deadline - time.monotonic()))
+            piece = os.read(self._answers.fileno(), 1 << 20) if ready else b""
+            assert piece, "the browser ended, or did not answer in time"
+            self._received += piece
+        line, _, self._received = self._received.partition(b"\0")
+        return dict(json.loads(line))
+
+
+@contextmanager
+def open_browser(program: str) -> Iterator[Page]:
+    """A browser with a profile of its own, and one page in it."""
+    with TemporaryDirectory(prefix="vdvae_lr-browser-", ignore_cleanup_errors=True) as profile:
+        yield from _opened(program, profile)
+
+
+def _opened(program: str, profile: str) -> Iterator[Page]:
+    command_out, command_in = os.pipe()
+    answer_out, answer_in = os.pipe()
+    # DevTools reads from descriptor 3 and writes to 4
+    words = ["bash", "-c", f'exec "$@" 3<&{command_out} 4>&{answer_in}', "bash", program]
+    process = subprocess.Popen(
+        [*words, *_FLAGS, f"--user-data-dir={profile}"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=(command_out, answer_in),
+    )
+    os.close(command_out)
+    os.close(answer_in)
+    with open(command_in, "wb") as commands, open(answer_out, "rb") as answers:  # noqa: PTH123 # descriptors
+        try:
+            page = Page(commands, answers)
+            yield page
+            page._session = None
+            page.call("Browser.close")
+        finally:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            process.kill()
+            process.wait()

@@ -1,0 +1,72 @@
+"""Curves of training, from the lines of runs' logs; docs/logged_numbers.md defines each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from vdvae_lr.evaluation.report_charts import Chart, Charts, Curve, Floats, legend, thinned
+from vdvae_lr.evaluation.report_data import Reported, as_number
+from vdvae_lr.evaluation.report_hierarchy import last_rates
+from vdvae_lr.evaluation.report_html import Html, boxes, element, joined
+
+_MOST_POINTS = 150  # of a curve: of more, dashes cannot be told apart
+_HELD_OUT = "eval"
+_LR = "latent_reconstruction"
+
+
+@dataclass(frozen=True)
+class Logged:
+    """One number of the log."""
+
+    key: str
+    title: str
+    unit: str
+    error: str = ""
+    """The key of its standard error on held-out images."""
+    scale: Literal["auto", "linear"] = "linear"
+
+
+LOGGED = (
+    Logged("negative_elbo_nats_per_dim", "bound (−ELBO)", "nats/dim", "negative_elbo_standard_error_nats_per_dim"),
+    Logged("rate_nats_per_dim", "rate", "nats/dim"),
+    Logged("distortion_nats_per_dim", "distortion", "nats/dim"),
+    Logged(_LR, "LR loss, in its form's unit", "LR loss"),
+    Logged("alpha", "α, the weight of LR", "α"),
+    Logged("gradient_norm", "gradient norm, before clipping", "norm", scale="auto"),
+    Logged("skipped_updates", "skipped updates, since the start", "updates"),
+)
+
+
+def training_curves(reported: Sequence[Reported], charts: Charts) -> Html:
+    """A chart for each number of the log, and the rate by latent group at the end; nothing where there is no log."""
+    most = max([1, *(_every(each) for each in reported)])
+    logged_runs = [run for run, each in enumerate(reported) if each.records]
+    figures = joined([*(charts.figure(_chart(reported, logged)) for logged in LOGGED), last_rates(reported, charts)])
+    if not figures:
+        return Html()
+    note = "Lines: training images, weights as they were. Marks: held-out images, averaged weights."
+    if most > 1:
+        note += f" A line's points are means over up to {most} lines of the log."
+    return joined([legend(charts.runs, logged_runs), element("p", note, class_="muted"), boxes("charts", figures)])
+
+
+def _every(reported: Reported) -> int:
+    return thinned(*reported.series("train", LOGGED[0].key), _MOST_POINTS)[2]
+
+
+def _chart(reported: Sequence[Reported], logged: Logged) -> Chart:
+    curves = []
+    for run, each in enumerate(reported):
+        if logged.key == _LR and not as_number(each.settings.get("alpha_T")):
+            continue  # the log says 0, which is no measurement
+        x, y, _ = thinned(*each.series("train", logged.key), _MOST_POINTS)
+        curves.append(Curve(run, x, y, marks="line" if len(x) > 1 else "both"))
+        x, y = each.series(_HELD_OUT, logged.key)
+        curves.append(Curve(run, x, y, _errors(each, logged, len(x)), marks="points"))
+    return Chart(logged.title, "iteration", logged.unit, curves, scale=logged.scale)
+
+
+def _errors(reported: Reported, logged: Logged, count: int) -> Floats | None:
+    """Where each of the held-out lines has one."""
+    _, errors = reported.series(_HELD_OUT, logged.error)
+    return errors if len(errors) == count else None
