@@ -219,7 +219,7 @@ def small_images(start: int, count: int, *, training: bool) -> ImageBatch:
 def small_start(settings: Settings) -> tuple[StartWeights, str]:
     """The bundled small weights, or random ones in a checkout that has none."""
     if (CHECKOUT_ROOT / "models" / SMALL).is_dir():
-        return find_start_weights(settings.run, settings.model), "bundled weights"
+        return find_start_weights(settings.run, settings.weights, settings.model), "bundled weights"
     return StartWeights(None, None), "random weights"
 
 

@@ -38,6 +38,7 @@ from benchmark import (
     step_cells,
 )
 from closeness import relative_error
+from gpu_check_evaluation import check_evaluation
 from gpu_check_numbers import BIG, VALUE_TOLERANCE, check_losses, check_parity, check_precisions
 from gpu_check_table import Check
 
@@ -188,6 +189,7 @@ SECTIONS: dict[str, Callable[[Check], None]] = {
     "losses": check_losses,
     "steps": check_steps,
     "precisions": check_precisions,
+    "evaluation": check_evaluation,
     "tests": check_tests,
     "variants": check_more_steps,
     "behaviour": check_behaviour,
