@@ -19,6 +19,13 @@ class InputError(Exception):
     """A person's input cannot be used; the message is one sentence with the thing's name and the remedy."""
 
 
+class UnmeasurableError(InputError):
+    """One measurement that a sound model and sound images do not allow; others on the same model may still be made.
+
+    Raised by every process or by none.
+    """
+
+
 def nearest_name_hint(name: str, known: Sequence[str]) -> str:
     """`" (did you mean 'x'?)"` for the known name closest to `name`, or an empty string when none is close."""
     close = get_close_matches(name, known, n=1, cutoff=0.6)

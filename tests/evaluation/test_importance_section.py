@@ -1,7 +1,9 @@
 """Importance weights of a VDVAE: recomputed draw by draw from the definition, whatever the batches and processes."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -200,3 +202,16 @@ def test_float32_models_agree(
         assert single[key].total.value == pytest.approx(exact[key].total.value, rel=1e-6)
     gap = exact["posterior_gap"].total.value
     assert single["posterior_gap"].total.value == pytest.approx(gap, rel=1e-4)
+
+
+def test_progress_is_by_draw(small_model: VDVAE, measuring: Callable[..., Measuring], world: World) -> None:
+    shown: list[tuple[str, int]] = []
+
+    def track(items: Iterable[Any], total: int, what: str) -> Iterator[Any]:
+        for item in items:
+            yield item
+            shown.append((what, total))
+
+    watched = replace(measuring(world, batch=2), track=track)
+    measure_importance(small_model, watched, images=3, draws=4, gap_images=2)
+    assert shown == [("importance weights", 8)] * 8 + [("posterior gap by group", 4 * GROUPS)] * 4 * GROUPS

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vdvae_lr.datasets.sources import ArraySource, all_rows
 from vdvae_lr.distributed import World
-from vdvae_lr.errors import InputError
+from vdvae_lr.errors import InputError, UnmeasurableError
 from vdvae_lr.evaluation import sections
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.quantities import Measurement, Quantity
@@ -164,6 +164,7 @@ def test_no_image_is_refused(pixels: Tensor, world: World) -> None:
         ("noise_variances", (0.3, -0.1), "noise variance is -0.1"),
         ("noise_variances", (0.3, 0.3), "noise_variances are .*; name each once"),
         ("noise_units", ("raw", "raw"), "noise_units are .*; name each once"),
+        ("noise_units", (), "noise_units is empty; name raw or prior_scale"),
     ],
 )
 def test_impossible_settings_are_refused(name: str, value: Any, message: str) -> None:
@@ -171,13 +172,42 @@ def test_impossible_settings_are_refused(name: str, value: Any, message: str) ->
         SectionSettings(**{name: value})
 
 
+def test_what_a_model_does_not_allow_is_left_out_with_a_note(
+    small_model: VDVAE, pixels: Tensor, world: World, calls: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any, **options: Any) -> Any:
+        raise UnmeasurableError("the prior of group 1 has no width.")
+
+    monkeypatch.setattr(sections, "measure_noise", refuse)
+    found = measure_sections(Task(small_model, None, measuring_of(pixels, world), LITTLE))
+    assert "Left out: the prior of group 1 has no width." in found.notes
+    assert {"rate", "importance_key", "largest"} <= {quantity.key for quantity in found.quantities}
+
+
+def test_a_mistake_in_a_section_is_no_note(
+    small_model: VDVAE, pixels: Tensor, world: World, calls: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any, **options: Any) -> Any:
+        raise InputError("an image cannot be read.")
+
+    monkeypatch.setattr(sections, "measure_noise", refuse)
+    with refused("an image cannot be read", "", ""):
+        measure_sections(Task(small_model, None, measuring_of(pixels, world), LITTLE))
+
+
+def test_caveats_of_importance_weights_reach_the_reader(small_model: VDVAE, pixels: Tensor, world: World) -> None:
+    found = measure_sections(Task(small_model, None, measuring_of(pixels, world), LITTLE))
+    assert any(note.startswith("Importance weights: 2 draws an image are worth") for note in found.notes)
+
+
 def test_numbers_that_are_none_are_spoken_of() -> None:
     sound, none = Measurement(1.0, None, 3), Measurement(math.nan, None, 3)
     quantities = [
         Quantity("rate", "", "", sound, (sound, sound)),
         Quantity("r2", "", "", none, (none, sound, none)),
-        Quantity("bound", "", "", Measurement(math.inf, None, 3)),
+        Quantity("bound", "", "", none),
+        Quantity("lipschitz", "", "", Measurement(math.inf, None, 3)),
     ]
     (note,) = Findings(quantities).not_finite()
-    assert note == "Not finite, and null in the JSON file: r2 (groups 0 and 2); bound (in total)."
+    assert note == "No number, and null in the JSON file: r2 (groups 0 and 2); bound (in total)."
     assert Findings(quantities[:1]).not_finite() == []

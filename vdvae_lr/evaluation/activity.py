@@ -209,7 +209,7 @@ def measure_active_units(
     if not constant:
         return quantities, []
     which = named_groups(constant)
-    note = f"The posterior mean of {which} is the same for every image: what divides by its variance is no number."
+    note = f"The posterior mean of {which} is the same for every image: its latents say nothing about it."
     return quantities, [note]
 
 

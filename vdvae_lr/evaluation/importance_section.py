@@ -5,7 +5,7 @@ latent channels, R a group's resolution.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -47,13 +47,17 @@ class ImageWeights:
         pixels: (B, C, H, W) uint8.
         examples: the images' numbers in their split.
         seed: of the draws, with the image's number and the draw's.
+        tick: called at each draw, for progress.
     """
 
-    def __init__(self, model: VDVAE, pixels: Tensor, examples: Examples, seed: int) -> None:
+    def __init__(
+        self, model: VDVAE, pixels: Tensor, examples: Examples, seed: int, tick: Callable[[], None] | None = None
+    ) -> None:
         levels = levels_for(model, pixels)
         self._model = model
         self._examples = examples
         self._seed = seed
+        self._tick = tick
         self._features = model.encode(levels)
         self._target = model.pixel_scale.target_from_levels(levels)
         self._noise = PassNoise(model, len(pixels), model_device(model), image=False)
@@ -75,6 +79,8 @@ class ImageWeights:
         self._noise.draw_rows(keys)
         sources: list[LatentSource] = [Given(latent) for latent in self._held[:group]]
         sources += [FromPosterior(draw) for draw in self._noise.posterior[group:]]
+        if self._tick is not None:
+            self._tick()
         return log_weights(self._model, self._pass(sources), self._target, group)
 
     def _pass(self, sources: Sequence[LatentSource]) -> TopDownPass:
@@ -147,12 +153,13 @@ def _with_parts(quantity: Quantity, parts: Quantity | None) -> Quantity:
 def _whole(model: VDVAE, measuring: Measuring, images: int, draws: int) -> list[Quantity]:
     """What the weights of all latents together say."""
     moments = Moments((5,), model_device(model))
-    for batch in measuring.batches("importance weights", images):
-        weights = ImageWeights(model, batch.pixels, batch.indices, measuring.seed)
-        found = collect_log_weights(weights.draw, draws)
-        bounds = [-log_mean_weight(found), -found.mean(0)]
-        gaps = [posterior_gap_nats(found), half_variance_nats(found)]
-        moments.add(torch.stack([*bounds, *gaps, effective_share(found)], dim=1))
+    with measuring.counting("importance weights", draws * measuring.batch_count(images)) as tick:
+        for batch in measuring.read(images):
+            weights = ImageWeights(model, batch.pixels, batch.indices, measuring.seed, tick)
+            found = collect_log_weights(weights.draw, draws)
+            bounds = [-log_mean_weight(found), -found.mean(0)]
+            gaps = [posterior_gap_nats(found), half_variance_nats(found)]
+            moments.add(torch.stack([*bounds, *gaps, effective_share(found)], dim=1))
     moments.all_reduce_(measuring.world)
     bound, single, gap, gaussian = measurements(moments, 1 / model.config.dimensions)[:4]
     bits = bound.times(1 / math.log(2))
@@ -173,13 +180,15 @@ def _by_group(model: VDVAE, measuring: Measuring, images: int, draws: int) -> li
     gaps, gaussian = GroupMoments(resolutions, device), GroupMoments(resolutions, device)
     shares = Moments((len(resolutions),), device)
     held = ExampleNoise(model, POSTERIOR_NOISE, measuring.seed)
-    for batch in measuring.batches("posterior gap by group", images):
-        weights = ImageWeights(model, batch.pixels, batch.indices, measuring.seed)
-        weights.hold(held.draw(batch.indices).posterior)
-        found = collect_by_group(weights.draw_below, len(resolutions), draws)
-        gaps.add(by_group([posterior_gap_nats(each) for each in found]))
-        gaussian.add(by_group([half_variance_nats(each) for each in found]))
-        shares.add(torch.stack([effective_share(each) for each in found], dim=1))
+    steps = draws * len(resolutions) * measuring.batch_count(images)
+    with measuring.counting("posterior gap by group", steps) as tick:
+        for batch in measuring.read(images):
+            weights = ImageWeights(model, batch.pixels, batch.indices, measuring.seed, tick)
+            weights.hold(held.draw(batch.indices).posterior)
+            found = collect_by_group(weights.draw_below, len(resolutions), draws)
+            gaps.add(by_group([posterior_gap_nats(each) for each in found]))
+            gaussian.add(by_group([half_variance_nats(each) for each in found]))
+            shares.add(torch.stack([effective_share(each) for each in found], dim=1))
     for moments in (gaps, gaussian, shares):
         moments.all_reduce_(measuring.world)
     share = tuple(measurements(shares, 100))

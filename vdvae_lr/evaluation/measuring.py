@@ -1,12 +1,14 @@
 """What all measurements of one model share: the images, the seed, the processes, and who shows progress."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from vdvae_lr.datasets.loader import Batch, evaluation_batches
 from vdvae_lr.datasets.sampler import evaluation_shards
-from vdvae_lr.datasets.sources import ImageSource
+from vdvae_lr.datasets.sources import ImageSource, Rows
 from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.batches import Examples
@@ -55,16 +57,39 @@ class Measuring:
 
     def batches(self, what: str, wanted: int | None = None) -> Iterable[Batch]:
         """This process's share of the first `wanted` images (None: all), with progress under the words `what`."""
-        shards = evaluation_shards(self.count(wanted), self.batch, self.world.rank, self.world.size)
-        pinned = self.world.device.type == "cuda"
-        return self.track(
-            evaluation_batches(self.source, shards, self.num_workers, pinned), len(shards), self._words(what)
-        )
+        return self.track(self.read(wanted), self.batch_count(wanted), self._words(what))
 
     def samples(self, what: str, wanted: int | None = None) -> Iterable[Examples]:
         """Numbers of the samples that this process makes, a batch each: as many in all as `batches` has images."""
-        shards = evaluation_shards(self.count(wanted), self.batch, self.world.rank, self.world.size)
+        shards = self.shards(wanted)
         return self.track(shards, len(shards), self._words(what))
+
+    def read(self, wanted: int | None = None) -> Iterable[Batch]:
+        """As `batches`, and nothing shown: for what counts smaller steps itself."""
+        pinned = self.world.device.type == "cuda"
+        return evaluation_batches(self.source, self.shards(wanted), self.num_workers, pinned)
+
+    def batch_count(self, wanted: int | None = None) -> int:
+        """Batches of this process's share."""
+        return len(self.shards(wanted))
+
+    @contextmanager
+    def counting(self, what: str, steps: int) -> Iterator[Callable[[], None]]:
+        """Progress of so many steps of this process, where a batch is many: call what it gives at each of them."""
+        ticks = iter(self.track(range(steps), steps, self._words(what)))
+
+        def tick() -> None:
+            next(ticks, None)
+
+        yield tick
+        for _ in ticks:
+            pass  # a bar ends when what it follows does
+
+    def shards(self, wanted: int | None = None) -> list[Rows]:
+        """Numbers of this process's images, a batch each; few images make small batches: each process has some."""
+        count = self.count(wanted)
+        share = math.ceil(count / self.world.size)
+        return evaluation_shards(count, max(1, min(self.batch, share)), self.world.rank, self.world.size)
 
     def _words(self, what: str) -> str:
         return f"{self.name}: {what}" if self.name else what

@@ -18,8 +18,7 @@ channels, H W resolution.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -100,12 +99,13 @@ class _Mixtures:
 
     def measure(self, queries: int, key: str, title: str, what: str) -> list[Quantity]:
         """The estimate from the split's first `queries` images, and its ceiling."""
-        share = math.ceil(queries / self._measuring.world.size)
-        measuring = replace(self._measuring, batch=min(self._measuring.batch, share))  # few images, for every process
+        measuring = self._measuring
         moments = GroupMoments(group_resolutions(self._model), model_device(self._model))
-        for batch in measuring.batches(what, queries):
-            for values in self._information_nats(batch):
-                moments.add(values)
+        chunks = math.ceil(self._block / measuring.batch)
+        with measuring.counting(what, chunks * self._mixtures_of(queries)) as tick:
+            for batch in measuring.read(queries):
+                for values in self._information_nats(batch, tick):
+                    moments.add(values)
         moments.all_reduce_(measuring.world)
         per_dim = 1 / self._model.config.dimensions
         ceiling = Measurement(math.log(self._block) * per_dim, None, moments.count)
@@ -114,7 +114,11 @@ class _Mixtures:
             Quantity(f"{key}_ceiling", f"its ceiling, ln {self._block:,}", "nats/dim", ceiling),
         ]
 
-    def _information_nats(self, batch: EvaluationBatch) -> Iterator[Tensor]:
+    def _mixtures_of(self, queries: int) -> int:
+        """How many mixtures this process runs through: one for each block that a batch has queries of."""
+        return sum(len(np.unique(batch // self._block)) for batch in self._measuring.shards(queries))
+
+    def _information_nats(self, batch: EvaluationBatch, tick: Callable[[], None]) -> Iterator[Tensor]:
         """Of the images of one batch, block by block."""
         blocks = batch.indices // self._block
         for block in np.unique(blocks):
@@ -122,14 +126,15 @@ class _Mixtures:
             queries = batch.indices[chosen]
             levels = levels_for(self._model, batch.pixels[torch.from_numpy(chosen)])
             passed = self._model.infer(levels, self._noise.draw(queries).posterior, keep_states=True)
-            yield mixture_information_nats(self._model, passed.groups, queries, self._components(int(block)))
+            yield mixture_information_nats(self._model, passed.groups, queries, self._components(int(block), tick))
 
-    def _components(self, block: int) -> Iterator[tuple[Rows, Tensor]]:
+    def _components(self, block: int, tick: Callable[[], None]) -> Iterator[tuple[Rows, Tensor]]:
         numbers = np.arange(block * self._block, (block + 1) * self._block, dtype=np.int64)
         for start in range(0, self._block, self._measuring.batch):
             some = numbers[start : start + self._measuring.batch]
             pixels = torch.from_numpy(self._measuring.source.read(some)).permute(0, 3, 1, 2)
             yield some, levels_for(self._model, pixels)
+            tick()
 
 
 @torch.inference_mode()

@@ -5,16 +5,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vdvae_lr.errors import InputError
+from vdvae_lr.errors import InputError, UnmeasurableError
 from vdvae_lr.evaluation.activity import ACTIVE_VARIANCE, measure_active_units
 from vdvae_lr.evaluation.bi_lipschitz_section import measure_bi_lipschitz
 from vdvae_lr.evaluation.document import InputRates
 from vdvae_lr.evaluation.group_words import named_groups
-from vdvae_lr.evaluation.importance_section import measure_importance
+from vdvae_lr.evaluation.importance_section import importance_notes, measure_importance
 from vdvae_lr.evaluation.information_section import check_information, measure_information
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.noise_response import NoiseUnit, check_variances
-from vdvae_lr.evaluation.noise_section import measure_noise
+from vdvae_lr.evaluation.noise_section import NOISE_IMAGES, NOISE_VARIANCES, measure_noise
 from vdvae_lr.evaluation.quantities import Quantity
 from vdvae_lr.evaluation.rates import measure_rates
 from vdvae_lr.model.vae import VDVAE
@@ -47,9 +47,9 @@ class SectionSettings:
     """Singular values a group, from the largest down."""
     jacobian_tolerance: float = 1e-3
     """Error of a singular value, as a share of the largest, at which it counts as found."""
-    noise_images: int = 100
+    noise_images: int = NOISE_IMAGES
     """Images for the noise response, some passes for each group; 0: leave it out."""
-    noise_variances: tuple[float, ...] = (0.0, 0.3, 0.4)
+    noise_variances: tuple[float, ...] = NOISE_VARIANCES
     """Variances of the noise added to the latents."""
     noise_units: tuple[NoiseUnit, ...] = ("raw", "prior_scale")
     """Units of that noise: as it is, or times each latent's prior scale."""
@@ -67,6 +67,10 @@ class SectionSettings:
         for name in ("noise_variances", "noise_units"):
             if len(set(getattr(self, name))) < len(getattr(self, name)):
                 raise InputError(f"{name} are {getattr(self, name)}; name each once.")
+        if self.noise_images and not self.noise_units:
+            raise InputError(
+                "noise_units is empty; name raw or prior_scale, or leave the noise out (--noise_images 0)."
+            )
 
     def check_images(self, measuring: Measuring) -> None:
         """Refuse, before any work, a set too small for what is asked of it (raises InputError)."""
@@ -94,15 +98,15 @@ class Findings:
         )
 
     def not_finite(self) -> list[str]:
-        """A sentence on the numbers that are none, if there are any."""
+        """A sentence on the numbers that are none, if there are any; infinity is one."""
         found = []
         for quantity in self.quantities:
-            groups = [group for group, part in enumerate(quantity.groups) if not math.isfinite(part.value)]
+            groups = [group for group, part in enumerate(quantity.groups) if math.isnan(part.value)]
             if groups:
                 found.append(f"{quantity.key} ({named_groups(groups)})")
-            elif quantity.total is not None and not math.isfinite(quantity.total.value):
+            elif quantity.total is not None and math.isnan(quantity.total.value):
                 found.append(f"{quantity.key} (in total)")
-        return [f"Not finite, and null in the JSON file: {'; '.join(found)}."] if found else []
+        return [f"No number, and null in the JSON file: {'; '.join(found)}."] if found else []
 
 
 @dataclass(frozen=True)
@@ -120,13 +124,19 @@ class Task:
 def measure_sections(task: Task) -> Findings:
     """All sections, in order; every process must call this, and gets the same.
 
+    A section that this model does not allow is left out, and a note says why.
+
     Raises:
         InputError: too few images, before anything is measured.
     """
     task.settings.check_images(task.measuring)
     findings = Findings()
     for section in SECTIONS:
-        findings = findings.and_also(section(task))
+        try:
+            found = section(task)
+        except UnmeasurableError as error:
+            found = Findings(notes=[f"Left out: {error}"])
+        findings = findings.and_also(found)
     return findings
 
 
@@ -155,15 +165,14 @@ def _information(task: Task) -> Findings:
 
 def _importance(task: Task) -> Findings:
     settings = task.settings
-    return Findings(
-        measure_importance(
-            task.model,
-            task.measuring,
-            images=settings.importance_images,
-            draws=settings.importance_draws,
-            gap_images=settings.gap_images,
-        )
+    found = measure_importance(
+        task.model,
+        task.measuring,
+        images=settings.importance_images,
+        draws=settings.importance_draws,
+        gap_images=settings.gap_images,
     )
+    return Findings(found, notes=importance_notes(found, settings.importance_draws))
 
 
 def _bi_lipschitz(task: Task) -> Findings:
