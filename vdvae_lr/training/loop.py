@@ -72,14 +72,21 @@ def _look(run: Run, stop: StopRequest) -> bool:
     """
     settings, world = run.settings.run, run.world
     if run.iteration == 0:
+        if settings.starts_from_weights and _no_picture(run):  # before fine-tuning, to compare with
+            _aside(run, "drawing pictures", lambda: draw(run))
         return True
     if run.due(settings.iters_per_eval) and world.highest(world.is_main and not run.log.has("eval", run.iteration)):
         _aside(run, "evaluating", lambda: evaluate(run, stop))
         if stop.agreed(world):
             return False
-    if run.due(settings.iters_per_images) and world.highest(world.is_main and not picture_path(run).exists()):
+    if run.due(settings.iters_per_images) and _no_picture(run):
         _aside(run, "drawing pictures", lambda: draw(run))
     return True
+
+
+def _no_picture(run: Run) -> bool:
+    """Whether this iteration's picture is still to be drawn; every process must ask."""
+    return bool(run.world.highest(run.world.is_main and not picture_path(run).exists()))
 
 
 def _save_due(run: Run) -> bool:

@@ -76,7 +76,8 @@ class RunSettings:
     iters_per_eval: int = 10000
     """Iterations between evaluations; one more at the end."""
     iters_per_images: int = 10000
-    """Iterations between pictures of reconstructions and samples; one more at the end."""
+    """Iterations between pictures of reconstructions and samples; one more at the end, and one before the first
+    iteration of a run that starts from weights."""
     iters_per_save: int = 1000
     """Iterations between checkpoints; one more at the end."""
     iters_per_ckpt: int = 25000
@@ -102,6 +103,11 @@ class RunSettings:
                 f"n_batch {self.n_batch} does not divide global_batch {self.global_batch}; "
                 "choose an --n_batch that does, or another --global_batch."
             )
+
+    @property
+    def starts_from_weights(self) -> bool:
+        """Whether there is a model before the first iteration that is worth a look."""
+        return bool(self.restore_path or self.restore_ema_path) or self.pretrained != "none"
 
     @property
     def name(self) -> str:
