@@ -1,6 +1,9 @@
 """What each launcher's environment means, which card a process takes, and how processes end together."""
 
+import math
 import sys
+from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -75,6 +78,22 @@ def test_an_action_of_the_main_process_keeps_its_error() -> None:
     assert world.on_main(lambda: 3) == 3
     with pytest.raises(InputError, match="full"):
         world.on_main(fail)
+
+
+@pytest.mark.parametrize(("stuck_after_s", "hours"), [(math.inf, 24.0), (3600.0, 1 + 5 / 60)])
+def test_how_long_a_process_waits_for_another(
+    monkeypatch: pytest.MonkeyPatch, stuck_after_s: float, hours: float
+) -> None:
+    """Without a limit of its own a reduction outlasts hours of another one's work; with one the watch speaks first."""
+    joined: dict[str, Any] = {}
+    monkeypatch.setattr(distributed, "find_place", lambda environment: Place(0, 2))
+    for name in ("_meet", "TCPStore", "PrefixStore", "PeerWatch"):
+        monkeypatch.setattr(distributed, name, MagicMock())
+    monkeypatch.setattr(
+        distributed.distributed, "init_process_group", lambda backend, **options: joined.update(options)
+    )
+    assert start_world("cpu", stuck_after_s).watch is not None
+    assert joined["timeout"].total_seconds() == pytest.approx(3600 * hours)
 
 
 def test_sbatch_alone_is_one_process() -> None:

@@ -10,29 +10,24 @@ import pytest
 import torch
 import tyro
 from PIL import Image
+from saved_models import save_tiny
 from short_runs import change_settings, copied, short_run
+from training_runs import ALONE
 
 import vdvae_lr
-from vdvae_lr.cli import evaluate
+from vdvae_lr.cli import measured_data
 from vdvae_lr.cli.evaluate import EvaluateSettings, run
-from vdvae_lr.cli.evaluated_model import model_name
+from vdvae_lr.cli.loaded_models import load_start_of_run
 from vdvae_lr.cli.main import main
+from vdvae_lr.cli.source_names import model_name
+from vdvae_lr.distributed import World
 from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError
 from vdvae_lr.evaluation import sections
 from vdvae_lr.evaluation.document import read_evaluation
 from vdvae_lr.evaluation.sections import Findings, Task
-from vdvae_lr.hub.weight_folder import write_config, write_weights
-from vdvae_lr.model.vae import VDVAE, VAEConfig
+from vdvae_lr.hub.sources import WeightSettings
+from vdvae_lr.model.vae import VDVAE
 
-TINY = VAEConfig(
-    image_size=32,
-    image_channels=1,
-    enc_blocks="32x1,32d4,8x1,8d8,1x1",
-    dec_blocks="1x1,8m1,32m8",
-    width=8,
-    zdim=2,
-    num_mixtures=2,
-)
 LITTLE = (
     *("--mixture_batch", "2", "--mixture_images", "3", "--importance_images", "2", "--importance_draws", "2"),
     *("--gap_images", "1", "--jacobian_images", "0", "--noise_images", "2"),
@@ -46,15 +41,7 @@ def save(tmp_path: Path) -> Callable[..., str]:
     """Saves a tiny model after something was done to it; returns its folder."""
 
     def save_changed(change: Callable[[VDVAE], None] = lambda model: None, name: str = "tiny") -> str:
-        torch.manual_seed(0)
-        model = VDVAE(TINY)
-        with torch.no_grad():
-            change(model)
-        folder = tmp_path / name
-        folder.mkdir()
-        write_config(folder, TINY, "fashion_small")
-        write_weights(folder / "model.safetensors", model.state_dict())
-        return str(folder)
+        return save_tiny(tmp_path / name, change)
 
     return save_changed
 
@@ -184,6 +171,42 @@ def test_a_start_that_cannot_be_found_is_left_out_and_said(a_run: Path, tmp_path
     assert "gone/away.th does not exist" in note
 
 
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda model: model.decoder.gain.fill_(math.nan), "hold numbers that are not finite"),
+        (lambda model: None, "other settings"),
+    ],
+)
+def test_a_start_that_cannot_be_used_is_left_out_and_said(
+    a_run: Path, tmp_path: Path, task: list[Task], change: Callable[[VDVAE], None], why: str
+) -> None:
+    """Weights that are no numbers; another architecture."""
+    settings = {} if why == "other settings" else vars(vdvae_lr.VDVAE.from_pretrained(a_run).config)
+    changed = copied(a_run, tmp_path)
+    change_settings(changed, pretrained=save_tiny(tmp_path / "start", change, **settings))
+    run(settings_of(str(changed), "--out", str(tmp_path / "out"), *LITTLE))
+    assert task[0].before is None
+    (note,) = read_evaluation(tmp_path / "out").notes
+    assert note.startswith("The model before fine-tuning, '")
+    assert why in note
+
+
+@pytest.mark.parametrize("differing", ["unusable", "weights"])
+def test_all_processes_leave_out_a_start_that_one_cannot_use(
+    a_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, differing: str
+) -> None:
+    """This one can; the other has other weights, or none."""
+    fine_tuned = copied(a_run, tmp_path)
+    change_settings(fine_tuned, pretrained=str(a_run))
+    model = vdvae_lr.VDVAE.from_pretrained(fine_tuned)
+    monkeypatch.setattr(World, "highest", lambda self, number: max(number, differing == "unusable"))
+    monkeypatch.setattr(World, "agree", lambda self, number: differing != "weights")
+    before, name, note = load_start_of_run(model, WeightSettings(), ALONE)
+    assert (before, name) == (None, "")
+    assert {"unusable": "Another process cannot use it.", "weights": "found different weights"}[differing] in note
+
+
 def test_a_run_from_scratch_has_no_model_before(a_run: Path, tmp_path: Path, task: list[Task]) -> None:
     run(settings_of(str(a_run), "--out", str(tmp_path / "out"), *LITTLE))
     found = read_evaluation(tmp_path / "out")
@@ -213,7 +236,7 @@ def test_no_images(
     class Empty:
         test = ()
 
-    monkeypatch.setattr(evaluate, "open_splits", lambda *arguments: Empty)
+    monkeypatch.setattr(measured_data, "open_splits", lambda *arguments: Empty)
     assert "there are no images to evaluate on" in refusal(capsys, save(), *LITTLE)
 
 
@@ -241,6 +264,22 @@ def test_unknown_data_asks_for_a_name(save: Callable[..., str], capsys: pytest.C
     config = Path(folder) / "config.json"
     config.write_text(config.read_text().replace("fashion_small", ""))
     assert "name a data set with --dataset" in refusal(capsys, folder, *LITTLE)
+
+
+def test_convolutions_are_float32(
+    save: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = []
+
+    def stand_in(task: Task) -> Findings:
+        seen.append(torch.backends.cudnn.allow_tf32)
+        raise InputError("enough")
+
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(sections, "SECTIONS", (stand_in,))
+    assert "enough" in refusal(capsys, save(), "--out", str(tmp_path / "out"), *LITTLE)
+    assert seen == [False]
+    assert torch.backends.cudnn.allow_tf32
 
 
 def test_weights_that_are_not_there(capsys: pytest.CaptureFixture[str]) -> None:
@@ -275,3 +314,18 @@ def test_a_picture_of_noise_without_noise(save: Callable[..., str], tmp_path: Pa
     run(settings_of(save(), "--out", str(out), *LITTLE, *words))
     with Image.open(out / "noise_response.png") as picture:
         assert picture.height == 2 * 8 + 2 * 64 + 2
+
+
+def test_noise_that_makes_no_images_is_a_note(
+    save: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The rest is measured; the picture is left out too, and not that of the images nearest collapse."""
+    monkeypatch.setattr(sections, "SECTIONS", (sections.SECTIONS[0], sections._noise))
+    out = tmp_path / "out"
+    run(settings_of(save(), "--out", str(out), "--examples", "4", *LITTLE, "--noise_variances", "0.3", "1e80"))
+    found = read_evaluation(out)
+    (note,) = found.notes
+    assert "variance 1e+80 makes images that are no numbers" in note
+    assert {quantity.key for quantity in found.quantities} >= {"rate", "distortion"}
+    assert {path.name for path in out.iterdir()} == FILES - {"noise_response.png"}
+    assert "No noise_response.png: latent noise of variance 1e+80" in capsys.readouterr().out

@@ -6,24 +6,13 @@
 from pathlib import Path
 
 import pytest
-import torch
 import tyro
 from launching import launch
+from saved_models import save_tiny
 
 from vdvae_lr.cli.evaluate import EvaluateSettings, run
 from vdvae_lr.evaluation.document import read_evaluation
-from vdvae_lr.hub.weight_folder import write_config, write_weights
-from vdvae_lr.model.vae import VDVAE, VAEConfig
 
-TINY = VAEConfig(
-    image_size=32,
-    image_channels=1,
-    enc_blocks="32x1,32d4,8x1,8d8,1x1",
-    dec_blocks="1x1,8m1,32m8",
-    width=8,
-    zdim=2,
-    num_mixtures=2,
-)
 CHEAP = (
     *("--examples", "9", "--mixture_batch", "0", "--mixture_images", "0", "--importance_images", "0"),
     *("--gap_images", "0", "--jacobian_images", "0", "--noise_images", "0"),
@@ -32,10 +21,7 @@ CHEAP = (
 
 
 def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    write_config(tmp_path, TINY, "fashion_small")
-    write_weights(tmp_path / "model.safetensors", VDVAE(TINY).state_dict())
-    command = [str(tmp_path), *CHEAP, "--out"]
+    command = [save_tiny(tmp_path / "tiny"), *CHEAP, "--out"]
     run(tyro.cli(EvaluateSettings, args=[*command, str(tmp_path / "one")], use_underscores=True))
     command = ["-m", "vdvae_lr", "evaluate", *command, str(tmp_path / "two")]
     ended = launch("torchrun", tmp_path / "output", command, OMP_NUM_THREADS="1")

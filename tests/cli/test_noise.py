@@ -3,38 +3,20 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
+from saved_models import save_tiny, shake
 
 from vdvae_lr.cli.main import main
-from vdvae_lr.hub.weight_folder import write_config, write_weights
-from vdvae_lr.model.vae import VDVAE, VAEConfig
-
-TINY = {
-    "image_size": 32,
-    "image_channels": 1,
-    "enc_blocks": "32x1,32d4,8x1,8d8,1x1",
-    "dec_blocks": "1x1,8m1,8x1,32m8",
-    "width": 8,
-    "zdim": 2,
-    "num_mixtures": 2,
-}
+from vdvae_lr.model.vae import VDVAE
 
 
-def saved(folder: Path, seed: int, change: Callable[[VDVAE], object] = lambda model: None, **settings: int) -> str:
-    config = VAEConfig(**TINY | settings)  # type: ignore[arg-type]
-    torch.manual_seed(seed)
-    model = VDVAE(config)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.05 * torch.randn_like(parameter))
-        change(model)
-    folder.mkdir()
-    write_config(folder, config, "fashion_small")
-    write_weights(folder / "model.safetensors", model.state_dict())
-    return str(folder)
+def saved(folder: Path, seed: int, change: Callable[[VDVAE], object] = shake, **settings: Any) -> str:
+    """A tiny model of four latent groups."""
+    return save_tiny(folder, change, seed=seed, dec_blocks="1x1,8m1,8x1,32m8", **settings)
 
 
 @pytest.fixture
@@ -103,6 +85,8 @@ def test_by_group(two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[
         (["--variances", "0.3", "-0.1"], "a noise variance is -0.1; it must be"),
         (["--variances", "nan"], "a noise variance is nan"),
         (["--variances"], "no noise variance to measure at"),
+        (["--variances", "0.3", "0", "0.3"], "variances are 0.3, 0, 0.3; name each once"),
+        (["--variances", "0.3", "1e80"], "variance 1e+80 makes images that are no numbers; give less noise"),
         (["--groups", "7"], "'7' go beyond the last one"),
         (["--groups", "16x16"], "no latent group has resolution 16x16"),
         (["--examples", "-1"], "examples is -1; it must be 0 or more"),

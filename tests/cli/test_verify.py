@@ -19,6 +19,7 @@ from vdvae_lr.datasets.catalogue import DataSettings, open_splits
 from vdvae_lr.datasets.idx import HELD_OUT, SIDE, TEST_FILE, TRAIN_FILE
 from vdvae_lr.datasets.loader import evaluation_batches
 from vdvae_lr.datasets.sampler import evaluation_shards
+from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.bound import Bound, evaluate_bound
 from vdvae_lr.hub.published import PUBLISHED
 from vdvae_lr.model.vae import VDVAE as PlainVDVAE
@@ -206,6 +207,22 @@ def test_a_folder_of_the_same_name_is_not_what_is_verified(
     (tmp_path / "fashion").mkdir()
     assert main(["verify", *words_for(fashion)]) == 0
     assert "1,164,919 parameters" in capsys.readouterr().out
+
+
+def test_convolutions_are_float32(
+    fashion: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = []
+
+    def stand_in(*arguments: object, **options: object) -> Bound:
+        seen.append(torch.backends.cudnn.allow_tf32)
+        raise InputError("enough")
+
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(verify, "evaluate_bound", stand_in)
+    assert "enough" in answer(capsys, *words_for(fashion))
+    assert seen == [False]
+    assert torch.backends.cudnn.allow_tf32
 
 
 def test_on_the_whole_split_chance_is_only_other_noise() -> None:

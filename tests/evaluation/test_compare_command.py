@@ -4,38 +4,18 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 import tyro
 from PIL import Image
+from saved_models import save_tiny
 
 from vdvae_lr.cli.compare import CompareSettings, named_sources, run
 from vdvae_lr.errors import InputError
-from vdvae_lr.hub.weight_folder import write_config, write_weights
-from vdvae_lr.model.vae import VDVAE, VAEConfig
-
-TINY = VAEConfig(
-    image_size=32,
-    image_channels=1,
-    enc_blocks="32x1,32d4,8x1,8d8,1x1",
-    dec_blocks="1x1,8m1,32m8",
-    width=8,
-    zdim=2,
-    num_mixtures=2,
-)
 
 
 @pytest.fixture
 def folders(tmp_path: Path) -> list[str]:
     """Two models of one architecture, saved."""
-    paths = []
-    for seed in range(2):
-        torch.manual_seed(seed)
-        folder = tmp_path / f"model-{seed}"
-        folder.mkdir()
-        write_config(folder, TINY, "fashion_small")
-        write_weights(folder / "model.safetensors", VDVAE(TINY).state_dict())
-        paths.append(str(folder))
-    return paths
+    return [save_tiny(tmp_path / f"model-{seed}", seed=seed) for seed in range(2)]
 
 
 def settings_of(*words: str) -> CompareSettings:

@@ -14,17 +14,17 @@ from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.datasets.sources import ArraySource, ImageSource, all_rows
 from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError
+from vdvae_lr.evaluation import comparison
 from vdvae_lr.evaluation.activity import measure_activity
 from vdvae_lr.evaluation.bound import evaluate_bound
-from vdvae_lr.evaluation.comparison import MeasuringPlan, check_comparable, measure_model
+from vdvae_lr.evaluation.comparison import check_comparable, measure_model
 from vdvae_lr.evaluation.comparison_pictures import comparison_pictures
 from vdvae_lr.evaluation.comparison_report import ROWS, Comparison, comparison_json, comparison_table
 from vdvae_lr.evaluation.information import information_from_samples, recovered_information
+from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.noise_response import noise_response
 from vdvae_lr.evaluation.quantities import Measurement
 from vdvae_lr.model.vae import VDVAE
-
-PLAN = MeasuringPlan(examples=7, batch=3, seed=6)
 
 
 def silent(items, total, what):  # type: ignore[no-untyped-def]
@@ -37,9 +37,13 @@ def source(pixels: Tensor) -> ImageSource:
     return ArraySource(images, all_rows(images), "images")
 
 
+def measuring(source: ImageSource, world: World) -> Measuring:
+    return Measuring(source, examples=7, batch=3, seed=6, world=world, track=silent)
+
+
 @pytest.fixture
 def measured(small_model: VDVAE, source: ImageSource, world: World) -> dict[str, Measurement]:
-    return measure_model(small_model, source, PLAN, world, silent, "model")
+    return measure_model(small_model, measuring(source, world))
 
 
 def test_measurements_are_the_single_ones(
@@ -81,9 +85,21 @@ def test_measurements_are_the_single_ones(
 
 
 def test_prior_scale_is_not_divided_by_dimensions(collapsed_model: VDVAE, source: ImageSource, world: World) -> None:
-    measured = measure_model(collapsed_model, source, PLAN, world, silent, "collapsed")
+    measured = measure_model(collapsed_model, measuring(source, world))
     assert measured["prior_scale"].value == pytest.approx(1, rel=1e-12)
     assert measured["rate"].value == measured["latent_reconstruction"].value == 0
+
+
+def test_noise_is_measured_on_the_first_images_only(
+    small_model: VDVAE, pixels: Tensor, source: ImageSource, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparison, "RESPONSE_EXAMPLES", 4)
+    measured = measure_model(small_model, measuring(source, world))
+    assert {key: value.images for key, value in measured.items() if value.images != 7} == {
+        f"noise_response_{unit}_{variance}": 4 for unit, variance in comparison.RESPONSE_CONDITIONS
+    }
+    expected = noise_response(small_model, pixels[:4], (0.3,), seed=6).rms[0]
+    assert measured["noise_response_raw_0.3"].value == pytest.approx(expected)
 
 
 def test_processes_do_not_matter(
@@ -92,7 +108,7 @@ def test_processes_do_not_matter(
     measured: dict[str, Measurement],
     in_worlds: Callable[..., list[dict[str, Measurement]]],
 ) -> None:
-    for found in in_worlds(2, lambda world: measure_model(small_model, source, PLAN, world, silent, "model")):
+    for found in in_worlds(2, lambda world: measure_model(small_model, measuring(source, world))):
         assert {k: v.value for k, v in found.items()} == pytest.approx({k: v.value for k, v in measured.items()})
 
 

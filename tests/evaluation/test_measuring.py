@@ -60,3 +60,14 @@ def test_steps_are_counted_to_the_end(measuring: Measuring) -> None:
         tick()
         assert seen == [("LR: weights", 0, 4), ("LR: weights", 1, 4)]
     assert len(seen) == 4
+
+
+def test_other_processes_can_ask_where_this_one_is(measuring: Measuring, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(World, "at", lambda world, where: said.append(where))
+    named = replace(measuring, name="LR")
+    named.batches("bound")
+    named.samples("information")
+    with named.counting("weights", 1):
+        pass
+    assert said == ["LR: bound", "LR: information", "LR: weights"]

@@ -89,6 +89,11 @@ def test_no_variance_at_all_is_refused(small_model: VDVAE, pixels: Tensor) -> No
         noise_response(small_model, pixels, (), seed=0)
 
 
+def test_a_variance_that_is_there_twice_is_refused(small_model: VDVAE, pixels: Tensor) -> None:
+    with pytest.raises(InputError, match=r"noise_variances are 0.3, 0, 0.3; name each once"):
+        noise_response(small_model, pixels, (0.3, 0.0, 0.3), seed=0)
+
+
 def test_rms_of_the_full_range_is_one() -> None:
     white, black = torch.ones(2, 1, 4, 4), -torch.ones(2, 1, 4, 4)
     assert image_rms(white, black).tolist() == [1, 1]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vdvae_lr.datasets.sources import ArraySource, ImageSource, all_rows
 from vdvae_lr.distributed import World
-from vdvae_lr.errors import InputError
+from vdvae_lr.errors import InputError, UnmeasurableError
 from vdvae_lr.evaluation.images import reconstructions
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.noise_response import NoiseUnit, image_rms, noise_response
@@ -156,8 +156,27 @@ def test_few_images_occupy_every_process(measure: Callable[..., dict[str, Quanti
 def test_impossible_noise_is_refused(model: VDVAE, measure: Callable[..., dict[str, Quantity]]) -> None:
     with pytest.raises(InputError, match="a noise variance is nan"):
         measure(variances=(0.3, math.nan))
-    with pytest.raises(InputError, match=r"variance 1e\+80 makes images that are no numbers; give less noise"):
-        measure(of=model.float(), variances=(0.3, 1e80, 1e81))  # √1e80 is beyond float32
+    with pytest.raises(InputError, match=r"0.3, 0.3; name each once"):
+        measure(variances=(0.3, 0.3))
+
+
+def test_noise_beyond_numbers_is_left_to_the_caller_on_every_process(
+    model: VDVAE, measure: Callable[..., dict[str, Quantity]], in_worlds: Callable[..., list[str]]
+) -> None:
+    narrow = model.float()  # √1e80 is beyond it
+
+    def refused(world: World) -> str:
+        with pytest.raises(UnmeasurableError) as caught:
+            measure(world, of=narrow, variances=(0.3, 1e80, 1e81))
+        return str(caught.value)
+
+    for said in (refused(World(0, 1, torch.device("cpu"))), *in_worlds(2, refused)):
+        assert said == "latent noise of variance 1e+80 makes images that are no numbers; give less noise."
+
+
+def test_a_picture_of_noise_beyond_numbers_is_refused(small_model: VDVAE, pixels: Tensor) -> None:
+    with pytest.raises(UnmeasurableError, match=r"variance 1e\+80 makes images"):
+        noise_pictures(small_model.float(), pixels, variances=(0.3, 1e80), unit="raw", seed=0, name="")
 
 
 def test_pictures_are_those_of_the_response(small_model: VDVAE, pixels: Tensor) -> None:

@@ -8,23 +8,16 @@ prints a table and leaves it as comparison.json, with reconstructions.png, sampl
 from dataclasses import dataclass
 from pathlib import Path
 
-from vdvae_lr.cli.loaded_models import (
-    ModelsOnImages,
-    data_settings,
-    first_pixels,
-    load_models,
-    named_sources,
-    open_split,
-)
+from vdvae_lr.cli.models_on_images import ModelsOnImages, find_images, find_models, first_pixels, named_sources
+from vdvae_lr.cli.output_folder import check_writable
 from vdvae_lr.cli.progress import ConsoleTracker, plain_console
 from vdvae_lr.datasets.sources import ImageSource
 from vdvae_lr.distributed import World, joined_world
-from vdvae_lr.evaluation.comparison import MeasuringPlan, check_comparable, measure_model
+from vdvae_lr.evaluation.arithmetic import float32_convolutions
+from vdvae_lr.evaluation.comparison import measure_model
 from vdvae_lr.evaluation.comparison_pictures import comparison_pictures
 from vdvae_lr.evaluation.comparison_report import Comparison, comparison_json, comparison_table
-from vdvae_lr.evaluation.measuring import Tracker
 from vdvae_lr.evaluation.picture_grid import save_png
-from vdvae_lr.evaluation.quantities import Measurement
 from vdvae_lr.hub.vdvae import VDVAE
 from vdvae_lr.network_errors import without_secrets
 from vdvae_lr.whole_file import write_whole
@@ -48,25 +41,26 @@ class CompareSettings(ModelsOnImages):
 def run(settings: CompareSettings) -> None:
     """Measure, print and save; raises InputError for models, data or a folder that cannot be used."""
     sources = named_sources(settings.models)
-    with joined_world(settings.device) as world:
+    with joined_world(settings.device) as world, float32_convolutions():
         _compare(settings, sources, world)
 
 
 def _compare(settings: CompareSettings, sources: dict[str, str], world: World) -> None:
-    models = load_models(settings, sources, world)
-    check_comparable(models)
-    data = data_settings(settings, models)
-    source = open_split(settings, data, models)
-    examples = min(settings.examples or len(source), len(source))
+    models = find_models(settings, sources, world)
+    data, source = find_images(settings, models)
+    check_writable(settings.out, world)
     console = plain_console(world.is_main)
-    measured = _measure(models, source, settings, examples, world, ConsoleTracker(console))
+    track = ConsoleTracker(console)
+    measured = {
+        name: measure_model(model, settings.measuring(source, world, track, name)) for name, model in models.items()
+    }
     if world.is_main:
         comparison = Comparison(
             measured,
             {name: without_secrets(word) for name, word in sources.items()},
             data.dataset,
             settings.split,
-            examples,
+            min(settings.examples or len(source), len(source)),
             settings.seed,
             next(iter(models.values())).config.dimensions,
             settings.content_dimensions,
@@ -75,18 +69,6 @@ def _compare(settings: CompareSettings, sources: dict[str, str], world: World) -
         write_whole(settings.out / "comparison.json", comparison_json(comparison).encode())
         _save_pictures(models, source, settings)
         console.print(f"saved in {settings.out}")
-
-
-def _measure(
-    models: dict[str, VDVAE],
-    source: ImageSource,
-    settings: CompareSettings,
-    examples: int,
-    world: World,
-    tracker: Tracker,
-) -> dict[str, dict[str, Measurement]]:
-    plan = MeasuringPlan(examples, settings.batch, settings.seed, settings.num_workers)
-    return {name: measure_model(model, source, plan, world, tracker, name) for name, model in models.items()}
 
 
 def _save_pictures(models: dict[str, VDVAE], source: ImageSource, settings: CompareSettings) -> None:

@@ -8,11 +8,7 @@ noise_response.png, in runs/first/evaluation. docs/evaluation.md says what each 
 
 import dataclasses
 import platform
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,19 +17,16 @@ import tyro
 
 from vdvae_lr import __version__
 from vdvae_lr.cli.config import model_settings
-from vdvae_lr.cli.evaluated_model import (
-    data_settings,
-    is_run,
-    load_model,
-    load_named_before,
-    load_start_of_run,
-    model_name,
-)
+from vdvae_lr.cli.loaded_models import load_model, load_named_before, load_start_of_run
+from vdvae_lr.cli.measured_data import data_settings, open_split
+from vdvae_lr.cli.output_folder import check_writable
 from vdvae_lr.cli.progress import ConsoleTracker, plain_console
-from vdvae_lr.datasets.catalogue import DataSettings, open_splits
+from vdvae_lr.cli.source_names import is_run, model_name
+from vdvae_lr.datasets.catalogue import DataSettings
 from vdvae_lr.datasets.sources import ImageSource
 from vdvae_lr.distributed import World, joined_world
-from vdvae_lr.errors import InputError
+from vdvae_lr.errors import InputError, UnmeasurableError
+from vdvae_lr.evaluation.arithmetic import float32_convolutions
 from vdvae_lr.evaluation.collapse_pictures import nearest_collapse_picture
 from vdvae_lr.evaluation.document import (
     COLLAPSE_PICTURE,
@@ -109,26 +102,15 @@ class EvaluateSettings:
 
 def run(settings: EvaluateSettings) -> None:
     """Measure, print and save; raises InputError for a model, data or a folder that cannot be used."""
-    with joined_world(settings.device) as world, _float32_convolutions():
+    with joined_world(settings.device) as world, float32_convolutions():
         _evaluate(settings, world)
-
-
-@contextmanager
-def _float32_convolutions() -> Iterator[None]:
-    """As `verify` measures: by itself torch lets CUDA round convolutions to TF32."""
-    previous = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = previous
 
 
 def _evaluate(settings: EvaluateSettings, world: World) -> None:
     model = load_model(settings.model, model_settings(settings.hps), settings.weights, world)
-    data = data_settings(model, settings.model, settings.dataset, settings.data_root, settings.num_workers)
-    splits = open_splits(data, model.config.image_size, model.config.image_channels)
-    source: ImageSource = getattr(splits, settings.split)
+    named = {without_secrets(settings.model): model}
+    data = data_settings(named, settings.dataset, settings.data_root, settings.num_workers)
+    source = open_split(data, settings.split, model.config)
     console = plain_console(world.is_main)
     measuring = Measuring(
         source,
@@ -140,7 +122,7 @@ def _evaluate(settings: EvaluateSettings, world: World) -> None:
         num_workers=settings.num_workers,
     )
     settings.sections.check_images(measuring)
-    world.on_main(partial(_check_writable, settings.folder))
+    check_writable(settings.folder, world)
     before, before_name, note = _before(settings, model, world)
     findings = measure_sections(Task(model, before, measuring, settings.sections))
     if not world.is_main:
@@ -151,20 +133,9 @@ def _evaluate(settings: EvaluateSettings, world: World) -> None:
     text = evaluation_text(evaluation)
     write_whole(settings.folder / TABLE_NAME, text.encode())
     console.print(text, soft_wrap=True)
-    _save_pictures(settings, model, source, evaluation)
+    for left_out in _save_pictures(settings, model, source, evaluation):
+        console.print(left_out)
     console.print(f"saved in {settings.folder}")
-
-
-def _check_writable(folder: Path) -> None:
-    """Before hours of work rather than after them."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"folder {folder} cannot be written ({error.strerror or error}); choose another one with --out."
-        ) from None
 
 
 def _before(settings: EvaluateSettings, model: VDVAE, world: World) -> tuple[VDVAE | None, str, str]:
@@ -212,17 +183,24 @@ def _evaluation(
     )
 
 
-def _save_pictures(settings: EvaluateSettings, model: VDVAE, source: ImageSource, evaluation: Evaluation) -> None:
+def _save_pictures(settings: EvaluateSettings, model: VDVAE, source: ImageSource, evaluation: Evaluation) -> list[str]:
+    """Returns a sentence for each picture that the model does not allow."""
     folder = settings.folder
     for name in (COLLAPSE_PICTURE, NOISE_PICTURE):
         (folder / name).unlink(missing_ok=True)  # of an evaluation that was here before
     if settings.images == 0:
-        return
+        return []
     if evaluation.inputs is not None:
         picture = nearest_collapse_picture(model, source, evaluation.inputs, seed=settings.seed, batch=settings.batch)
         save_png(picture, folder / COLLAPSE_PICTURE)
-    if settings.sections.noise_images:
-        save_png(picture_grid(*_noise_rows(settings, model, source, evaluation)), folder / NOISE_PICTURE)
+    if not settings.sections.noise_images:
+        return []
+    try:
+        rows, labels = _noise_rows(settings, model, source, evaluation)
+    except UnmeasurableError as error:
+        return [f"No {NOISE_PICTURE}: {error}"]
+    save_png(picture_grid(rows, labels), folder / NOISE_PICTURE)
+    return []
 
 
 def _noise_rows(

@@ -1,134 +1,123 @@
-"""What commands on several models share: which models, on which held-out images, and how both are found.
-
-Shapes: B images, C channels, H W resolution.
-"""
+"""Models on the world's device, the same on every process: those named, and the one that fine-tuning started from."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Any
 
 import torch
-import tyro
-from torch import Tensor
+from torch import nn
 
-from vdvae_lr.cli.config import model_settings
-from vdvae_lr.datasets.catalogue import DataSettings, open_splits
-from vdvae_lr.datasets.sources import ImageSource
 from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError
 from vdvae_lr.hub.sound_weights import check_finite
 from vdvae_lr.hub.sources import WeightSettings, checksum
 from vdvae_lr.hub.vdvae import VDVAE
+from vdvae_lr.model.vae import VAEConfig
+from vdvae_lr.network_errors import without_secrets
+
+_START_SETTINGS = ("restore_ema_path", "restore_path", "pretrained")  # of a run: the first that is set counts
 
 
-@dataclass(frozen=True)
-class ModelsOnImages:
-    """Several models and the held-out images that they are measured on."""
-
-    models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME=RUN_OR_WEIGHTS")]
-    """Models, each as NAME=SOURCE: a run's folder, a folder or file of weights, or a bundled or published name."""
-    split: Literal["train", "valid", "test"] = "test"
-    """Images to measure on."""
-    examples: int = 0
-    """Measure on the first so many images only; 0: all of them."""
-    images: int = 8
-    """Images in a picture's row; 0: no pictures."""
-    seed: int = 0
-    """Of all noise: the same for every model."""
-    batch: int = 32
-    """Images at once on one process; changes no number."""
-    dataset: str = ""
-    """Data set to measure on; empty: the one the first model was trained on."""
-    data_root: str = ""
-    """Folder that holds the data set's files; empty: data/NAME."""
-    num_workers: int = 0
-    """Processes that read images ahead."""
-    hps: str = ""
-    """Preset of the model's settings, for weights that come without them (published .th files)."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute."""
-    weights: tyro.conf.OmitArgPrefixes[WeightSettings] = dataclasses.field(default_factory=WeightSettings)
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be measured; raises InputError."""
-        self.check_at_least(examples=0, images=0, batch=1, num_workers=0)
-
-    def check_at_least(self, **least: int) -> None:
-        """Refuse settings that are smaller (raises InputError)."""
-        for name, smallest in least.items():
-            if getattr(self, name) < smallest:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be {smallest} or more.")
-
-
-def named_sources(words: Iterable[str]) -> dict[str, str]:
-    """`NAME=SOURCE` words as a mapping, in order.
-
-    Raises:
-        InputError: no word, one without NAME= or SOURCE, or a name given twice.
-    """
-    sources: dict[str, str] = {}
-    for word in words:
-        name, _, source = word.partition("=")
-        if not name or not source:
-            raise InputError(f"'{word}' names no model; write NAME=RUN_OR_WEIGHTS, such as before=fashion.")
-        if name in sources:
-            raise InputError(f"two models are called '{name}'; give each its own name.")
-        sources[name] = source
-    if not sources:
-        raise InputError("there is no model to measure; give at least one as NAME=RUN_OR_WEIGHTS.")
-    return sources
-
-
-def load_models(settings: ModelsOnImages, sources: Mapping[str, str], world: World) -> dict[str, VDVAE]:
-    """The models by name, on the world's device.
+def load_model(
+    source: str, config: VAEConfig | None, weights: WeightSettings, world: World, *, name: str = ""
+) -> VDVAE:
+    """One model; all processes must call this.
 
     Args:
-        settings: presets and where names are looked up.
-        sources: of the weights, by name.
-        world: all of its processes must call this.
+        source: a run, a folder or file of weights, or a name.
+        config: for weights that come without settings; others must have the same.
+        weights: where names are looked up.
+        world: on whose device the model is put.
+        name: what messages call it; empty: as `source`, without secrets.
 
     Raises:
-        InputError: weights that are not there, that processes find different, or that hold NaN.
+        InputError: no such weights, damaged ones, or other ones on other processes.
     """
-    config = model_settings(settings.hps)
+    name = name or without_secrets(source)
 
-    def load() -> dict[str, VDVAE]:
-        return {
-            name: VDVAE.from_pretrained(source, config=config, sources=settings.weights)
-            for name, source in sources.items()
-        }
+    def load() -> VDVAE:
+        return VDVAE.from_pretrained(source, config=config, sources=weights)
 
-    models = world.patiently(load, "loading weights")
-    for name, model in models.items():
-        if not world.agree(checksum(model.state_dict())):
-            raise InputError(f"the processes found different weights for '{name}'; give one --revision, or one folder.")
-        check_finite(model, name)
-        model.to(device=world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return models
+    model = world.patiently(load, "loading weights")
+    check_processes_agree(model, name, world)
+    check_finite(model, name)
+    return _placed(model, world)
 
 
-def data_settings(settings: ModelsOnImages, models: Mapping[str, VDVAE]) -> DataSettings:
-    """Which data to measure on: those named, or those of the first model.
+def load_models(
+    sources: Mapping[str, str], config: VAEConfig | None, weights: WeightSettings, world: World
+) -> dict[str, VDVAE]:
+    """Models by name, from their sources by name; otherwise as `load_model`."""
+    return {name: load_model(source, config, weights, world, name=name) for name, source in sources.items()}
 
-    Raises:
-        InputError: neither is known.
-    """
-    dataset = settings.dataset or next(iter(models.values())).dataset
-    if not dataset:
+
+def check_processes_agree(model: nn.Module, name: str, world: World) -> None:
+    """Refuse weights of which processes have different ones (raises InputError); waits for all of them."""
+    if not world.agree(checksum(model.state_dict())):
         raise InputError(
-            f"model '{next(iter(models))}' does not say what data it was trained on; name a data set with --dataset."
+            f"the processes found different weights for '{name}'; let all read the same ones: one --revision, or one "
+            "folder."
         )
-    return DataSettings(dataset=dataset, data_root=settings.data_root, num_workers=settings.num_workers)
 
 
-def open_split(settings: ModelsOnImages, data: DataSettings, models: Mapping[str, VDVAE]) -> ImageSource:
-    """The split's images as the models take them (raises InputError for data that cannot be read)."""
-    config = next(iter(models.values())).config
-    source: ImageSource = getattr(open_splits(data, config.image_size, config.image_channels), settings.split)
-    return source
+def load_named_before(source: str, model: VDVAE, weights: WeightSettings, world: World) -> VDVAE:
+    """The model that a person names as the one before fine-tuning.
+
+    Raises:
+        InputError: as `load_model`, or it is of another architecture than `model`.
+    """
+    return load_model(source, model.config, dataclasses.replace(weights, revision=""), world)
 
 
-def first_pixels(source: ImageSource, count: int) -> Tensor:
-    """The split's first `count` images, or all where it has fewer: (B, C, H, W) uint8."""
-    return torch.from_numpy(source.read(range(min(count, len(source))))).permute(0, 3, 1, 2)
+def load_start_of_run(model: VDVAE, weights: WeightSettings, world: World) -> tuple[VDVAE | None, str, str]:
+    """The model that the run of `model` started from, where it says so and that can be used on every process.
+
+    Returns:
+        The model; its name; and a sentence on why there is none, where one was to be expected.
+    """
+    run = run_settings(model)
+    start = next((str(run[name]) for name in _START_SETTINGS if run.get(name)), "none")
+    if start == "none":
+        return None, "", ""
+    name = without_secrets(start)
+    sources = WeightSettings(
+        str(run.get("revision", "")),
+        weights.weights_mirror or str(run.get("weights_mirror", "")),
+        weights.lr_repository or str(run.get("lr_repository", "")),
+    )
+
+    def load() -> VDVAE | InputError:
+        try:
+            found = VDVAE.from_pretrained(start, config=model.config, sources=sources)
+            check_finite(found, name)
+        except InputError as error:
+            return error
+        return found
+
+    found = world.patiently(load, "loading weights from before fine-tuning")
+    try:
+        return _placed(_usable_everywhere(found, name, world), world), name, ""
+    except InputError as error:
+        return None, "", f"The model before fine-tuning, '{name}', is left out; name it with --before. {error}"
+
+
+def _usable_everywhere(found: VDVAE | InputError, name: str, world: World) -> VDVAE:
+    """What this process found, where all found the same; else every process raises InputError."""
+    failed_somewhere = world.highest(isinstance(found, InputError))
+    if isinstance(found, InputError):
+        raise found
+    if failed_somewhere:
+        raise InputError("Another process cannot use it.")
+    check_processes_agree(found, name, world)
+    return found
+
+
+def run_settings(model: VDVAE) -> Mapping[str, Any]:
+    """Of the run that made the weights, by name; empty where no run is known."""
+    record = model.provenance.record
+    return record.settings if record is not None else {}
+
+
+def _placed(model: VDVAE, world: World) -> VDVAE:
+    model.to(device=world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model

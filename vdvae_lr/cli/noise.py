@@ -9,20 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vdvae_lr.cli.loaded_models import (
-    ModelsOnImages,
-    data_settings,
-    first_pixels,
-    load_models,
-    named_sources,
-    open_split,
-)
+from vdvae_lr.cli.models_on_images import ModelsOnImages, find_images, find_models, first_pixels, named_sources
+from vdvae_lr.cli.output_folder import check_writable
 from vdvae_lr.cli.progress import ConsoleTracker, plain_console
 from vdvae_lr.datasets.sources import ImageSource
 from vdvae_lr.distributed import World, joined_world
-from vdvae_lr.evaluation.comparison import RESPONSE_EXAMPLES, check_comparable
+from vdvae_lr.evaluation.arithmetic import float32_convolutions
+from vdvae_lr.evaluation.comparison import RESPONSE_EXAMPLES
 from vdvae_lr.evaluation.group_choice import parse_groups
-from vdvae_lr.evaluation.measuring import Measuring, Tracker
+from vdvae_lr.evaluation.measuring import Tracker
 from vdvae_lr.evaluation.noise_report import NoiseReport, noise_json, noise_picture, noise_table
 from vdvae_lr.evaluation.noise_response import NoiseUnit, check_variances
 from vdvae_lr.evaluation.noise_section import NOISE_VARIANCES, measure_noise
@@ -54,7 +49,7 @@ class NoiseSettings(ModelsOnImages):
     def __post_init__(self) -> None:
         """Refuse what cannot be measured; raises InputError."""
         super().__post_init__()
-        check_variances(self.variances)
+        check_variances(self.variances, "variances")
 
     @property
     def units(self) -> tuple[NoiseUnit, ...]:
@@ -65,17 +60,16 @@ class NoiseSettings(ModelsOnImages):
 def run(settings: NoiseSettings) -> None:
     """Measure, print and save; raises InputError for models, data, groups or a folder that cannot be used."""
     sources = named_sources(settings.models)
-    with joined_world(settings.device) as world:
+    with joined_world(settings.device) as world, float32_convolutions():
         _noise(settings, sources, world)
 
 
 def _noise(settings: NoiseSettings, sources: dict[str, str], world: World) -> None:
-    models = load_models(settings, sources, world)
-    check_comparable(models)
+    models = find_models(settings, sources, world)
     resolutions = group_resolutions(next(iter(models.values())))
     groups = parse_groups(settings.groups, resolutions)
-    data = data_settings(settings, models)
-    source = open_split(settings, data, models)
+    data, source = find_images(settings, models)
+    check_writable(settings.out, world)
     console = plain_console(world.is_main)
     measured = _measure(models, source, settings, groups, world, ConsoleTracker(console))
     if not world.is_main:
@@ -106,14 +100,13 @@ def _measure(
     world: World,
     tracker: Tracker,
 ) -> dict[str, list[Quantity]]:
-    images = settings.examples or len(source)
     return {
         name: measure_noise(
             model,
-            Measuring(source, images, settings.batch, settings.seed, world, tracker, name, settings.num_workers),
+            settings.measuring(source, world, tracker, name),
             variances=settings.variances,
             units=settings.units,
-            images=images,
+            images=settings.examples or len(source),
             groups=groups,
             by_group=settings.by_group,
         )

@@ -2,24 +2,24 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal
 
-import torch
 import tyro
 
 from vdvae_lr.bundled import bundled_folder
+from vdvae_lr.cli.loaded_models import check_processes_agree
 from vdvae_lr.cli.progress import ConsoleTracker, plain_console
 from vdvae_lr.datasets.catalogue import DataSettings, open_splits
-from vdvae_lr.datasets.loader import Batch, evaluation_batches
+from vdvae_lr.datasets.loader import evaluation_batches
 from vdvae_lr.datasets.sampler import evaluation_shards
 from vdvae_lr.distributed import World, joined_world
 from vdvae_lr.errors import InputError, nearest_name_hint
+from vdvae_lr.evaluation.arithmetic import float32_convolutions
 from vdvae_lr.evaluation.bound import Bound, evaluate_bound
 from vdvae_lr.hub.published import PUBLISHED, published_file
-from vdvae_lr.hub.sources import WeightSettings, checksum
+from vdvae_lr.hub.sources import WeightSettings
 from vdvae_lr.hub.vdvae import VDVAE
 
 EXIT_DIFFERENT = 3
@@ -106,15 +106,14 @@ def run(settings: VerifySettings) -> int:
         InputError: weights or data that cannot be used, or a name without a published number.
     """
     claim = claim_of(settings.name)
-    with joined_world(settings.device) as world:
+    with joined_world(settings.device) as world, float32_convolutions():
         return _verify(settings, claim, world)
 
 
 def _verify(settings: VerifySettings, claim: Claim, world: World) -> int:
     console = plain_console(world.is_main)
     model = world.patiently(partial(_load, settings), "loading weights")
-    if not world.agree(checksum(model.state_dict())):
-        raise InputError(f"the processes found different weights called '{settings.name}'; let all read the same ones.")
+    check_processes_agree(model, settings.name, world)
     parameters = [parameter.numel() for parameter in model.parameters()]
     console.print(f"{settings.name}: {len(parameters):,} tensors, {sum(parameters):,} parameters, each accounted for")
     config = model.config
@@ -124,9 +123,8 @@ def _verify(settings: VerifySettings, claim: Claim, world: World) -> int:
     what = f"measuring the bound on {count:,} of {len(images):,} test images of {claim.dataset}"
     shards = evaluation_shards(count, settings.batch, world.rank, world.size)
     batches = evaluation_batches(images, shards, settings.num_workers, world.device.type == "cuda")
-    measured = _measure(
-        model.to(world.device), ConsoleTracker(console)(batches, len(shards), what), settings.seed, world
-    )
+    tracked = ConsoleTracker(console)(batches, len(shards), what)
+    measured = evaluate_bound(model.to(world.device), tracked, seed=settings.seed, world=world)
     value, difference, chance = claim.difference(measured, count == len(images))
     agrees = abs(difference) <= chance
     why = f"{_STANDARD_ERRORS:g} standard errors over images" if count < len(images) else "other noise (0.1%)"
@@ -143,12 +141,3 @@ def _load(settings: VerifySettings) -> VDVAE:
     if settings.name in PUBLISHED:
         return VDVAE.from_pretrained(published_file(settings.name, "model-ema", settings.weights.mirror))
     return VDVAE.from_pretrained(bundled_folder("models") / settings.name)
-
-
-def _measure(model: VDVAE, batches: Iterable[Batch], seed: int, world: World) -> Bound:
-    previous = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False  # published numbers are float32's
-    try:
-        return evaluate_bound(model, batches, seed=seed, world=world)
-    finally:
-        torch.backends.cudnn.allow_tf32 = previous

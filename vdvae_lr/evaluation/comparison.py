@@ -6,21 +6,17 @@ Shapes: B images.
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from vdvae_lr.datasets.loader import Batch, evaluation_batches
-from vdvae_lr.datasets.sampler import evaluation_shards
-from vdvae_lr.datasets.sources import ImageSource
 from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.activity import mean_prior_scale, measure_activity
 from vdvae_lr.evaluation.batches import EvaluationBatch, ExampleNoise, Examples, levels_for, model_device
 from vdvae_lr.evaluation.bound import POSTERIOR_NOISE, bound_nats
 from vdvae_lr.evaluation.information import decoded_image, information_from_samples, information_nats
-from vdvae_lr.evaluation.measuring import Tracker
+from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.moments import Moments
 from vdvae_lr.evaluation.noise_response import NoiseUnit, measure_noise_response
 from vdvae_lr.evaluation.quantities import Measurement, measurements
@@ -36,17 +32,6 @@ RESPONSE_CONDITIONS: tuple[tuple[NoiseUnit, float], ...] = (
 )
 RESPONSE_EXAMPLES = 200  # each costs a top-down pass per condition, and its spread over images is small
 _HELD_OUT = ("negative_elbo", "rate", "distortion", "latent_reconstruction", "recovered_mean_image", "prior_scale")
-
-
-@dataclass(frozen=True)
-class MeasuringPlan:
-    """What every model is measured on."""
-
-    examples: int
-    """First so many images of the split; also how many samples each model makes."""
-    batch: int
-    seed: int
-    num_workers: int = 0
 
 
 def check_comparable(models: Mapping[str, VDVAE]) -> None:
@@ -66,31 +51,19 @@ def check_comparable(models: Mapping[str, VDVAE]) -> None:
                 )
 
 
-def measure_model(
-    model: VDVAE, source: ImageSource, plan: MeasuringPlan, world: World, track: Tracker, name: str
-) -> dict[str, Measurement]:
+def measure_model(model: VDVAE, measuring: Measuring) -> dict[str, Measurement]:
     """All measurements of one model, by the keys of `comparison_report.ROWS`.
 
     Args:
         model: on the world's device.
-        source: the held-out split.
-        plan: how much of it, and the seed.
-        world: whose processes share the work; all of them must call this.
-        track: shows progress.
-        name: of the model, for progress.
+        measuring: the images, as many samples, and the processes; all of them must call this.
     """
-
-    def batches(examples: int, what: str) -> Iterable[Batch]:
-        shards = evaluation_shards(examples, plan.batch, world.rank, world.size)
-        return track(evaluation_batches(source, shards, plan.num_workers, False), len(shards), f"{name}: {what}")
-
-    shards = evaluation_shards(plan.examples, plan.batch, world.rank, world.size)
-    response_examples = min(plan.examples, RESPONSE_EXAMPLES)
+    seed, world = measuring.seed, measuring.world
     return {
-        **_held_out(model, batches(plan.examples, "bound and recovered latents"), plan.seed, world),
-        **_from_samples(model, track(shards, len(shards), f"{name}: information from samples"), plan.seed, world),
-        **_activity(model, batches(plan.examples, "active latents"), world),
-        **_noise_response(model, batches(response_examples, "noise response"), plan.seed, world),
+        **_held_out(model, measuring.batches("bound and recovered latents"), seed, world),
+        **_from_samples(model, measuring.samples("information from samples"), seed, world),
+        **_activity(model, measuring.batches("active latents"), world),
+        **_noise_response(model, measuring.batches("noise response", RESPONSE_EXAMPLES), seed, world),
     }
 
 

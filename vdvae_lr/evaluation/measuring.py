@@ -92,4 +92,7 @@ class Measuring:
         return evaluation_shards(count, max(1, min(self.batch, share)), self.world.rank, self.world.size)
 
     def _words(self, what: str) -> str:
-        return f"{self.name}: {what}" if self.name else what
+        """For the progress, and for the other processes, who may ask where this one is."""
+        words = f"{self.name}: {what}" if self.name else what
+        self.world.at(words)
+        return words

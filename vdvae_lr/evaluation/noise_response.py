@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.distributed import World
-from vdvae_lr.errors import InputError
+from vdvae_lr.errors import InputError, UnmeasurableError
 from vdvae_lr.evaluation.batches import EvaluationBatch, ExampleNoise, Examples, levels_for, model_device
 from vdvae_lr.evaluation.bound import POSTERIOR_NOISE
 from vdvae_lr.evaluation.images import Pictures, to_levels
@@ -62,17 +62,37 @@ class NoiseResponse:
     """Over the images; NaN for a single one."""
 
 
-def check_variances(variances: Sequence[float]) -> None:
-    """Refuse what cannot be a variance.
+def check_variances(variances: Sequence[float], setting: str = "noise_variances") -> None:
+    """Refuse what cannot be variances to measure at; `setting` is what a person calls them.
 
     Raises:
-        InputError: none is given, or one is negative, infinite or NaN.
+        InputError: none is given, one is negative, infinite or NaN, or one is there twice.
     """
     if not variances:
         raise InputError("there is no noise variance to measure at; give at least one, such as 0.3.")
     for variance in variances:
         if not 0 <= variance < math.inf:
             raise InputError(f"a noise variance is {variance}; it must be a number from 0 up.")
+    if len(set(variances)) < len(variances):
+        raise InputError(f"{setting} are {', '.join(f'{variance:g}' for variance in variances)}; name each once.")
+
+
+def check_finite_images(changes: Tensor, variances: Sequence[float]) -> None:
+    """Refuse noise so large that images are no numbers; waits for the device.
+
+    Args:
+        changes: some measure of the images under each of K conditions, (K,), not finite where an image is not; the
+            same on every process.
+        variances: of the conditions, K.
+
+    Raises:
+        UnmeasurableError: names the variance.
+    """
+    for variance, sound in zip(variances, changes.isfinite().tolist(), strict=True):
+        if not sound:
+            raise UnmeasurableError(
+                f"latent noise of variance {variance:g} makes images that are no numbers; give less noise."
+            )
 
 
 def mean_image(model: VDVAE, passed: TopDownPass) -> Tensor:
@@ -131,7 +151,7 @@ class _CleanPass:
 def noise_response(
     model: VDVAE,
     pixels: Tensor,
-    variances: Sequence[float] = (0.0, 0.3, 0.4),
+    variances: Sequence[float],
     *,
     seed: int,
     unit: NoiseUnit = "raw",
@@ -150,7 +170,8 @@ def noise_response(
         examples: the images' numbers in their split, for the noise's key; 0 … B−1 when left out.
 
     Raises:
-        InputError: a variance that is none.
+        InputError: a variance that is none, or that is there twice.
+        UnmeasurableError: one so large that the images are no numbers.
     """
     check_variances(variances)
     clean = _CleanPass(model, pixels, range(len(pixels)) if examples is None else examples, seed)
@@ -158,6 +179,7 @@ def noise_response(
     images = list(clean.images([LatentNoise(variance, unit, where) for variance in variances], at_once=0))
     moments = Moments((len(images),), model_device(model))
     moments.add(torch.stack([image_rms(image, clean.image) for image in images], dim=1))
+    check_finite_images(moments.mean, variances)
     return NoiseResponse(
         tuple(variances),
         tuple(to_levels(model.pixel_scale, image) for image in images),

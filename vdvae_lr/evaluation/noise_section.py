@@ -3,13 +3,11 @@
 Shapes: B images, C channels, H W resolution, L latent groups.
 """
 
-import dataclasses
 import itertools
 from collections.abc import Collection, Mapping, Sequence
 
 from torch import Tensor
 
-from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.images import Pictures
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.moments import Moments
@@ -17,6 +15,7 @@ from vdvae_lr.evaluation.noise_response import (
     ImageMeasure,
     LatentNoise,
     NoiseUnit,
+    check_finite_images,
     check_variances,
     image_rms,
     noise_response,
@@ -61,7 +60,8 @@ def measure_noise(
         by_group: also measure by resolution and by group.
 
     Raises:
-        InputError: a variance that is none, or one so large that the images are no numbers.
+        InputError: a variance that is none, or that is there twice.
+        UnmeasurableError: one so large that the images are no numbers.
     """
     check_variances(variances)
     conditions = list(itertools.product(units, map(float, variances)))
@@ -102,21 +102,16 @@ def _places(
 
 
 def _measure(model: VDVAE, measuring: Measuring, noises: Sequence[LatentNoise], images: int) -> Moments:
-    share = -(-measuring.count(images) // measuring.world.size)  # so that few images still occupy every process
-    batches = dataclasses.replace(measuring, batch=min(measuring.batch, share)).batches("noise response", images)
     moments = response_moments(
         model,
-        batches,
+        measuring.batches("noise response", images),
         noises,
         [measure for _, measure in _MEASURES.values()],
         seed=measuring.seed,
         world=measuring.world,
         at_once=measuring.batch,
     )
-    finite = moments.mean.isfinite().view(len(noises), -1).all(1)
-    if not finite.all():
-        variance = next(noise.variance for noise, sound in zip(noises, finite.tolist(), strict=True) if not sound)
-        raise InputError(f"latent noise of variance {variance:g} makes images that are no numbers; give less noise.")
+    check_finite_images(moments.mean.view(len(noises), -1).sum(1), [noise.variance for noise in noises])
     return moments
 
 
@@ -142,7 +137,8 @@ def noise_pictures(
         groups: which latent groups get noise, top-down from 0; None: all.
 
     Raises:
-        InputError: a variance that is none.
+        InputError: a variance that is none, or that is there twice.
+        UnmeasurableError: one so large that the images are no numbers.
     """
     response = noise_response(model, pixels, variances, seed=seed, unit=unit, groups=groups)
     beginning = f"{name}, " if name else ""

@@ -64,9 +64,8 @@ class SectionSettings:
             if not getattr(self, name) > 0:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be positive.")
         check_variances(self.noise_variances)
-        for name in ("noise_variances", "noise_units"):
-            if len(set(getattr(self, name))) < len(getattr(self, name)):
-                raise InputError(f"{name} are {getattr(self, name)}; name each once.")
+        if len(set(self.noise_units)) < len(self.noise_units):
+            raise InputError(f"noise_units are {', '.join(self.noise_units)}; name each once.")
         if self.noise_images and not self.noise_units:
             raise InputError(
                 "noise_units is empty; name raw or prior_scale, or leave the noise out (--noise_images 0)."

@@ -1,0 +1,18 @@
+"""What the one word says that names a model on the command line."""
+
+from pathlib import Path
+
+from vdvae_lr.hub.run_record import SETTINGS_NAME
+from vdvae_lr.network_errors import without_secrets
+
+
+def is_run(source: str) -> bool:
+    """Whether a word names a run's folder."""
+    return (Path(source) / SETTINGS_NAME).is_file()
+
+
+def model_name(source: str) -> str:
+    """What to call a model: the last piece of its folder, file, repository or address."""
+    path = Path(without_secrets(source))
+    known = (".th", ".pt", ".safetensors")
+    return (path.stem if path.suffix in known else path.name) or path.resolve().name or "model"
