@@ -19,7 +19,7 @@ from vdvae_lr.evaluation.decoder_jacobian import (
     exact_products,
     movable_numbers,
 )
-from vdvae_lr.evaluation.dense_jacobian import DenseDeviation, dense_jacobians, group_slices
+from vdvae_lr.evaluation.dense_jacobian import dense_jacobians, deviation_norm, group_slices
 from vdvae_lr.model.decoder import Given, TopDownPass
 from vdvae_lr.model.vae import VDVAE
 
@@ -132,12 +132,32 @@ def test_dense_matrices(model: VDVAE, passed: TopDownPass) -> None:
         for group, at in enumerate(group_slices(point.sizes)):
             for in_prior_scale in (False, True):
                 scale = prior_scale(passed, image, [group]) if in_prior_scale else torch.ones(at.stop - at.start)
-                deviation = DenseDeviation(dense.decoder[:, at], dense.encoder[:, at], scale.double())
+                found = deviation_norm(dense.decoder[:, at], dense.encoder[:, at], scale.double())
                 expected = plain_deviation(model, passed, image, group, in_prior_scale)
-                unit = torch.eye(len(expected), dtype=torch.float64)
-                assert relative_error(deviation.forward(unit).T, expected) <= TIGHT
-                assert relative_error(deviation.adjoint(unit), expected) <= TIGHT
+                assert found == pytest.approx(torch.linalg.matrix_norm(expected, 2).item(), rel=TIGHT)
     assert 10 < clamped < 2 * model.config.dimensions - 10  # else the test could not tell
+
+
+@pytest.mark.parametrize(("numbers", "latents"), [(6, 9), (6, 12), (6, 13), (6, 40), (1, 5)])
+@pytest.mark.parametrize("rank", [1, 6])
+@pytest.mark.parametrize("strength", [1e-3, 1.0])
+def test_norm_of_a_deviation_of_low_rank(numbers: int, latents: int, rank: int, strength: float) -> None:
+    torch.manual_seed(numbers + latents)
+    decoder, encoder = (
+        torch.randn(numbers, rank, dtype=torch.float64) @ torch.randn(rank, latents, dtype=torch.float64)
+        for _ in range(2)
+    )
+    scale = torch.rand(latents, dtype=torch.float64) + 0.1
+    decoder = strength * decoder
+    matrix = (decoder * scale).T @ (encoder / scale) - torch.eye(latents, dtype=torch.float64)
+    expected = torch.linalg.matrix_norm(matrix, 2).item()
+    assert deviation_norm(decoder, encoder, scale) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("numbers", [0, 3])
+def test_norm_of_a_deviation_where_nothing_comes_back(numbers: int) -> None:
+    nothing = torch.zeros(numbers, 8)
+    assert deviation_norm(nothing, nothing, torch.ones(8)) == 1
 
 
 def test_an_image_that_cannot_move(small_model: VDVAE, small_levels: Tensor) -> None:

@@ -109,6 +109,22 @@ def test_a_cluster_at_the_top_gives_the_largest() -> None:
     assert abs(result.values[0, 0] - spectrum[0]) <= 1e-3 * spectrum[0]
 
 
+@pytest.mark.parametrize("shape", [(150, 150), (150, 260), (260, 150)])
+def test_start_and_least_steps(shape: tuple[int, int]) -> None:
+    """From a singular vector alone no other value is seen, unless the iteration has to go on."""
+    matrix = with_spectrum(torch.linspace(2, 1, 150, dtype=torch.float64), *shape)
+    left, values, right = torch.linalg.svd(matrix[0], full_matrices=False)
+    start = 5 * (left[:, 70] if shape[0] < shape[1] else right[70])[None]
+    alone = leading_singular_values(Matrices(matrix), 1, 1e-6, start=start)
+    assert (alone.steps.item(), alone.converged.item()) == (1, True)
+    assert alone.values[0, 0] == pytest.approx(values[70].item(), rel=1e-9)
+    more = leading_singular_values(Matrices(matrix), 1, 10.0, start=start, least_steps=30)
+    assert more.steps.item() == 30
+    assert more.values[0, 0] > 1.9
+    nowhere = leading_singular_values(Matrices(matrix), 1, 1e-6, start=torch.zeros_like(start))
+    torch.testing.assert_close(nowhere.values[0], found(matrix, 1, 1e-6).values[0], rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1)])
 def test_one_dimension(shape: tuple[int, int]) -> None:
     matrix = torch.randn(1, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))

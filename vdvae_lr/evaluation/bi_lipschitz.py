@@ -13,24 +13,56 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vdvae_lr.errors import InputError
+from vdvae_lr.errors import UnmeasurableError
 from vdvae_lr.evaluation.batches import ExampleNoise, Examples, levels_for
 from vdvae_lr.evaluation.bound import POSTERIOR_NOISE
 from vdvae_lr.evaluation.decoder_jacobian import (
+    Jacobian,
     LatentPoint,
     decoder_jacobian,
     deviation_jacobian,
     exact_products,
     movable_numbers,
 )
-from vdvae_lr.evaluation.dense_jacobian import DenseDeviation, dense_jacobians, group_slices
+from vdvae_lr.evaluation.dense_jacobian import dense_jacobians, deviation_norm, group_slices
 from vdvae_lr.evaluation.latent_spectrum import LatentSpectrum
 from vdvae_lr.evaluation.noise_response import mean_image
-from vdvae_lr.evaluation.spectrum import LinearMap, dense_singular_values, leading_singular_values
+from vdvae_lr.evaluation.spectrum import (
+    LeadingValues,
+    LinearMap,
+    dense_singular_values,
+    leading_singular_values,
+    random_vectors,
+)
 from vdvae_lr.model.decoder import TopDownPass
 from vdvae_lr.model.vae import VDVAE
 
 DENSE_DIMENSIONS = 1024
+LEAST_DEVIATION_STEPS = 20
+IMAGES, DERIVATIVES = -2, -1
+"""Causes of a `NoGeometryError` besides a latent group, which is its number."""
+
+
+class NoGeometryError(UnmeasurableError):
+    """There is no Jacobian, or no unit for it.
+
+    Args:
+        cause: the latent group whose prior has no scale, or what is not finite: `IMAGES`, `DERIVATIVES`. A number, so
+            that processes can agree on one.
+    """
+
+    def __init__(self, cause: int) -> None:
+        remedy = "measure without the Jacobian (0 images)."
+        if cause == IMAGES:
+            super().__init__(
+                "the model's images are not finite numbers; its weights are damaged: choose other weights."
+            )
+        elif cause == DERIVATIVES:
+            super().__init__(f"derivatives of the model are not finite numbers; {remedy}")
+        else:
+            words = f"the prior of latent group {cause} has a scale of 0 or infinity, so its latents have no unit"
+            super().__init__(f"{words}; {remedy}")
+        self.cause = cause
 
 
 @dataclass(frozen=True)
@@ -42,8 +74,9 @@ class LocalGeometry:
     together: LatentSpectrum
     """Of all groups at once."""
     deviations: tuple[float, ...]
-    """‖J_{E∘D} − I‖ of every group."""
+    """‖J_{E∘D} − I‖ of every group; of iterated ones with more than `MAX_STEPS` latents a lower bound."""
     deviations_converged: tuple[bool, ...]
+    """Exact, or iterated until the residual was within the tolerance, which does not show that none is larger."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +105,13 @@ def local_bi_lipschitz(
         model: that made the pass, on its device.
         passed: B images.
         values: leading singular values wanted; more are kept where they come for nothing.
-        tolerance: of iterated values, relative to the largest.
+        tolerance: of iterated values' residuals, relative to the largest.
         dense_dimensions: images of up to so many numbers (None: `DENSE_DIMENSIONS`) have their whole Jacobian made,
-            which gives every singular value; larger ones have only the leading values iterated.
+            which gives every singular value; larger ones have only the leading values iterated, one image and one unit
+            at a time.
 
     Raises:
-        InputError: NaN in the weights, or a latent group whose prior has no scale.
+        NoGeometryError: images or derivatives that are not finite, or a latent group whose prior has no scale.
     """
     with exact_products(passed.output.device):
         image = mean_image(model, passed).flatten(1)
@@ -86,10 +120,13 @@ def local_bi_lipschitz(
         raw = LatentPoint.of(passed, prior_scale=False)
         scaled = LatentPoint.of(passed, prior_scale=True)
         if image.shape[1] <= (DENSE_DIMENSIONS if dense_dimensions is None else dense_dimensions):
-            pairs = [_dense(model, raw, scaled, number, tolerance) for number in range(raw.batch)]
+            pairs = [_dense(model, raw, scaled, number) for number in range(raw.batch)]
         else:
-            found = _iterated(model, raw.beside(scaled), movable * 2, values, tolerance)
-            pairs = list(zip(found[: raw.batch], found[raw.batch :], strict=True))
+            pairs = []
+            for number, count in enumerate(movable):
+                alone = [point.with_rows(torch.tensor([number], device=image.device)) for point in (raw, scaled)]
+                of_raw, of_scaled = (_iterated(model, point, count, values, tolerance) for point in alone)
+                pairs.append((of_raw, of_scaled))
     shares = [1 - count / image.shape[1] for count in movable]
     return tuple(LocalBiLipschitz(*pair, share) for pair, share in zip(pairs, shares, strict=True))
 
@@ -109,12 +146,12 @@ def bi_lipschitz(
         model: on its device.
         pixels: (B, C, H, W) uint8.
         values: leading singular values wanted.
-        tolerance: of iterated values, relative to the largest.
+        tolerance: of iterated values' residuals, relative to the largest.
         seed: of the posterior draws (those of `evaluate_bound`).
         examples: the images' numbers in their split, for the noise's key; 0 … B−1 when left out.
 
     Raises:
-        InputError: as `local_bi_lipschitz`.
+        NoGeometryError: as `local_bi_lipschitz`.
     """
     passed = posterior_pass(model, pixels, range(len(pixels)) if examples is None else examples, seed)
     return local_bi_lipschitz(model, passed, values=values, tolerance=tolerance)
@@ -138,23 +175,34 @@ def squared_residuals(model: VDVAE, pixels: Tensor, examples: Examples, seed: in
     return (target - mean_image(model, passed)).square().flatten(1).mean(1)
 
 
+def iterated_deviation(deviation: LinearMap, tolerance: float) -> LeadingValues:
+    """‖J − I‖, as the first of the values: exact for up to `MAX_STEPS` latents, else a lower bound.
+
+    It starts in J's image: where J is of low rank, J − I is −I nearly everywhere, which would end the iteration.
+
+    Args:
+        deviation: J − I of each of B maps: (B, n) → (B, n).
+        tolerance: of the residual, relative to the value.
+    """
+    random = random_vectors(deviation.like, deviation.inputs)
+    start = deviation.forward(random) + random
+    return leading_singular_values(deviation, 1, tolerance, start=start, least_steps=LEAST_DEVIATION_STEPS)
+
+
 def _require_numbers(passed: TopDownPass, image: Tensor) -> None:
     if not image.isfinite().all():
-        raise InputError("the model's images are not finite numbers; its weights are damaged: choose other weights.")
+        raise NoGeometryError(IMAGES)
     for number, group in enumerate(passed.groups):
         scale = group.prior.log_scale.exp()
         if not ((scale > 0) & scale.isfinite()).all():
-            raise InputError(
-                f"the prior of latent group {number} has a scale of 0 or infinity, so its latents have no unit; "
-                "measure without the Jacobian (0 images)."
-            )
+            raise NoGeometryError(number)
 
 
-def _dense(
-    model: VDVAE, raw: LatentPoint, scaled: LatentPoint, image: int, tolerance: float
-) -> tuple[LocalGeometry, LocalGeometry]:
+def _dense(model: VDVAE, raw: LatentPoint, scaled: LatentPoint, image: int) -> tuple[LocalGeometry, LocalGeometry]:
     """From the whole Jacobian of one image, whose columns scaled are the other unit's."""
     jacobians = dense_jacobians(model, raw, image)
+    if not (jacobians.decoder.isfinite().all() and jacobians.encoder.isfinite().all()):
+        raise NoGeometryError(DERIVATIVES)
     parts = group_slices(raw.sizes)
 
     def geometry(scale: Tensor) -> LocalGeometry:
@@ -163,45 +211,41 @@ def _dense(
             LatentSpectrum.of(columns.shape[1], len(columns), dense_singular_values(columns), True)
             for columns in (*(matrix[:, at] for at in parts), matrix)
         ]
-        deviations = [
-            _norms(DenseDeviation(jacobians.decoder[:, at], jacobians.encoder[:, at], scale[at]), tolerance)[0]
-            for at in parts
-        ]
-        return LocalGeometry(tuple(spectra), together, *_columns(deviations))
+        deviations = [deviation_norm(jacobians.decoder[:, at], jacobians.encoder[:, at], scale[at]) for at in parts]
+        return LocalGeometry(tuple(spectra), together, tuple(deviations), (True,) * len(parts))
 
     return geometry(raw.flat_scales[image]), geometry(scaled.flat_scales[image])
 
 
-def _columns(deviations: Sequence[tuple[float, bool]]) -> tuple[tuple[float, ...], tuple[bool, ...]]:
-    return tuple(norm for norm, _ in deviations), tuple(converged for _, converged in deviations)
-
-
-def _norms(linear_map: LinearMap, tolerance: float) -> list[tuple[float, bool]]:
-    """The largest singular value of each of B maps, and whether it has converged."""
-    found = leading_singular_values(linear_map, 1, tolerance, exhaust=False)
-    return list(zip(found.values[:, 0].tolist(), found.converged.tolist(), strict=True))
-
-
-def _iterated(
-    model: VDVAE, point: LatentPoint, movable: Sequence[int], values: int, tolerance: float
-) -> list[LocalGeometry]:
-    """By products alone, all images of the point at once."""
+def _iterated(model: VDVAE, point: LatentPoint, movable: int, values: int, tolerance: float) -> LocalGeometry:
+    """By products alone, of a point of one image: one map's graph at a time."""
     groups = range(len(point.latents))
-    spectra = [_iterated_spectra(model, point, [group], movable, values, tolerance) for group in groups]
-    together = _iterated_spectra(model, point, groups, movable, values, tolerance)
-    deviations = [_norms(deviation_jacobian(model, point, group), tolerance) for group in groups]
-    return [
-        LocalGeometry(tuple(of[row] for of in spectra), together[row], *_columns([of[row] for of in deviations]))
-        for row in range(point.batch)
-    ]
+    spectra, deviations, converged = [], [], []
+    for group in groups:
+        spectra.append(_iterated_spectrum(model, point, [group], movable, values, tolerance))
+        norm, near = _iterated_norm(model, point, group, tolerance)
+        deviations.append(norm)
+        converged.append(near)
+    together = _iterated_spectrum(model, point, groups, movable, values, tolerance)
+    return LocalGeometry(tuple(spectra), together, tuple(deviations), tuple(converged))
 
 
-def _iterated_spectra(
-    model: VDVAE, point: LatentPoint, varied: Sequence[int], movable: Sequence[int], values: int, tolerance: float
-) -> list[LatentSpectrum]:
+def _iterated_spectrum(
+    model: VDVAE, point: LatentPoint, varied: Sequence[int], movable: int, values: int, tolerance: float
+) -> LatentSpectrum:
     jacobian = decoder_jacobian(model, point, varied)
+    _require_derivatives(jacobian)
     found = leading_singular_values(jacobian, values, tolerance)
-    return [
-        LatentSpectrum.of(jacobian.inputs, count, of_image, found.complete, bool(converged))
-        for count, of_image, converged in zip(movable, found.values, found.converged, strict=True)
-    ]
+    return LatentSpectrum.of(jacobian.inputs, movable, found.values[0], found.complete, bool(found.converged))
+
+
+def _iterated_norm(model: VDVAE, point: LatentPoint, group: int, tolerance: float) -> tuple[float, bool]:
+    jacobian = deviation_jacobian(model, point, group)
+    _require_derivatives(jacobian)
+    found = iterated_deviation(jacobian, tolerance)
+    return found.values[0, 0].item(), bool(found.converged)
+
+
+def _require_derivatives(jacobian: Jacobian) -> None:
+    if not jacobian.adjoint(torch.ones_like(jacobian.value)).isfinite().all():
+        raise NoGeometryError(DERIVATIVES)

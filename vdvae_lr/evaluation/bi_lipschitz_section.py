@@ -4,30 +4,36 @@ docs/bi_lipschitz.md defines the quantities by their keys. Shapes: B images.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 
-from vdvae_lr.errors import InputError
-from vdvae_lr.evaluation.batches import ExampleNoise, model_device
+from vdvae_lr.errors import InputError, UnmeasurableError
+from vdvae_lr.evaluation.batches import ExampleNoise, Examples, model_device
 from vdvae_lr.evaluation.bi_lipschitz import (
     DENSE_DIMENSIONS,
+    IMAGES,
+    LocalBiLipschitz,
+    NoGeometryError,
     local_bi_lipschitz,
     posterior_pass,
     squared_residuals,
 )
 from vdvae_lr.evaluation.bi_lipschitz_table import OF_IMAGES, OF_SAMPLES, LocalTable
+from vdvae_lr.evaluation.group_words import named_groups
 from vdvae_lr.evaluation.latent_spectrum import RANK_TOLERANCE
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.moments import Moments
 from vdvae_lr.evaluation.quantities import Measurement, Quantity
 from vdvae_lr.evaluation.spectrum import MAX_STEPS
+from vdvae_lr.model.decoder import TopDownPass
 from vdvae_lr.model.vae import VDVAE
 
 SIGMA_IMAGES = 64
 SAMPLE_NOISE = "bi-Lipschitz"
+Measure = Callable[[TopDownPass], Sequence[LocalBiLipschitz]]
 
 
 def measure_bi_lipschitz(
@@ -43,29 +49,25 @@ def measure_bi_lipschitz(
         tolerance: of iterated values, relative to the largest.
 
     Raises:
-        InputError: no value or no tolerance asked for, NaN in the weights, or a group whose prior has no scale.
+        InputError: no value or no tolerance asked for.
+        UnmeasurableError: on every process, where at one image the geometry is refused (`local_bi_lipschitz`), or the
+            decoder has no σ.
     """
     if images < 1:
         return [], {}, []
     if values < 1 or not tolerance > 0:
         raise InputError(f"{values} singular values to a tolerance of {tolerance}; both must be positive.")
     sigma = _decoder_sigma(model, measuring)
-    shared = _one_share_a_process(measuring, images)
-    tables = (
-        _image_table(model, shared, images, values, tolerance, sigma.value),
-        _sample_table(model, shared, images, values, tolerance, sigma.value),
-    )
+    measure = partial(local_bi_lipschitz, model, values=values, tolerance=tolerance)
+    tables = []
+    for where, passes in ((OF_IMAGES, _image_passes), (OF_SAMPLES, _sample_passes)):
+        tables.append(LocalTable(model, where, measuring.count(images), values, sigma.value))
+        _fill(tables[-1], passes(model, measuring, images), measure, measuring)
     quantities = [Quantity("decoder_sigma", "σ of the Gaussian decoder N(D(z), σ²)", "", sigma)]
     for table in tables:
         quantities += table.quantities()
     details = {"spectra": [entry for table in tables for entry in table.spectra()]}
     return quantities, details, _notes(model, tables, values, tolerance)
-
-
-def _one_share_a_process(measuring: Measuring, images: int) -> Measuring:
-    """A few images are less than a batch, and would all fall to one process."""
-    share = math.ceil(measuring.count(images) / measuring.world.size)
-    return replace(measuring, batch=max(1, min(measuring.batch, share)))
 
 
 def _decoder_sigma(model: VDVAE, measuring: Measuring) -> Measurement:
@@ -74,45 +76,59 @@ def _decoder_sigma(model: VDVAE, measuring: Measuring) -> Measurement:
     for batch in measuring.batches("decoder's σ", SIGMA_IMAGES):
         moments.add(squared_residuals(model, batch.pixels, batch.indices, measuring.seed))
     moments.all_reduce_(measuring.world)
+    if not moments.mean.isfinite():
+        raise NoGeometryError(IMAGES)
     sigma = math.sqrt(moments.mean.item())
     if sigma == 0:
-        raise InputError("D(z) equals every image exactly, which leaves no σ; measure without the Jacobian (0 images).")
+        raise UnmeasurableError(
+            "D(z) equals every image exactly, which leaves no σ; measure without the Jacobian (0 images)."
+        )
     error = moments.standard_error.item() / (2 * sigma)
     return Measurement(sigma, None if math.isnan(error) else error, moments.count)
 
 
-def _image_table(
-    model: VDVAE, measuring: Measuring, images: int, values: int, tolerance: float, sigma: float
-) -> LocalTable:
-    table = LocalTable(model, OF_IMAGES, measuring.count(images), values, sigma)
+def _image_passes(model: VDVAE, measuring: Measuring, images: int) -> Iterator[tuple[Examples, TopDownPass]]:
     for batch in measuring.batches("decoder's Jacobian, images", images):
-        passed = posterior_pass(model, batch.pixels, batch.indices, measuring.seed)
-        table.add(batch.indices, local_bi_lipschitz(model, passed, values=values, tolerance=tolerance))
-    return table.finish_(measuring)
+        yield batch.indices, posterior_pass(model, batch.pixels, batch.indices, measuring.seed)
 
 
-def _sample_table(
-    model: VDVAE, measuring: Measuring, images: int, values: int, tolerance: float, sigma: float
-) -> LocalTable:
-    table = LocalTable(model, OF_SAMPLES, measuring.count(images), values, sigma)
+def _sample_passes(model: VDVAE, measuring: Measuring, images: int) -> Iterator[tuple[Examples, TopDownPass]]:
     noise = ExampleNoise(model, SAMPLE_NOISE, measuring.seed, prior=True)
     for examples in measuring.samples("decoder's Jacobian, samples", images):
         with torch.no_grad():
             passed = model.generate(len(examples), noise.draw(examples).prior, keep_states=True)
-        table.add(examples, local_bi_lipschitz(model, passed, values=values, tolerance=tolerance))
-    return table.finish_(measuring)
+        yield examples, passed
+
+
+def _fill(
+    table: LocalTable, passes: Iterable[tuple[Examples, TopDownPass]], measure: Measure, measuring: Measuring
+) -> None:
+    """Raises NoGeometryError on every process where it is raised on one."""
+    cause = None
+    try:
+        for examples, passed in passes:
+            table.add(examples, measure(passed))
+    except NoGeometryError as refused:
+        cause = refused.cause
+    causes = torch.zeros(measuring.world.size, dtype=torch.int64, device=measuring.world.device)
+    if cause is not None:
+        causes[measuring.world.rank] = 1 + cause - IMAGES
+    highest = int(measuring.world.all_reduce_sum_(causes).max())
+    if highest:
+        raise NoGeometryError(highest - 1 + IMAGES)
+    table.finish_(measuring)
 
 
 def _notes(model: VDVAE, tables: Sequence[LocalTable], values: int, tolerance: float) -> list[str]:
     sizes = tables[0].sizes[:-1]
     movable = int(max(table.status("movable").max().item() for table in tables))
-    wide = [str(group) for group, size in enumerate(sizes) if size > movable]
+    wide = [group for group, size in enumerate(sizes) if size > movable]
     notes = [
         "The decoder's Jacobian is that of the clamped mean image: a number of it beyond [-1, 1] does not move "
         f"(here at most {movable:,} of {model.config.dimensions:,} do).",
     ]
     if tables[0].sizes[-1] > movable:
-        groups = f"Latent groups {', '.join(wide)}, and all groups together," if wide else "All latent groups together"
+        groups = f"Latent {named_groups(wide)}, and all groups together," if wide else "All latent groups together"
         notes.append(
             f"{groups} have more latents than the image has numbers that move: κ_min is 0 by rank, L(z) infinite, and "
             "a group's ‖J_E∘D − I‖ at least 1."
@@ -120,13 +136,13 @@ def _notes(model: VDVAE, tables: Sequence[LocalTable], values: int, tolerance: f
     if not all(table.status("complete").all() for table in tables):
         notes.append(
             f"Images of more than {DENSE_DIMENSIONS:,} numbers have the leading {values} singular values iterated (all "
-            f"of them for groups of up to {MAX_STEPS} latents): other groups' rank and least KL are at least the "
-            "numbers stated, and their smallest singular values are not known."
+            f"of them for groups of up to {MAX_STEPS} latents): other groups' singular values, rank, least KL and "
+            "‖J_E∘D − I‖ are at least the numbers stated, and their smallest singular values are not known."
         )
     if not all((table.status("converged") * table.status("composite_converged")).all() for table in tables):
         notes.append(
-            f"Some singular values have not come within {tolerance:g} of the largest in {MAX_STEPS} steps: they are "
-            "lower bounds (`converged` and `composite_converged` in the spectra)."
+            f"Some iterated singular values still have residuals above {tolerance:g} of the largest after {MAX_STEPS} "
+            "steps (`converged` and `composite_converged` in the spectra)."
         )
     notes.append(
         f"Singular values below {RANK_TOLERANCE:g} of the largest count as 0; the least KL(p(z|x)‖p(z)) holds for the "

@@ -134,19 +134,6 @@ class LatentPoint:
             tuple(scale[rows] for scale in self.scales),
         )
 
-    def beside(self, other: "LatentPoint") -> "LatentPoint":
-        """The images of both."""
-        return LatentPoint(
-            *(
-                tuple(torch.cat(pair) for pair in zip(mine, others, strict=True))
-                for mine, others in (
-                    (self.latents, other.latents),
-                    (self.states, other.states),
-                    (self.scales, other.scales),
-                )
-            )
-        )
-
 
 def decoder_jacobian(model: VDVAE, point: LatentPoint, varied: Sequence[int]) -> Jacobian:
     """J of displacement (B, n) of the varied groups' latents ↦ D(z) (B, m)."""

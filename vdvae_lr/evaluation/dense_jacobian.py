@@ -17,6 +17,7 @@ from vdvae_lr.evaluation.decoder_jacobian import (
     movable_numbers,
     posterior_means,
 )
+from vdvae_lr.evaluation.spectrum import dense_singular_values
 from vdvae_lr.model.vae import VDVAE
 
 ROWS_AT_ONCE = 64
@@ -63,25 +64,24 @@ def group_slices(sizes: Sequence[int]) -> list[slice]:
     return [slice(start, end) for start, end in pairwise(ends)]
 
 
-class DenseDeviation:
-    """J_{E∘D} − I of one group, from one image's matrices.
+def deviation_norm(decoder: Tensor, encoder: Tensor, scale: Tensor) -> float:
+    """‖J_{E∘D} − I‖ of one group, exact but for rounding, in float64.
+
+    J maps the span of both matrices' rows into itself and what is orthogonal to them to 0, so J − I there is −I.
 
     Args:
         decoder: ∂D/∂z_l (r, n), raw.
         encoder: ∂μ'_l/∂x̂ transposed (r, n), raw.
         scale: (n,), the unit.
     """
+    decoder, encoder = decoder.double() * scale, encoder.double() / scale
+    if decoder.shape[1] <= 2 * len(decoder):
+        return _norm(decoder.T @ encoder - torch.eye(len(scale), dtype=decoder.dtype, device=decoder.device))
+    span = torch.linalg.qr(torch.cat([decoder, encoder]).T)[0]  # (n, 2r)
+    inside = (span.T @ decoder.T) @ (encoder @ span)
+    return max(1.0, _norm(inside - torch.eye(len(inside), dtype=inside.dtype, device=inside.device)))
 
-    def __init__(self, decoder: Tensor, encoder: Tensor, scale: Tensor) -> None:
-        self._decoder = decoder * scale
-        self._encoder = encoder / scale
-        self.inputs = self.outputs = decoder.shape[1]
-        self.like = scale[None]
 
-    def forward(self, vectors: Tensor) -> Tensor:
-        """(1, n) → (1, n)."""
-        return (vectors @ self._decoder.T) @ self._encoder - vectors
-
-    def adjoint(self, vectors: Tensor) -> Tensor:
-        """(1, n) → (1, n)."""
-        return (vectors @ self._encoder.T) @ self._decoder - vectors
+def _norm(matrix: Tensor) -> float:
+    """The largest singular value; 0 of no matrix."""
+    return dense_singular_values(matrix)[0].item() if matrix.numel() else 0.0

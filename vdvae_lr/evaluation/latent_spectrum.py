@@ -25,9 +25,9 @@ class LatentSpectrum:
     values: Tensor
     """(k,) float64 on the CPU, largest first; below `RANK_TOLERANCE` of the largest they are 0."""
     complete: bool
-    """These are all that can differ from 0; else the leading ones, and no others are known."""
+    """These are all that can differ from 0; else lower bounds of the leading ones, the others unknown."""
     converged: bool
-    """The wanted ones are within the tolerance."""
+    """The wanted ones are exact, or have residuals within the tolerance."""
 
     @staticmethod
     def of(latents: int, movable: int, values: Tensor, complete: bool, converged: bool = True) -> "LatentSpectrum":
@@ -37,7 +37,7 @@ class LatentSpectrum:
 
     @property
     def largest(self) -> float:
-        """The Lipschitz constant of D near z."""
+        """The Lipschitz constant of D near z; at least so much where not `complete`."""
         return self.values[0].item() if len(self.values) else 0.0
 
     @property

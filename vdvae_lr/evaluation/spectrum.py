@@ -1,7 +1,10 @@
 """Singular values of a linear map that is known by its products only: Golub–Kahan–Lanczos bidiagonalisation.
 
 The map is block diagonal: B maps of one shape, one a row, each with a spectrum of its own. Vectors are orthogonalised
-in full against all earlier ones (twice), so that no value is found a second time through rounding.
+in full against all earlier ones, so that no value is found a second time through rounding.
+
+Unless the map is exhausted, what is found are lower bounds: a small residual shows that some singular value is near,
+never that none is larger.
 
 Shapes: B maps at once, n inputs, m outputs, k steps.
 """
@@ -47,7 +50,7 @@ class LeadingValues:
     """(B, k) float64, largest first, zeros after a map's last. The i-th is never above the i-th singular value (but for
     rounding): the bidiagonal matrix is a compression of the map."""
     residuals: Tensor
-    """(B, k): some singular value lies within so much of `values`."""
+    """(B, k): some singular value, not always the i-th, lies within so much of the i-th of `values`."""
     converged: Tensor
     """(B,): the wanted ones have residuals within the tolerance."""
     steps: Tensor
@@ -69,35 +72,48 @@ def dense_singular_values(matrix: Tensor) -> Tensor:
 
 @torch.no_grad()
 def leading_singular_values(
-    linear_map: LinearMap, values: int, tolerance: float, max_steps: int = MAX_STEPS, *, exhaust: bool = True
+    linear_map: LinearMap,
+    values: int,
+    tolerance: float,
+    max_steps: int = MAX_STEPS,
+    *,
+    start: Tensor | None = None,
+    least_steps: int = 1,
 ) -> LeadingValues:
-    """The largest singular values.
+    """The largest singular values: all there are where min(m, n) is at most `max_steps`, else lower bounds.
 
     Args:
         linear_map: A.
         values: how many are wanted.
         tolerance: a value has converged when its residual ‖Aᵀu − s·v‖ is at most so much of the largest value; A·v is
-            s·u by construction. A singular value then lies that near. Values nearer to each other than the tolerance
-            may be found as one, since every iterate comes from one starting vector.
+            s·u by construction. From a start near some singular vectors, their values converge before larger ones are
+            seen; and values nearer to each other than the tolerance may be found as one, since every iterate comes
+            from one vector.
         max_steps: pairs of products at most.
-        exhaust: go on to all singular values there are, where min(m, n) is no more than `max_steps`.
+        start: where it begins, of any length: (B, min(m, n)); None: at random.
+        least_steps: pairs of products before the iteration may end.
     """
     forward, adjoint, shorter = _from_the_shorter_side(linear_map)
     limit = min(shorter, max_steps)
-    complete = exhaust and shorter <= max_steps
-    search = _Search(linear_map.like, limit, min(values, limit), tolerance, exhaust=complete)
-    right = _start(linear_map.like, shorter)
-    lefts: Tensor | None = None
-    rights: Tensor | None = None
-    for step in range(limit):
-        rights = _with_row(rights, right)
-        left, alpha = _new_direction(forward(right), lefts, search.largest, 2 * step)
-        lefts = _with_row(lefts, left)
+    search = _Search(linear_map.like, limit, min(values, limit), tolerance, least_steps, exhaust=limit == shorter)
+    lefts = _Basis(linear_map.like, limit, max(linear_map.inputs, linear_map.outputs))
+    rights = _Basis(linear_map.like, limit, shorter)
+    right = rights.start(start)
+    for _ in range(limit):
+        rights.append(right)
+        left, alpha = lefts.new_direction(forward(right), search.largest)
+        lefts.append(left)
         search.extend(alpha)
-        right, beta = _new_direction(adjoint(left), rights, search.largest, 2 * step + 1)
+        right, beta = rights.new_direction(adjoint(left), search.largest)
         if search.take_in(beta):
             break
-    return LeadingValues(search.values, search.residuals, search.converged, search.steps, complete)
+    return LeadingValues(search.values, search.residuals, search.converged, search.steps, limit == shorter)
+
+
+def random_vectors(like: Tensor, length: int) -> Tensor:
+    """One standard normal vector for all maps, always the same: (B, length)."""
+    vector = torch.randn(length, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return vector.to(like.device, like.dtype).expand(like.shape[0], -1)
 
 
 def _from_the_shorter_side(
@@ -109,51 +125,57 @@ def _from_the_shorter_side(
     return linear_map.forward, linear_map.adjoint, linear_map.inputs
 
 
-def _start(like: Tensor, length: int) -> Tensor:
-    """The same unit vector for every map: (B, length)."""
-    vector = _random(like, length, -1)
-    return vector / vector.norm(dim=1, keepdim=True)
+class _Basis:
+    """Orthonormal vectors of every map, their room taken once: (B, limit, length)."""
+
+    def __init__(self, like: Tensor, limit: int, length: int) -> None:
+        self._room = torch.empty(like.shape[0], limit, length, dtype=like.dtype, device=like.device)
+        self._random = random_vectors(like, length)
+        self._count = 0
+
+    def start(self, vectors: Tensor | None) -> Tensor:
+        """A unit vector along each of these; at random where there is none, or it is 0."""
+        if vectors is None:
+            return _unit(self._random)
+        return _unit(torch.where(vectors.norm(dim=1, keepdim=True) > 0, vectors, self._random))
+
+    def append(self, vectors: Tensor) -> None:
+        """One more: (B, length)."""
+        self._room[:, self._count] = vectors
+        self._count += 1
+
+    def new_direction(self, product: Tensor, largest: Tensor) -> tuple[Tensor, Tensor]:
+        """A unit vector orthogonal to all, (B, length), and the length (B,) of what the product adds to them.
+
+        A map whose product adds nothing (but rounding) goes on from a random direction: this finds repeated values.
+        """
+        remainder = self._orthogonalised(product)
+        length = remainder.norm(dim=1)
+        broken = length <= _BREAKDOWN * torch.finfo(length.dtype).eps * largest.to(length.dtype)
+        fresh = self._random.roll(self._count + 1, dims=1)  # another each time, and nothing asked of the device
+        direction = self._orthogonalised(torch.where(broken[:, None], fresh, _unit(remainder)))
+        return _unit(direction), length.double()
+
+    def _orthogonalised(self, vectors: Tensor) -> Tensor:
+        """Twice: the first time's rounding errors are not orthogonal."""
+        basis = self._room[:, : self._count]
+        for _ in range(2):
+            shares = torch.einsum("bkn,bn->bk", basis, vectors)
+            vectors = vectors - torch.einsum("bkn,bk->bn", basis, shares)
+        return vectors
 
 
-def _random(like: Tensor, length: int, number: int) -> Tensor:
-    generator = torch.Generator().manual_seed(number + 1)
-    vector = torch.randn(length, generator=generator, dtype=torch.float64)
-    return vector.to(like.device, like.dtype).expand(like.shape[0], -1)
-
-
-def _with_row(basis: Tensor | None, vector: Tensor) -> Tensor:
-    """(B, k + 1, ·)."""
-    return vector[:, None] if basis is None else torch.cat([basis, vector[:, None]], dim=1)
-
-
-def _orthogonalised(vector: Tensor, basis: Tensor | None) -> Tensor:
-    if basis is None:
-        return vector
-    for _ in range(2):
-        shares = torch.einsum("bkn,bn->bk", basis, vector)
-        vector = vector - torch.einsum("bkn,bk->bn", basis, shares)
-    return vector
-
-
-def _new_direction(product: Tensor, basis: Tensor | None, largest: Tensor, number: int) -> tuple[Tensor, Tensor]:
-    """A unit vector orthogonal to `basis`, (B, ·), and the length (B,) of what the product adds to it.
-
-    A map whose product adds nothing (but rounding) goes on from a random direction: this finds repeated values.
-    """
-    remainder = _orthogonalised(product, basis)
-    length = remainder.norm(dim=1)
-    broken = length <= _BREAKDOWN * torch.finfo(length.dtype).eps * largest.to(length.dtype)
-    if broken.any():
-        fresh = _orthogonalised(_random(product, product.shape[1], number), basis)
-        remainder = torch.where(broken[:, None], fresh, remainder)
-    norm = remainder.norm(dim=1, keepdim=True)
-    return remainder / norm.clamp(min=torch.finfo(norm.dtype).tiny), length.double()
+def _unit(vectors: Tensor) -> Tensor:
+    norm = vectors.norm(dim=1, keepdim=True)
+    return vectors / norm.clamp(min=torch.finfo(norm.dtype).tiny)
 
 
 class _Search:
     """The bidiagonal matrices as they grow, and the results of maps that have stopped."""
 
-    def __init__(self, like: Tensor, limit: int, wanted: int, tolerance: float, *, exhaust: bool) -> None:
+    def __init__(
+        self, like: Tensor, limit: int, wanted: int, tolerance: float, least_steps: int, *, exhaust: bool
+    ) -> None:
         batch = like.shape[0]
         self.values = torch.zeros(batch, limit, dtype=torch.float64, device=like.device)
         self.residuals = torch.zeros_like(self.values)
@@ -163,6 +185,7 @@ class _Search:
         self._diagonal: list[Tensor] = []
         self._above: list[Tensor] = []
         self._wanted = wanted
+        self._least_steps = min(least_steps, limit)
         self._exhaust = exhaust
         self._tolerance = tolerance
 
@@ -184,7 +207,7 @@ class _Search:
         self.values[:, :step] = torch.where(going[:, None], values, self.values[:, :step])
         self.residuals[:, :step] = torch.where(going[:, None], residuals, self.residuals[:, :step])
         self.steps = torch.where(going, step, self.steps)
-        if step >= self._wanted:
+        if step >= max(self._wanted, self._least_steps):
             near = (residuals <= self._tolerance * values[:, :1])[:, : self._wanted].all(1)
             self.converged = torch.where(going, near, self.converged)
         return not self._exhaust and bool(self.converged.all())
