@@ -36,7 +36,7 @@ def test_reconstruct_shows_the_images_beside_their_first_groups(model: VDVAE, pi
     found = tiles_of(Path("b.png"), 3, 4)
     np.testing.assert_array_equal(found[:, 0], pictures)
     for column, count in ((1, 0), (2, 2), (3, 5)):
-        expected = vdvae_lr.reconstruct(model, pictures, first_groups=count)
+        expected = vdvae_lr.reconstruct(model, pictures, first_groups=count, batch=2)
         np.testing.assert_array_equal(found[:, column], expected)
 
 
@@ -142,7 +142,7 @@ def test_swap_of_two_images_over_the_number_of_coarse_groups(model: VDVAE, pictu
 def test_swap_of_all_pairs(model: VDVAE, pictures: np.ndarray) -> None:
     done("swap", "model", "own", "--coordinates", "latents", "--files", "out", "--out", "swap.png", "--batch", 2)
     found = tiles_of(Path("swap.png"), 4, 4)
-    pairs = vdvae_lr.swap(model, pictures, first_groups=3, coordinates="latents")
+    pairs = vdvae_lr.swap(model, pictures, first_groups=3, coordinates="latents", batch=2)
     assert (found[0, 0] == 255).all()
     np.testing.assert_array_equal(found[0, 1:], pictures)
     np.testing.assert_array_equal(found[1:, 0], pictures)

@@ -1,5 +1,6 @@
 """Choices of latent groups in words: what each piece means, and what is said of pieces that mean nothing."""
 
+import numpy as np
 import pytest
 from refusals import refused
 
@@ -63,6 +64,16 @@ def test_a_resolution_without_groups_is_refused(words: str) -> None:
     for parse in (parse_groups, parse_first_groups):
         with refused(words, "no latent group has resolution", "1:4 at 4x4"):
             parse(words, FASHION)
+
+
+@pytest.mark.parametrize("number", [3, np.int64(3)])
+def test_a_number_is_that_group(number: int) -> None:
+    assert parse_groups(number, FASHION) == (3,)
+
+
+def test_no_words_and_no_number() -> None:
+    with refused("groups is no list", "number of a latent group", "0:5,7"):
+        parse_groups([0, 1], FASHION)  # type: ignore[arg-type]
 
 
 def test_more_first_groups_than_there_are() -> None:

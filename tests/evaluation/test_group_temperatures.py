@@ -1,5 +1,6 @@
 """Temperatures in words and numbers, by group."""
 
+import numpy as np
 import pytest
 from refusals import refused
 
@@ -13,6 +14,9 @@ RESOLUTIONS = (1, 4, 4, 8)
     [
         (0.9, (0.9, 0.9, 0.9, 0.9)),
         (0, (0.0, 0.0, 0.0, 0.0)),
+        (np.float32(0.5), (0.5, 0.5, 0.5, 0.5)),
+        (np.int64(2), (2.0, 2.0, 2.0, 2.0)),
+        (np.array([1, 0.5, 0.25, 2]), (1.0, 0.5, 0.25, 2.0)),
         ("0.9", (0.9, 0.9, 0.9, 0.9)),
         ("1,0.5, 0.25,0", (1.0, 0.5, 0.25, 0.0)),
         ([1, 0.5, 0.25, 2], (1.0, 0.5, 0.25, 2.0)),
@@ -33,6 +37,9 @@ def test_one_factor_a_group(given: Temperature, factors: tuple[float, ...]) -> N
         ("warm", "temperature 'warm' is no number"),
         ("", "temperature '' is no number"),
         ("1,2", "2 temperatures for 4 latent groups"),
+        ([0.5], "1 temperature for 4 latent groups"),
+        (["hot"], "temperature is no such list; give a number"),
+        (None, "temperature is no such NoneType; give a number"),
         ((1.0,) * 5, "5 temperatures for 4 latent groups"),
         ("4:0.8,0.9", "'0.9' is no RESOLUTION:TEMPERATURE pair"),
         ("4:hot", "temperature 'hot' is no number"),

@@ -46,7 +46,7 @@ def test_an_exact_file_is_read_as_it_is(tmp_path: Path, mode: str, config: VAECo
         ("a.png", "L", (8, 8), SMALL, "turned from grey to colour"),
         ("a.png", "RGBA", (8, 8), SMALL, "turned from colour with transparency to colour"),
         ("a.png", "P", (8, 8), GREY, "turned from palette to grey"),
-        ("a.jpg", "CMYK", (8, 8), SMALL, "turned from CMYK to colour"),
+        ("a.jpg", "CMYK", (8, 8), SMALL, "turned from four-ink colour (CMYK) to colour"),
         (
             "a.bmp",
             "RGB",
@@ -64,6 +64,13 @@ def test_what_is_done_to_a_file_is_said_and_exact_refuses_it(
     assert (read.change, read.picture.shape) == (change, (8, 8, config.image_channels))
     with refused(str(path), f"it would be {change}", "leave out --exact"):
         read_image(path, config, exact=True)
+
+
+def test_a_grey_of_16_bits_is_said_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "deep.png"
+    Image.fromarray(np.full((8, 8), 257 * 7, dtype=np.uint16)).save(path)
+    read = read_image(path, GREY)
+    assert (read.change, set(read.picture.ravel())) == ("turned from 16-bit grey to grey", {7})
 
 
 def test_a_photo_is_seen_upright(tmp_path: Path) -> None:

@@ -102,12 +102,28 @@ def test_what_is_no_interpolation(small_model: VDVAE, pair: Pictures) -> None:
         vdvae_lr.interpolate(small_model, *pair, groups="5")
 
 
+def test_the_number_of_a_group(small_model: VDVAE, pair: Pictures) -> None:
+    found = vdvae_lr.interpolate(small_model, *pair, steps=3, groups=3)
+    np.testing.assert_array_equal(found, vdvae_lr.interpolate(small_model, *pair, steps=3, groups="3"))
+
+
+@pytest.mark.parametrize("coordinates", ["standardised", "latents"])
+def test_latents_that_are_no_numbers_are_not_the_priors_fault(
+    small_model: VDVAE, pair: Pictures, coordinates: Coordinates
+) -> None:
+    with torch.no_grad():
+        small_model.decoder.blocks[3].prior.expand.bias.fill_(float("nan"))
+    with refused("latent group 3", "not finite (NaN or infinite)", "other images") as caught:
+        vdvae_lr.interpolate(small_model, *pair, path="linear", coordinates=coordinates)
+    assert "variance" not in str(caught.value)
+
+
 def test_a_prior_without_width_has_no_standardised_values(small_model: VDVAE, pair: Pictures) -> None:
     with torch.no_grad():
         prior = small_model.decoder.blocks[2].prior.expand
         prior.weight.zero_()
         prior.bias.fill_(-1e4)
-    with refused("latent group 2", "zero variance", "coordinates latents"):
+    with refused("latent group 2", "prior of zero variance", "coordinates latents"):
         vdvae_lr.interpolate(small_model, *pair)
     made = vdvae_lr.interpolate(small_model, *pair, path="linear", coordinates="latents")
     assert made.shape == (9, 8, 8, 3)

@@ -46,6 +46,25 @@ def test_pairs_are_mixed_as_they_say(small_model: VDVAE, pixels: Tensor, coordin
         np.testing.assert_array_equal(found[i, j], image_of(small_model, latents)[0])
 
 
+@pytest.mark.parametrize("batch", [1, 2, 3, 5])
+@pytest.mark.parametrize("count", [0, 2, 5])
+def test_no_pass_takes_more_than_a_batch(
+    small_model: VDVAE, pixels: Tensor, monkeypatch: pytest.MonkeyPatch, batch: int, count: int
+) -> None:
+    top_down, sizes = VDVAE.top_down, []
+
+    def remember(self: VDVAE, sources: object, size: int, *arguments: object, **options: object) -> object:
+        sizes.append(size)
+        return top_down(self, sources, size, *arguments, **options)  # type: ignore[arg-type]
+
+    pictures = as_pictures(pixels)[:5]
+    whole = vdvae_lr.swap(small_model, pictures, first_groups=count, latents="sample", batch=25)
+    monkeypatch.setattr(VDVAE, "top_down", remember)
+    found = vdvae_lr.swap(small_model, pictures, first_groups=count, latents="sample", batch=batch)
+    assert max(sizes) == batch
+    np.testing.assert_array_equal(found, whole)
+
+
 def test_groups_that_do_not_exist(small_model: VDVAE, pixels: Tensor) -> None:
     with refused("the first 6 groups", "cannot be had", "groups 0 to 4"):
         vdvae_lr.swap(small_model, as_pictures(pixels), first_groups=6)

@@ -92,6 +92,11 @@ def test_places_that_do_not_exist(small_model: VDVAE, place: dict, cause: str, r
         vdvae_lr.traverse(small_model, **place)
 
 
+def test_moves_may_be_an_array(small_model: VDVAE, picture: Pictures) -> None:
+    found = vdvae_lr.traverse(small_model, picture, group=1, moves=np.array(MOVES, dtype=np.float32))
+    np.testing.assert_array_equal(found, vdvae_lr.traverse(small_model, picture, group=1, moves=MOVES))
+
+
 def test_a_move_out_of_all_bounds_is_no_picture(small_model: VDVAE) -> None:
     with refused("the decoder makes no image", "NaN", "nearer"):
         vdvae_lr.traverse(small_model.float(), group=0, moves=(1e38,))

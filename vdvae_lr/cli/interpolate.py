@@ -1,5 +1,9 @@
-"""`vdvae-lr interpolate`: from one image file to another through the latents."""
+"""`vdvae-lr interpolate`: from one image file to another through the latents.
 
+Shapes: S steps, C channels (1 or 3), H W resolution.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
@@ -12,6 +16,7 @@ from vdvae_lr.cli.picture_output import Studio, make_pictures
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.group_choice import parse_groups
 from vdvae_lr.evaluation.image_files import find_image_files
+from vdvae_lr.evaluation.images import Pictures
 from vdvae_lr.evaluation.interpolating import InterpolationPath, check_interpolation, interpolate
 from vdvae_lr.evaluation.latent_codes import Coordinates
 from vdvae_lr.evaluation.picture_grid import check_grid_fits, picture_grid
@@ -22,6 +27,7 @@ class InterpolateSettings(OwnImagesSettings):
     """Interpolate between two images: a row of pictures for each choice of groups."""
 
     COMMAND: ClassVar[str] = "interpolate"
+    NAMES: ClassVar[str] = r"(-groups-.*-at-[\d.e-]+)?"
 
     first: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FIRST_FILE")]
     """Image file to begin at."""
@@ -61,7 +67,7 @@ def _interpolate(settings: InterpolateSettings, studio: Studio, paths: list[Path
         check_grid_fits(len(settings.groups), settings.steps + 2, studio.model.config.image_size)
     check_images(settings, studio, paths)
     first, second = read_pictures(studio, paths)
-    rows = []
+    rows: list[Pictures] = []  # (S, H, W, C) each
     for groups in studio.tracker(settings.groups, len(settings.groups), f"decoding {settings.steps} steps"):
         between = interpolate(
             studio.model,
@@ -75,11 +81,25 @@ def _interpolate(settings: InterpolateSettings, studio: Studio, paths: list[Path
             seed=settings.seed,
             batch=settings.batch,
         )
-        studio.writer.singles(between)
-        rows.append(np.concatenate([first[None], between, second[None]]))
+        studio.writer.singles(between, _names(settings, groups))
+        if studio.writer.wants_grid:
+            rows.append(between)
     if studio.writer.wants_grid:
-        headers = ["image", *(f"{fraction:.3g}" for fraction in np.linspace(0, 1, settings.steps)), "image"]
+        headers = ["image", *_fractions(settings), "image"]
         labels = [f"groups {groups}" for groups in settings.groups]
         what = "standardised latents" if settings.coordinates == "standardised" else "latents as they are"
         title = f"{settings.path} interpolation of {what}, posterior {settings.latents}"
-        studio.writer.grid(picture_grid(rows, labels, headers, title))
+        whole = [np.concatenate([first[None], between, second[None]]) for between in rows]
+        studio.writer.grid(picture_grid(whole, labels, headers, title))
+
+
+def _fractions(settings: InterpolateSettings) -> list[str]:
+    return [f"{fraction:.3g}" for fraction in np.linspace(0, 1, settings.steps)]
+
+
+def _names(settings: InterpolateSettings, groups: str) -> Sequence[str] | None:
+    """Of a row's single files, where there are several rows; in letters that every file system takes."""
+    if len(settings.groups) == 1:
+        return None
+    words = groups.replace(" ", "").replace(":", "to").replace(",", "+")
+    return [f"groups-{words}-at-{fraction}" for fraction in _fractions(settings)]

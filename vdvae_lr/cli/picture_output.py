@@ -7,6 +7,7 @@ Shapes: C channels (1 or 3), H W resolution.
 """
 
 import dataclasses
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ class PictureSettings:
 
     COMMAND: ClassVar[str]
     """Names the grid where `out` does not, and begins the single files' names."""
+    NAMES: ClassVar[str] = ""
+    """Pattern of what single files are called behind their number; empty: nothing."""
 
     source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_WEIGHTS")]
     """A run's folder, a folder or file of weights, or a bundled or published name."""
@@ -50,7 +53,7 @@ class PictureSettings:
     seed: int = 0
     """Of all noise."""
     batch: int = 32
-    """Pictures at once; changes nothing but memory and time."""
+    """Pictures at once, for memory and time; they are the same but for rounding."""
     hps: str = ""
     """Preset of the model's settings, for weights that come without them (published .th files)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -67,26 +70,36 @@ class PictureSettings:
     @property
     def grid(self) -> Path | None:
         """The grid's file; None: single files only."""
-        return Path(self.out or f"{self.COMMAND}.png") if self.out or not self.files else None
+        return _place(self.out or f"{self.COMMAND}.png") if self.out or not self.files else None
+
+    @property
+    def folder(self) -> Path | None:
+        """Of the single files; None: none."""
+        return _place(self.files) if self.files else None
 
 
 class PictureWriter:
-    """Writes a command's pictures, and nothing over what was there.
+    """Writes a command's pictures, and nothing over what was there unless told to.
+
+    An earlier set that is to be replaced goes only when the new one is whole: until then its files are written over
+    where names are the same, and left where not.
 
     Args:
         settings: of the command.
         inputs: image files that the command reads: they are never written over.
 
     Raises:
-        InputError: the grid exists, or the folder has single files of an earlier call, and --overwrite is not given; or
-            one of them is an input.
+        InputError: the grid exists, or the folder has single files of an earlier call, and --overwrite is not given;
+            one of them is an input; the grid has a single file's name; or a place that cannot be written.
     """
 
     def __init__(self, settings: PictureSettings, inputs: Sequence[Path] = ()) -> None:
-        self._command, self._grid = settings.COMMAND, settings.grid
-        self._folder = Path(settings.files) if settings.files else None
-        self._earlier = self._files_of_an_earlier_call()
+        self._command, self._grid, self._folder = settings.COMMAND, settings.grid, settings.folder
+        self._ours = re.compile(rf"{settings.COMMAND}-\d{{6,}}{settings.NAMES}\.png", re.DOTALL)
         self._written = 0
+        self._check_places()
+        self._earlier = self._files_of_an_earlier_call()
+        self._left = set(self._earlier)
         read = {path.resolve() for path in inputs}
         for path in [*([self._grid] if self._grid else []), *self._earlier]:
             if path.resolve() in read:
@@ -97,8 +110,8 @@ class PictureWriter:
             raise InputError(f"{self._grid} exists; name another file with --out, or replace it with --overwrite.")
         if self._earlier:
             raise InputError(
-                f"{self._folder} holds {len(self._earlier):,} pictures of an earlier call ({self._earlier[0].name} is "
-                "one); name another folder with --files, or replace them with --overwrite."
+                f"{self._folder} holds {counted(len(self._earlier), 'picture')} of an earlier call "
+                f"({self._earlier[0].name} is one); name another folder with --files, or replace them with --overwrite."
             )
 
     @property
@@ -114,43 +127,61 @@ class PictureWriter:
     def singles(self, pictures: Pictures, names: Iterable[str] | None = None) -> None:
         """Write pictures (B, H, W, C) as FOLDER/COMMAND-NUMBER-NAME.png, where single files are wanted.
 
-        The first one takes the place of the whole earlier set: none of its pictures is left among the new ones.
-
         Raises:
             InputError: the folder cannot be written.
         """
         if self._folder is None:
             return
-        self._remove_earlier()
         for picture, name in zip(pictures, names or [""] * len(pictures), strict=True):
             ending = f"-{name}" if name else ""
-            save_png(single_picture(picture), self._folder / f"{self._command}-{self._written:06}{ending}.png")
+            path = self._folder / f"{self._command}-{self._written:06}{ending}.png"
+            save_png(single_picture(picture), path)
             self._written += 1
+            self._left.discard(path)
 
-    def report(self, say: Callable[[str], None]) -> None:
-        """Say what was written."""
+    def finish(self, say: Callable[[str], None]) -> None:
+        """Remove what is left of an earlier set, and say what was written.
+
+        Raises:
+            InputError: the folder does not let go of them.
+        """
+        self._remove_earlier()
         if self._grid is not None:
             say(f"wrote {self._grid}")
         if self._folder is not None:
-            say(f"wrote {self._written:,} single pictures to {self._folder}")
+            say(f"wrote {counted(self._written, 'single picture')} to {self._folder}")
 
     def _remove_earlier(self) -> None:
         try:
-            for path in self._earlier:
+            for path in self._left:
                 path.unlink(missing_ok=True)
         except OSError as error:
             raise InputError(
-                f"{self._folder} cannot be written ({error.strerror or error}); choose another folder."
+                f"{self._folder} keeps pictures of an earlier call beside the new ones ({error.strerror or error}); "
+                "remove them yourself."
             ) from None
-        self._earlier = []
+
+    def _check_places(self) -> None:
+        if self._folder is not None:
+            if self._folder.is_file():
+                raise InputError(f"{self._folder} is a file; name a folder for single pictures with --files.")
+            _check_writable(self._folder, self._folder, os.R_OK)
+        if self._grid is None:
+            return
+        _check_writable(self._grid, self._grid.parent)
+        if self._grid.is_dir():
+            raise InputError(f"{self._grid} is a folder; name a file for the grid with --out.")
+        among = self._folder is not None and self._grid.parent.resolve() == self._folder.resolve()
+        if among and self._ours.fullmatch(self._grid.name):
+            raise InputError(
+                f"{self._grid} has the name of a single picture in {self._folder}, and one would replace the other; "
+                "name another file with --out."
+            )
 
     def _files_of_an_earlier_call(self) -> list[Path]:
         if self._folder is None or not self._folder.exists():
             return []
-        if not self._folder.is_dir():
-            raise InputError(f"{self._folder} is a file; name a folder for single pictures with --files.")
-        ours = re.compile(rf"{self._command}-\d{{6,}}(-.*)?\.png")
-        return sorted(path for path in self._folder.iterdir() if ours.fullmatch(path.name))
+        return sorted(path for path in self._folder.iterdir() if self._ours.fullmatch(path.name))
 
 
 @dataclass(frozen=True)
@@ -190,4 +221,32 @@ def _make_here(settings: PictureSettings, work: Callable[[Studio], None], writer
     model.to(device=world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     console = plain_console()
     work(Studio(model, writer, ConsoleTracker(console), console.print))
-    writer.report(console.print)
+    writer.finish(console.print)
+
+
+def counted(count: int, thing: str) -> str:
+    """`1 picture`, `2 pictures`."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
+def _place(text: str) -> Path:
+    """`~` is the home folder, as in a shell, which leaves it alone in quotes and in `--out=~/x.png`."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
+
+
+def _check_writable(path: Path, folder: Path, besides: int = 0) -> None:
+    """Refuse a place before any work is done for it; raises InputError.
+
+    Args:
+        path: what will be written.
+        folder: that must be there, or be made.
+        besides: `os.access` flags beyond those for writing.
+    """
+    there = next(place for place in (folder, *folder.parents) if os.access(place, os.F_OK))
+    if not there.is_dir():
+        raise InputError(f"{path} cannot be written ({there} is no folder); choose another folder.")
+    if not os.access(there, os.W_OK | os.X_OK | besides):
+        raise InputError(f"{path} cannot be written (no permission for {there}); choose another folder.")

@@ -1,5 +1,6 @@
 """`vdvae-lr reconstruct`: own image files beside what the model makes of the first k groups of their latents."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import tyro
 
 from vdvae_lr.cli.own_images import OwnImagesSettings, check_images, first_groups_header, read_pictures
-from vdvae_lr.cli.picture_output import Studio, make_pictures
+from vdvae_lr.cli.picture_output import Studio, counted, make_pictures
 from vdvae_lr.evaluation.group_choice import first_groups_by_resolution, parse_first_groups
 from vdvae_lr.evaluation.group_temperatures import group_temperatures
 from vdvae_lr.evaluation.image_files import find_image_files
@@ -26,6 +27,7 @@ class ReconstructSettings(OwnImagesSettings):
     """Reconstruct image files: the posterior's latents in the first k groups, the prior's in the others."""
 
     COMMAND: ClassVar[str] = "reconstruct"
+    NAMES: ClassVar[str] = r"-.*-first-\d+"
 
     images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE_OR_FOLDER")]
     """Image files (PNG, JPEG, WebP, BMP), or folders of them; cut to the central square and resized where needed."""
@@ -52,7 +54,8 @@ def _reconstruct(settings: ReconstructSettings, studio: Studio, paths: Sequence[
     check_images(settings, studio, paths)
     parts = chunks(len(paths), settings.batch)
     rows: list[Pictures] = []
-    for part in studio.tracker(parts, len(parts), f"reconstructing {len(paths):,} images"):
+    what = f"reconstructing {counted(len(paths), 'image')}"
+    for part in studio.tracker(parts, math.ceil(len(paths) / settings.batch), what):
         files = paths[part.start : part.stop]
         made = _from_first_groups(settings, studio, read_pictures(studio, files), kept, part)
         _write_singles(studio, files, made, kept)

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from vdvae_lr.cli.picture_output import PictureSettings, Studio, make_pictures
+from vdvae_lr.cli.picture_output import PictureSettings, Studio, counted, make_pictures
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.group_temperatures import group_temperatures
 from vdvae_lr.evaluation.images import Pictures
@@ -23,7 +23,7 @@ class SampleSettings(PictureSettings):
     COMMAND: ClassVar[str] = "sample"
 
     count: int = 64
-    """Pictures (of each temperature). Picture i is the same for every count and batch."""
+    """Pictures (of each temperature). Picture i is the same for every count."""
     temperature: tuple[str, ...] = ("1.0",)
     """Multiplies the prior's scale: 0.9; a number for each group, with commas; or RESOLUTION:TEMPERATURE pairs such as
     16x16:0.8,32x32:0.7 (1 elsewhere). Several, with spaces: rows of the grid for each, from the same noise."""
@@ -76,7 +76,7 @@ def _draw(settings: SampleSettings, studio: Studio, words: str) -> Pictures:
         image=settings.image,
         batch=settings.batch,
     )
-    what = f"drawing {settings.count:,} pictures at temperature {words}"
+    what = f"drawing {counted(settings.count, 'picture')} at temperature {words}"
     kept: list[Pictures] = []
     for pictures in studio.tracker(batches, math.ceil(settings.count / settings.batch), what):
         studio.writer.singles(pictures)

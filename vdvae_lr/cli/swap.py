@@ -1,4 +1,7 @@
-"""`vdvae-lr swap`: the coarse latent groups of one image file with the fine groups of another."""
+"""`vdvae-lr swap`: the coarse latent groups of one image file with the fine groups of another.
+
+Shapes: N images, C channels (1 or 3), H W resolution.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +20,7 @@ from vdvae_lr.evaluation.image_files import find_image_files
 from vdvae_lr.evaluation.images import Pictures
 from vdvae_lr.evaluation.latent_codes import Coordinates
 from vdvae_lr.evaluation.picture_grid import check_grid_fits, picture_grid
-from vdvae_lr.evaluation.swapping import swap
+from vdvae_lr.evaluation.swapping import swap_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,7 @@ class SwapSettings(OwnImagesSettings):
     """Mix latents of images: two images over the number k of coarse groups, or all pairs of several images at one k."""
 
     COMMAND: ClassVar[str] = "swap"
+    NAMES: ClassVar[str] = r"-first-\d+-of-image-\d+-others-of-\d+"
 
     images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE_OR_FOLDER")]
     """Two image files or more, or folders of them."""
@@ -51,9 +55,9 @@ def _swap(settings: SwapSettings, studio: Studio, paths: Sequence[Path]) -> None
         check_grid_fits(len(paths) + 1, across, studio.model.config.image_size)
     check_images(settings, studio, paths)
     pictures = read_pictures(studio, paths)
-    mixed = []
+    mixed: list[Pictures] = []  # (N, N, H, W, C) for each number of coarse groups
     for count in studio.tracker(counts, len(counts), f"swapping latents of {len(paths)} images"):
-        pairs = swap(
+        rows = swap_rows(
             studio.model,
             pictures,
             first_groups=count,
@@ -62,9 +66,13 @@ def _swap(settings: SwapSettings, studio: Studio, paths: Sequence[Path]) -> None
             seed=settings.seed,
             batch=settings.batch,
         )
-        mixed.append(pairs)
-        for i, row in enumerate(pairs):
+        kept = []
+        for i, row in enumerate(rows):
             studio.writer.singles(row, [f"first-{count}-of-image-{i}-others-of-{j}" for j in range(len(row))])
+            if studio.writer.wants_grid:
+                kept.append(row)
+        if kept:
+            mixed.append(np.stack(kept))
     if studio.writer.wants_grid:
         names = [path.name for path in paths]
         if len(paths) == 2:

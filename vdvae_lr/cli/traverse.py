@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from vdvae_lr.cli.own_images import OwnImagesSettings, check_images, read_pictures
-from vdvae_lr.cli.picture_output import Studio, make_pictures
+from vdvae_lr.cli.picture_output import Studio, counted, make_pictures
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.group_temperatures import group_temperatures
 from vdvae_lr.evaluation.image_files import find_image_files
@@ -21,6 +21,7 @@ class TraverseSettings(OwnImagesSettings):
     """Move one latent channel at a time: a row for each channel, a column for each step."""
 
     COMMAND: ClassVar[str] = "traverse"
+    NAMES: ClassVar[str] = r"-group-\d+-channel-\d+-move-[-+\d.e]+"
 
     group: int
     """Latent group of the channels, counted from 0, the coarsest."""
@@ -81,7 +82,7 @@ def _traverse(
     check_images(settings, studio, paths)
     image = read_pictures(studio, paths) if paths else None
     rows = []
-    for channel in studio.tracker(chosen, len(chosen), f"moving {len(chosen)} channels"):
+    for channel in studio.tracker(chosen, len(chosen), f"moving {counted(len(chosen), 'channel')}"):
         (row,) = traverse(
             studio.model,
             image,
@@ -98,7 +99,8 @@ def _traverse(
         )
         names = [f"group-{settings.group}-channel-{channel}-move-{move:+.3g}" for move in settings.moves]
         studio.writer.singles(row, names)
-        rows.append(row)
+        if studio.writer.wants_grid:
+            rows.append(row)
     if studio.writer.wants_grid:
         labels = [f"channel {channel}" for channel in chosen]
         headers = [f"{move:+.3g}" if move else "0" for move in settings.moves]

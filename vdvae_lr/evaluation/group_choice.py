@@ -13,6 +13,7 @@ Shapes: L latent groups.
 import re
 from collections.abc import Sequence
 from itertools import groupby
+from numbers import Integral
 
 from vdvae_lr.errors import InputError
 
@@ -21,18 +22,22 @@ _RANGE = re.compile(r"(\d{0,6}):(\d{0,6})", re.ASCII)
 _RESOLUTION = re.compile(r"(\d{1,6})x(\d{1,6})", re.ASCII)
 
 
-def parse_groups(text: str, resolutions: Sequence[int]) -> tuple[int, ...]:
+def parse_groups(text: str | int, resolutions: Sequence[int]) -> tuple[int, ...]:
     """The numbers of the chosen groups, top-down, each once.
 
     Args:
-        text: pieces of the module's table, with commas between them.
+        text: pieces of the module's table, with commas between them; or the number of a group.
         resolutions: of the model's groups, top-down: (L,).
 
     Raises:
         InputError: a piece that is none, that chooses nothing, or that names groups the model does not have.
     """
+    if not isinstance(text, str | Integral):
+        raise InputError(
+            f"groups is no {type(text).__name__}; give the number of a latent group, or words such as '0:5,7'."
+        )
     chosen: set[int] = set()
-    for piece in _pieces(text):
+    for piece in _pieces(str(text)):
         if _NUMBER.fullmatch(piece):
             chosen.update(_existing(piece, int(piece), int(piece) + 1, resolutions))
         elif found := _RANGE.fullmatch(piece):

@@ -12,6 +12,7 @@ Shapes: L latent groups.
 import math
 import re
 from collections.abc import Sequence
+from numbers import Real
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.group_choice import describe_groups, parse_resolution
@@ -33,9 +34,16 @@ def group_temperatures(temperature: Temperature, resolutions: Sequence[int]) -> 
     """
     if isinstance(temperature, str):
         return _parsed(temperature, resolutions)
-    if isinstance(temperature, int | float):
+    if isinstance(temperature, float | Real):
         return (_checked(float(temperature)),) * len(resolutions)
-    return _by_group([_checked(float(value)) for value in temperature], resolutions)
+    try:
+        values = [float(value) for value in temperature]
+    except (TypeError, ValueError):
+        raise InputError(
+            f"temperature is no such {type(temperature).__name__}; give a number, one for each latent group, or words "
+            "such as '16x16:0.8'."
+        ) from None
+    return _by_group([_checked(value) for value in values], resolutions)
 
 
 def _parsed(text: str, resolutions: Sequence[int]) -> tuple[float, ...]:
@@ -55,9 +63,10 @@ def _parsed(text: str, resolutions: Sequence[int]) -> tuple[float, ...]:
 
 def _by_group(values: Sequence[float], resolutions: Sequence[int]) -> tuple[float, ...]:
     if len(values) != len(resolutions):
+        number = "1 temperature" if len(values) == 1 else f"{len(values)} temperatures"
         raise InputError(
-            f"{len(values)} temperatures for {len(resolutions)} latent groups: {describe_groups(resolutions)}; give "
-            "one for all, one for each, or RESOLUTION:TEMPERATURE pairs."
+            f"{number} for {len(resolutions)} latent groups: {describe_groups(resolutions)}; give one for all, one for "
+            "each, or RESOLUTION:TEMPERATURE pairs."
         )
     return tuple(values)
 

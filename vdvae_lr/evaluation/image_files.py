@@ -20,7 +20,19 @@ from vdvae_lr.model.vae import VAEConfig
 Images = Pictures | str | Path | Sequence[str | Path]
 """(B, H, W, C) or (H, W, C) uint8, or files and folders of images."""
 _KIND = {1: "grey", 3: "colour"}
-_MODE_WORDS = {"1": "black and white", "L": "grey", "LA": "grey", "RGB": "colour", "RGBA": "colour", "P": "palette"}
+_MODE_WORDS = {
+    "1": "black and white",
+    "L": "grey",
+    "LA": "grey",
+    "I;16": "16-bit grey",
+    "I;16B": "16-bit grey",
+    "I": "grey of more than 8 bits",
+    "F": "floating-point grey",
+    "RGB": "colour",
+    "RGBA": "colour",
+    "P": "palette",
+    "CMYK": "four-ink colour (CMYK)",
+}
 _LYING = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
 
 

@@ -14,7 +14,14 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.group_choice import parse_groups
 from vdvae_lr.evaluation.image_files import Images, one_picture_of
 from vdvae_lr.evaluation.images import Pictures
-from vdvae_lr.evaluation.latent_codes import Coordinates, PosteriorLatents, chunks, decoded_pictures, infer_code
+from vdvae_lr.evaluation.latent_codes import (
+    Coordinates,
+    PosteriorLatents,
+    check_choice,
+    chunks,
+    decoded_pictures,
+    infer_code,
+)
 from vdvae_lr.evaluation.quantities import group_resolutions
 from vdvae_lr.model.vae import VDVAE
 
@@ -30,7 +37,7 @@ def interpolate(
     *,
     steps: int = 9,
     path: InterpolationPath = "spherical",
-    groups: str = "all",
+    groups: str | int = "all",
     coordinates: Coordinates = "standardised",
     latents: PosteriorLatents = "mean",
     seed: int = 0,
@@ -38,8 +45,8 @@ def interpolate(
 ) -> Pictures:
     """From the reconstruction of `first`, in equal steps, to that of `second`: (S, H, W, C) uint8.
 
-    Both ends are the reconstructions themselves. Where only some groups move, the others stay the first image's, and
-    the last picture has the second image's latents in the groups that moved.
+    Both ends are the reconstructions, but for rounding. Where only some groups move, the others stay the first image's,
+    and the last picture has the second image's latents in the groups that moved.
 
     Args:
         model: on its device.
@@ -47,21 +54,22 @@ def interpolate(
         steps: S, with both ends: 2 or more.
         path: spherical: along an arc, by group, so that latents keep a length that the prior thinks likely; linear:
             along a line, which passes nearer to the prior's mean.
-        groups: which move, as `parse_groups` takes them (`0:5`, `16x16`, `all`).
+        groups: which move, as `parse_groups` takes them (3, `0:5`, `16x16`, `all`).
         coordinates: standardised: (z − μ_p)/σ_p, so that finer groups follow the coarser; latents: z itself, for which
             an arc means nothing: linear only.
         latents: mean: each group's posterior mean; sample: one draw.
         seed: of such draws.
-        batch: pictures at once; changes nothing but memory and time.
+        batch: pictures at once, for memory and time; they are the same but for rounding.
 
     Raises:
         InputError: images, steps, groups or coordinates that cannot be used.
     """
     check_interpolation(steps, path, coordinates)
+    check_choice("latents", latents, PosteriorLatents)
     resolutions = group_resolutions(model)
     moving = parse_groups(groups, resolutions)
     pair = np.concatenate([one_picture_of(model.config, images) for images in (first, second)])
-    code = infer_code(model, pair, latents, seed, range(2))
+    code = infer_code(model, pair, latents, seed, batch)
     values = code.values(coordinates)
     fractions = torch.linspace(0, 1, steps, dtype=torch.float64).tolist()
     parts = [decoded_pictures(model, code.rows([0]).sources(), 1)]
@@ -80,6 +88,8 @@ def interpolate(
 
 def check_interpolation(steps: int, path: InterpolationPath, coordinates: Coordinates) -> None:
     """Refuse what is no interpolation (raises InputError)."""
+    check_choice("path", path, InterpolationPath)
+    check_choice("coordinates", coordinates, Coordinates)
     if steps < 2:
         raise InputError(f"steps is {steps}; an interpolation has both its ends, so 2 or more.")
     if path == "spherical" and coordinates == "latents":

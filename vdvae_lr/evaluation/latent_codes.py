@@ -10,9 +10,9 @@ A group's latents can be spoken of in two coordinates:
 Shapes: B images, C channels, H W resolution, L latent groups of (Z, R, R).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -41,8 +41,10 @@ class LatentCode:
         """z or ε of every group.
 
         Raises:
-            InputError: a group has no standardised values, for its prior has no width.
+            InputError: the model's own latents are not finite; or a group has no standardised values, for its prior has
+                no width.
         """
+        self._check_finite()
         if coordinates == "latents":
             return self.latents
         parts = zip(self.latents, self.prior_means, self.prior_scales, strict=True)
@@ -50,10 +52,18 @@ class LatentCode:
         bad = [number for number, values in enumerate(noise) if not bool(values.isfinite().all())]
         if bad:
             raise InputError(
-                f"latent group {bad[0]} has a prior of zero variance and so no standardised values; choose "
+                f"latent group {bad[0]} has a prior of zero variance, or nearly so, and no standardised values; choose "
                 "coordinates latents."
             )
         return noise
+
+    def _check_finite(self) -> None:
+        for number, tensors in enumerate(zip(self.latents, self.prior_means, self.prior_scales, strict=True)):
+            if not all(bool(tensor.isfinite().all()) for tensor in tensors):
+                raise InputError(
+                    f"latent group {number} or its prior is not finite (NaN or infinite) before anything is changed; "
+                    "try other images, a lower temperature, or other weights."
+                )
 
     def rows(self, images: Sequence[int]) -> "LatentCode":
         """The code of some of the images, in the given order, with repetitions."""
@@ -62,7 +72,7 @@ class LatentCode:
         return LatentCode(*(tuple(tensor[chosen] for tensor in part) for part in parts))
 
     def sources(self) -> list[LatentSource]:
-        """Decodes to the images' own reconstructions, bit for bit."""
+        """Decodes to the images' own reconstructions."""
         return [Given(latent) for latent in self.latents]
 
     def edited(self, values: Sequence[Tensor], coordinates: Coordinates, held: int) -> list[LatentSource]:
@@ -91,11 +101,25 @@ def posterior_noise(model: VDVAE, latents: PosteriorLatents, seed: int, examples
     return [gain.new_zeros(1, 1, 1, 1).expand(len(examples), *shape) for shape in model.latent_shapes]
 
 
-def infer_code(
-    model: VDVAE, pictures: Pictures, latents: PosteriorLatents, seed: int, examples: Examples
-) -> LatentCode:
-    """The code of images (B, H, W, C) uint8; `latents` and `seed` as in `posterior_noise`."""
-    return code_of(model.infer(levels_of(model, pictures), posterior_noise(model, latents, seed, examples)))
+def infer_code(model: VDVAE, pictures: Pictures, latents: PosteriorLatents, seed: int, batch: int) -> LatentCode:
+    """The code of images (B, H, W, C) uint8, `batch` at a time; `latents` and `seed` as in `posterior_noise`.
+
+    Raises:
+        InputError: `batch` is none.
+    """
+    codes = []
+    for chunk in chunks(len(pictures), batch):
+        levels = levels_of(model, pictures[chunk.start : chunk.stop])
+        codes.append(code_of(model.infer(levels, posterior_noise(model, latents, seed, chunk))))
+    return joined_codes(codes)
+
+
+def joined_codes(codes: Sequence[LatentCode]) -> LatentCode:
+    """The codes of all images, one after the other."""
+    if len(codes) == 1:
+        return codes[0]
+    parts = ([getattr(code, field.name) for code in codes] for field in fields(LatentCode))
+    return LatentCode(*(tuple(torch.cat(group) for group in zip(*part, strict=True)) for part in parts))
 
 
 def levels_of(model: VDVAE, pictures: Pictures) -> Tensor:
@@ -127,12 +151,20 @@ def numeric_levels(model: VDVAE, image: Tensor) -> Pictures:
     return to_levels(model.pixel_scale, image)
 
 
-def chunks(count: int, batch: int) -> list[range]:
-    """`count` things in their order, `batch` at a time.
+def chunks(count: int, batch: int) -> Iterator[range]:
+    """`count` things in their order, `batch` at a time: ⌈count / batch⌉ ranges.
 
     Raises:
         InputError: `batch` is none.
     """
     if batch < 1:
         raise InputError(f"batch is {batch}; it must be 1 or more.")
-    return [range(start, min(start + batch, count)) for start in range(0, count, batch)]
+    return (range(start, min(start + batch, count)) for start in range(0, count, batch))
+
+
+def check_choice(name: str, value: object, choices: object) -> None:
+    """Refuse a value that is none of a `Literal`'s; raises InputError."""
+    known = get_args(choices)
+    if not isinstance(value, str) or value not in known:
+        given = repr(value) if isinstance(value, str) else f"of type {type(value).__name__}"
+        raise InputError(f"{name} is {given}; it must be {' or '.join(known)}.")

@@ -6,6 +6,8 @@ temperature, so that what the image shows is what those k groups carry.
 Shapes: B images, C channels (1 or 3), H W resolution.
 """
 
+from operator import index
+
 import numpy as np
 import torch
 
@@ -15,7 +17,14 @@ from vdvae_lr.evaluation.group_choice import describe_groups
 from vdvae_lr.evaluation.group_temperatures import Temperature, group_temperatures
 from vdvae_lr.evaluation.image_files import Images, pictures_of
 from vdvae_lr.evaluation.images import Pictures
-from vdvae_lr.evaluation.latent_codes import PosteriorLatents, chunks, decoded_pictures, levels_of, posterior_noise
+from vdvae_lr.evaluation.latent_codes import (
+    PosteriorLatents,
+    check_choice,
+    chunks,
+    decoded_pictures,
+    levels_of,
+    posterior_noise,
+)
 from vdvae_lr.evaluation.quantities import group_resolutions
 from vdvae_lr.model.decoder import FromPosterior, FromPrior
 from vdvae_lr.model.vae import VDVAE
@@ -45,12 +54,13 @@ def reconstruct(
         latents: mean: each group's posterior mean; sample: one draw, with the noise of `evaluate_bound`.
         temperature: of the groups from the prior; 0: the prior's mean.
         seed: of the noise.
-        batch: images at once; changes nothing but memory and time.
+        batch: images at once, for memory and time; pictures are the same but for rounding.
         examples: the images' numbers, for the noise's key; 0 … B−1 when left out.
 
     Raises:
         InputError: images, a number of groups or a temperature that cannot be used.
     """
+    check_choice("latents", latents, PosteriorLatents)
     pictures = pictures_of(model.config, images)
     resolutions = group_resolutions(model)
     kept = len(resolutions) if first_groups is None else first_groups
@@ -73,5 +83,11 @@ def reconstruct(
 
 def check_first_groups(count: int, resolutions: tuple[int, ...]) -> None:
     """Refuse a number of first groups that the model does not have (raises InputError)."""
+    try:
+        index(count)
+    except TypeError:
+        raise InputError(
+            f"first_groups is {count!r}; it must be a whole number of groups: {describe_groups(resolutions)}."
+        ) from None
     if not 0 <= count <= len(resolutions):
         raise InputError(f"the first {count} groups cannot be had: {describe_groups(resolutions)}.")

@@ -12,7 +12,7 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.group_temperatures import Temperature, group_temperatures
 from vdvae_lr.evaluation.images import Pictures, sampled_images
 from vdvae_lr.evaluation.information import DecodedImage
-from vdvae_lr.evaluation.latent_codes import chunks, numeric_levels
+from vdvae_lr.evaluation.latent_codes import check_choice, chunks, numeric_levels
 from vdvae_lr.evaluation.quantities import group_resolutions
 from vdvae_lr.model.vae import VDVAE
 
@@ -33,9 +33,9 @@ def sample(
         count: how many.
         temperature: multiplies the prior's scale: a number, one for each group, or words such as
             `"16x16:0.8,32x32:0.7"`.
-        seed: of the noise; picture i is the same for every `count` and `batch`, on one kind of device.
+        seed: of the noise; picture i is the same for every `count` on one kind of device, but for rounding.
         image: sample: drawn from p(x|z), as published; mean: the mixture's mean, without the noise of single pixels.
-        batch: pictures at once; changes nothing but memory and time.
+        batch: pictures at once, for memory and time; they are the same but for rounding.
 
     Raises:
         InputError: no picture, no such temperature, or one so high that the decoder makes no image.
@@ -48,6 +48,7 @@ def sample_batches(
     model: VDVAE, count: int, *, temperature: Temperature, seed: int, image: DecodedImage, batch: int
 ) -> Iterator[Pictures]:
     """The pictures of `sample`, at most `batch` at a time, so that any number of them fits in memory."""
+    check_choice("image", image, DecodedImage)
     if count < 1:
         raise InputError(f"count is {count}; ask for 1 picture or more.")
     factors = group_temperatures(temperature, group_resolutions(model))

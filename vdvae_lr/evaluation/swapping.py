@@ -1,20 +1,32 @@
 """`swap`: the coarse groups of one image with the fine groups of another, for all pairs.
 
-Shapes: N images, C channels (1 or 3), H W resolution.
+Shapes: N images, C channels (1 or 3), H W resolution, Z latent channels, R a group's resolution.
 """
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vdvae_lr.evaluation.image_files import Images, pictures_of
 from vdvae_lr.evaluation.images import Pictures
-from vdvae_lr.evaluation.latent_codes import Coordinates, PosteriorLatents, chunks, decoded_pictures, infer_code
+from vdvae_lr.evaluation.latent_codes import (
+    Coordinates,
+    LatentCode,
+    PosteriorLatents,
+    check_choice,
+    chunks,
+    decoded_pictures,
+    infer_code,
+)
 from vdvae_lr.evaluation.quantities import group_resolutions
 from vdvae_lr.evaluation.reconstructing import check_first_groups
 from vdvae_lr.model.vae import VDVAE
 
 
-@torch.inference_mode()
 def swap(
     model: VDVAE,
     images: Images,
@@ -38,24 +50,78 @@ def swap(
             groups; latents: their z.
         latents: mean: each group's posterior mean; sample: one draw.
         seed: of such draws.
-        batch: pictures at once; changes nothing but memory and time.
+        batch: pictures at once, for memory and time; they are the same but for rounding.
 
     Raises:
-        InputError: images or a number of groups that cannot be used.
+        InputError: images, a number of groups or a choice that cannot be used.
     """
+    rows = swap_rows(
+        model,
+        images,
+        first_groups=first_groups,
+        coordinates=coordinates,
+        latents=latents,
+        seed=seed,
+        batch=batch,
+    )
+    return np.stack(list(rows))
+
+
+@torch.inference_mode()
+def swap_rows(
+    model: VDVAE,
+    images: Images,
+    *,
+    first_groups: int,
+    coordinates: Coordinates,
+    latents: PosteriorLatents,
+    seed: int,
+    batch: int,
+) -> Iterator[Pictures]:
+    """The rows (N, H, W, C) of `swap` one after the other, so that all pairs need not fit in memory.
+
+    Raises:
+        InputError: as `swap`.
+    """
+    check_choice("coordinates", coordinates, Coordinates)
+    check_choice("latents", latents, PosteriorLatents)
     pictures = pictures_of(model.config, images)
     check_first_groups(first_groups, group_resolutions(model))
-    code = infer_code(model, pictures, latents, seed, range(len(pictures)))
+    code = infer_code(model, pictures, latents, seed, batch)
     values = code.values(coordinates)
-    own = decoded_pictures(model, code.sources(), len(pictures))
     count = len(pictures)
-    result = np.broadcast_to(own[:, None], (count, *own.shape)).copy()
+    parts = (code.rows(chunk) for chunk in chunks(count, batch))
+    own = np.concatenate([decoded_pictures(model, part.sources(), len(part.latents[0])) for part in parts])
     if first_groups == 0:
-        return np.broadcast_to(own[None], result.shape).copy()
-    pairs = [(i, j) for i in range(count) for j in range(count) if i != j and first_groups < len(values)]
+        return (own.copy() for _ in range(count))
+    if first_groups == len(values):
+        return (np.broadcast_to(picture, own.shape).copy() for picture in own)
+    edit = _Edit(code, values, own, coordinates, first_groups)
+    return chain.from_iterable(_mixed(model, edit, rows, batch) for rows in chunks(count, max(1, batch // count)))
+
+
+@dataclass(frozen=True)
+class _Edit:
+    """What all rows are made of."""
+
+    code: LatentCode
+    values: tuple[Tensor, ...]
+    """In `coordinates`, (N, Z, R, R) for each group."""
+    own: Pictures
+    """Reconstructions, (N, H, W, C)."""
+    coordinates: Coordinates
+    first_groups: int
+
+
+@torch.inference_mode()
+def _mixed(model: VDVAE, edit: _Edit, rows: range, batch: int) -> Pictures:
+    """Some rows, put together where they are short: (len(rows), N, H, W, C)."""
+    count = len(edit.own)
+    result = np.broadcast_to(edit.own[rows.start : rows.stop, None], (len(rows), *edit.own.shape)).copy()
+    pairs = [(i, j) for i in rows for j in range(count) if i != j]
     for chunk in chunks(len(pairs), batch):
         coarse, fine = zip(*pairs[chunk.start : chunk.stop], strict=True)
-        mixed = [value[list(fine)] for value in values]
-        sources = code.rows(coarse).edited(mixed, coordinates, first_groups)
-        result[list(coarse), list(fine)] = decoded_pictures(model, sources, len(chunk))
+        mixed = [value[list(fine)] for value in edit.values]
+        sources = edit.code.rows(coarse).edited(mixed, edit.coordinates, edit.first_groups)
+        result[[i - rows.start for i in coarse], list(fine)] = decoded_pictures(model, sources, len(chunk))
     return result

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -21,6 +22,7 @@ from vdvae_lr.evaluation.latent_codes import (
     Coordinates,
     LatentCode,
     PosteriorLatents,
+    check_choice,
     chunks,
     code_of,
     decoded_pictures,
@@ -38,7 +40,7 @@ def traverse(
     image: Images | None = None,
     *,
     group: int,
-    moves: Sequence[float] = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0),
+    moves: Sequence[float] | npt.NDArray[np.floating] = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0),
     channels: Sequence[int] | None = None,
     position: tuple[int, int] | None = None,
     unit: MoveUnit = "prior_scale",
@@ -65,14 +67,16 @@ def traverse(
         latents: mean: each group's posterior mean; sample: one draw.
         temperature: of the sample, where there is no image.
         seed: of the draws.
-        batch: pictures at once; changes nothing but memory and time.
+        batch: pictures at once, for memory and time; they are the same but for rounding.
 
     Raises:
         InputError: an image, or a group, channel, position or move that cannot be used.
     """
+    check_choice("unit", unit, MoveUnit)
+    check_choice("coordinates", coordinates, Coordinates)
+    check_choice("latents", latents, PosteriorLatents)
     chosen = check_place(model, group, channels, position)
-    if not all(math.isfinite(move) for move in moves) or not moves:
-        raise InputError("moves are finite numbers, at least one of them.")
+    moves = _finite_moves(moves)
     base = _base_code(model, image, latents, temperature, seed)
     values = base.values(coordinates)
     step = _step(base, group, unit, coordinates)
@@ -118,11 +122,18 @@ def check_place(
     return chosen
 
 
+def _finite_moves(moves: Sequence[float] | npt.NDArray[np.floating]) -> list[float]:
+    numbers = [float(move) for move in moves]
+    if not numbers or not all(math.isfinite(number) for number in numbers):
+        raise InputError("moves are finite numbers, at least one of them.")
+    return numbers
+
+
 def _base_code(
     model: VDVAE, image: Images | None, latents: PosteriorLatents, temperature: Temperature, seed: int
 ) -> LatentCode:
     if image is not None:
-        return infer_code(model, one_picture_of(model.config, image), latents, seed, range(1))
+        return infer_code(model, one_picture_of(model.config, image), latents, seed, batch=1)
     noise = ExampleNoise(model, SAMPLE_NOISE, seed, prior=True, image=True).draw(range(1)).prior
     return code_of(model.generate(1, noise, group_temperatures(temperature, group_resolutions(model))))
 
