@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from devtools import NAMES, Page, browser_program, open_browser
+from devtools import Page, open_browser, wanted_browser
 from reported_folders import evaluated_folder, run_folder
 from short_runs import short_run
 
@@ -22,10 +22,7 @@ BOXES = """[...document.querySelectorAll(%r)].map(part => {
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[Page]:
-    program = browser_program()
-    if program is None:
-        pytest.skip(f"no browser is installed: none of {', '.join(NAMES)} is on the path")
-    with open_browser(program) as opened:
+    with open_browser(wanted_browser()) as opened:
         yield opened
 
 

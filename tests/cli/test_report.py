@@ -1,5 +1,8 @@
 """`vdvae-lr report`: where the page goes, what it replaces, and how mistakes end."""
 
+import io
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,6 +52,26 @@ def test_settings_are_compared_with_their_preset(here: Path) -> None:
     assert "<code>alpha_T</code>" in chosen and "<strong>0.5</strong>" in chosen
     assert "<code>iters</code>" not in chosen  # as the preset has it
     assert "<code>num_workers</code>" not in chosen  # changes nothing that is computed
+
+
+@pytest.mark.parametrize("hps", ["\ud800", "a\0b", "x" * 300])
+def test_names_that_are_no_text_are_reported(here: Path, capsys: pytest.CaptureFixture[str], hps: str) -> None:
+    folder = os.fsdecode(b"caf\xe9")
+    run_folder(here / folder, evaluated=False, hps=hps, desc="\ud800")
+    evaluated_folder(here / "e", "w\udce9", settings={"\ud800": "\ud800"})
+    assert main(["report", folder, "e", "--out", f"{folder}/page.html"]) == 0
+    page = (here / folder / "page.html").read_text(encoding="utf-8")
+    assert "Report: caf?, w?" in page
+    out = capsys.readouterr().out
+    assert "wrote caf\\udce9/page.html" in out and "caf\\udce9: It has not been evaluated" in out
+
+
+def test_a_console_without_the_letters_is_no_failure(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_folder(here / "a", evaluated=False)
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii", write_through=True))
+    assert main(["report", "α=a"]) == 0
+    assert b"\\u03b1: It has not been evaluated" in written.getvalue()
 
 
 @pytest.mark.parametrize(

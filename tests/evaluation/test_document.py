@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,7 @@ def test_damaged_in_one_place(tmp_path: Path, name: str) -> None:
     [
         (("total", "value"), "1"),
         (("total", "value"), True),
+        (("total", "value"), 10**400),
         (("total", "standard_error"), []),
         (("total", "images"), None),
         (("groups",), [None, None]),
@@ -162,6 +164,21 @@ def test_damaged_numbers(tmp_path: Path, place: tuple[str, ...], value: Any) -> 
     (tmp_path / "e.json").write_text(json.dumps(content))
     with refused("e.json", "is a damaged evaluation", "evaluate the model again"):
         read_evaluation(tmp_path / "e.json")
+
+
+@pytest.mark.parametrize("share", ["x", "", "nan", "1.5", "-0.1"])
+def test_shares_that_are_no_probability(tmp_path: Path, share: str) -> None:
+    content = json.loads(evaluation_json(EVALUATION))
+    content["inputs"]["quantiles"][share] = 0.5
+    (tmp_path / "e.json").write_text(json.dumps(content))
+    with refused("e.json", "is a damaged evaluation", "evaluate the model again"):
+        read_evaluation(tmp_path / "e.json")
+
+
+def test_a_name_that_is_no_text_is_kept(tmp_path: Path) -> None:
+    odd = replace(EVALUATION, source=os.fsdecode(b"runs/caf\xe9"), notes=('"\ud800"',))
+    write_evaluation(odd, tmp_path / "e.json")
+    assert read_evaluation(tmp_path / "e.json") == odd
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_points_lie_where_the_axis_says() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "logarithmic"), [([0.001, 0.1], True), ([0.0011, 0.1], False), ([-0.1, 100], False)]
+    ("values", "logarithmic"), [([0.001, 0.1], True), ([0.0011, 0.1], False), ([-0.3, 100], False)]
 )
 def test_scale_is_logarithmic_over_two_decades(values: list[float], logarithmic: bool) -> None:
     svg = draw_chart(chart(curve([*values, 0.05])), "chart1", RUNS)
@@ -64,6 +64,42 @@ def test_scale_is_logarithmic_over_two_decades(values: list[float], logarithmic:
     low, high = values
     expected = np.log(0.05 / low) / np.log(high / low) if logarithmic else (0.05 - low) / (high - low)
     assert fraction == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize("below", [0.0, -1e-6, -0.01])
+def test_a_hair_below_zero_keeps_the_scale(below: float) -> None:
+    """One run's chart stays comparable with the other's: the value is marked at the lower edge, and named."""
+    (alone,) = drawn_lines(draw_chart(chart(curve([0.01, 0.1, 10.0])), "chart1", RUNS), 0)
+    made = Charts(RUNS).figure(chart(curve([0.01, 0.1, 10.0, below]), curve([0.01, 0.1, 10.0], 1)))
+    (line,) = drawn_lines(made, 0)
+    ratios = [(points[1][1] - points[0][1]) / (points[2][1] - points[0][1]) for points in (alone, line)]
+    assert ratios == pytest.approx([1 / 3, 1 / 3], abs=0.01)  # 1 of 3 decades
+    assert len(line) == 3  # it does not run down to the value
+    assert PageReader(made).text.endswith(f"▾ at the lower edge: 0 or less (first {below:.2g} at 3).")
+
+
+def test_values_below_a_logarithmic_scale_are_marked_where_they_are() -> None:
+    svg = draw_chart(chart(curve([0.0, 0.01, 10.0, -1e-6, 0.1])), "chart1", RUNS)
+    marks = [each for each in PageReader(svg).attributes("use") if "--run-0" in str(each["style"])]
+    (clip,) = PageReader(svg).attributes("rect")
+    edge = float(str(clip["y"])) + float(str(clip["height"]))
+    found = [float(str(each["x"])) for each in marks if float(str(each["y"])) == edge]
+    shape = {str(each["href"]) for each in marks if float(str(each["y"])) == edge}
+    points = [(float(str(each["x"]))) for each in marks if str(each["href"]) not in shape]
+    assert len(points) == 3
+    assert found == pytest.approx([2 * points[0] - points[1], 2 * points[1] - points[0]], abs=0.02)
+
+
+def test_many_values_below_are_counted() -> None:
+    made = Charts(RUNS).figure(chart(curve([0.01, 10.0, *[0.0] * 9])))
+    assert "first 0 at 7, and 3 more)" in PageReader(made).text
+
+
+def test_signed_values_stay_linear_and_unmarked() -> None:
+    made = Charts(RUNS).figure(chart(curve([0.01, 10.0, -5.0])))
+    (line,) = drawn_lines(made, 0)
+    assert (line[2][1] - line[0][1]) / (line[0][1] - line[1][1]) == pytest.approx(5.01 / 9.99, abs=0.01)
+    assert "lower edge" not in made
 
 
 def test_values_that_are_none_leave_gaps() -> None:
@@ -115,6 +151,14 @@ def test_chart_says_what_it_is() -> None:
 @pytest.mark.parametrize("label", ["$x^2$ & <b>", "面积, nats/dim", "100 $"])
 def test_labels_are_taken_as_they_are(label: str) -> None:
     assert label in PageReader(draw_chart(chart(curve([1.0, 2.0]), y_label=label), "chart1", RUNS)).texts
+
+
+@pytest.mark.parametrize("letter", ["\ud800", "\x00", "\x1b"])
+def test_letters_that_no_drawing_can_hold_are_replaced(letter: str) -> None:
+    assert (
+        "a\N{REPLACEMENT CHARACTER}"
+        in PageReader(draw_chart(chart(curve([1.0, 2.0]), y_label=f"a{letter}"), "chart1", RUNS)).texts
+    )
 
 
 def test_equal_charts_are_equal_texts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from short_runs import LAST, records_of, short_run
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.report_data import Reported, read_reported
+from vdvae_lr.evaluation.report_page import report_page
 
 
 def read(*words: object) -> list[Reported]:
@@ -60,6 +61,25 @@ def test_numbers_that_are_none_are_nan(tmp_path: Path) -> None:
     np.testing.assert_array_equal(iterations, [1, 2, 3])
     np.testing.assert_array_equal(values, [np.nan, 3, np.nan])
     assert len(reported.series("train", "y")[0]) == 0
+
+
+def test_numbers_too_large_for_a_float_are_nan(tmp_path: Path) -> None:
+    run = run_folder(tmp_path / "a", iters=10**400)
+    huge = "1" + "0" * 400
+    (run / "log.jsonl").write_text(f'{{"kind": "train", "iteration": 1, "x": {huge}}}\n')
+    (reported,) = read(run)
+    np.testing.assert_array_equal(reported.series("train", "x")[1], [np.nan])
+    assert report_page([reported])
+
+
+@pytest.mark.parametrize("iteration", ["-1", "9007199254740992", "1" + "0" * 400, "true", "1.5"])
+def test_iterations_that_are_none_are_left_out(tmp_path: Path, iteration: str) -> None:
+    run = run_folder(tmp_path / "a")
+    whole = (run / "log.jsonl").read_text()
+    (run / "log.jsonl").write_text(f'{whole}{{"kind": "train", "iteration": {iteration}}}\n')
+    (reported,) = read(run)
+    assert reported.iteration == 20 and len(reported.records) == len(whole.splitlines())
+    assert reported.remarks == ("1 line of its log could not be read and are left out.",)
 
 
 @pytest.mark.parametrize(

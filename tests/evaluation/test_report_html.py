@@ -45,10 +45,11 @@ def test_empty_parts_are_left_out() -> None:
 
 def test_table_names_its_rows_and_columns() -> None:
     read = PageReader(table(["", "a"], [["rate", "1"]], "totals"))
-    assert [(tag, each.get("scope")) for tag, each in read.elements if tag == "th"] == [
-        ("th", "col"),
+    assert [(tag, each.get("scope")) for tag, each in read.elements if tag in ("th", "td")] == [
+        ("td", None),  # names nothing
         ("th", "col"),
         ("th", "row"),
+        ("td", None),
     ]
     (box,) = read.attributes("div")
     assert (box["class"], box["role"], box["aria-label"], box["tabindex"]) == ("scroll", "region", "totals", "0")

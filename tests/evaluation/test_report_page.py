@@ -2,10 +2,11 @@
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from reported_folders import PageReader, evaluated_folder, evaluation, run_folder, write_picture
+from reported_folders import PageReader, evaluated_folder, evaluation, quantity, run_folder, write_picture
 
 from vdvae_lr.evaluation.document import write_evaluation
 from vdvae_lr.evaluation.quantities import Measurement, Quantity
@@ -107,11 +108,24 @@ def test_every_number_of_the_log_has_its_chart(page: str) -> None:
     assert by_run["rate"] == "plain, lr"
 
 
+def test_lr_losses_of_other_forms_have_charts_of_their_own(tmp_path: Path) -> None:
+    forms = ("raw", "information", "raw")
+    runs = [run_folder(tmp_path / f"{number}", lr_form=form) for number, form in enumerate(forms)]
+    labels = [label for label in chart_labels(page_of(*runs)) if label.startswith("Chart: LR loss")]
+    assert [label.partition(";")[0].removeprefix("Chart: LR loss, in its form's unit") for label in labels] == [
+        " (0, 2)",
+        " (1)",
+    ]
+    assert [label.rpartition("; ")[2] for label in labels] == ["0, 2", "1"]
+
+
 def test_noise_is_charted_over_its_variance_and_by_group(page: str) -> None:
     part = page[page.index('<section id="noise">') : page.index('<section id="pictures">')]
     first, second = chart_labels(part)
     assert (
-        first == "Chart: image RMS, latent noise, in all groups; value (no unit) over variance of the noise; plain, lr"
+        first
+        == "Chart: image RMS, latent noise, in all groups; RMS, 1 = all 255 levels over variance of the noise, in "
+        "the latents' own unit; plain, lr"
     )
     assert second.startswith("Chart: image RMS, latent noise 0.4;") and "latent group" in second
     assert len(PageReader(part).attributes("img")) == 2
@@ -122,7 +136,7 @@ def test_pictures_are_the_first_and_the_last(tmp_path: Path) -> None:
     write_picture(run / "images" / "step-00000015.png")
     write_picture(run / "evaluation" / "mine.png")
     part = page_of(run).partition('<section id="pictures">')[2].partition("</section>")[0]
-    titles = re.findall(r"<h4>([^<]+)</h4>", part)
+    titles = re.findall(r"<h3>([^<]+)</h3>", part)
     assert titles == ["a, iteration 10", "a, iteration 20", "a, mine.png"]
 
 
@@ -171,6 +185,10 @@ def test_other_hierarchies_get_charts_of_their_own(tmp_path: Path) -> None:
         ({"split": "valid"}, "differ in split (test, valid)"),
         ({"seed": 1}, "differ in seed of the noise (0, 1)"),
         ({"model": {"bits": 5}}, "their nats/dim are not comparable"),
+        ({"settings": {"noise_images": 4}}, "differ in noise_images (8 against 4): quantities that depend on them"),
+        ({"settings": {}}, "differ in noise_images (8 against not set)"),
+        ({"settings": {"noise_images": 0}}, ""),  # measured by one alone
+        ({"settings": {"noise_images": 8, "before": "fashion"}}, ""),  # the other has no encoder before fine-tuning
         ({}, ""),
     ],
 )
@@ -178,6 +196,70 @@ def test_evaluations_of_other_images_are_marked(tmp_path: Path, changes: dict[st
     page = page_of(evaluated_folder(tmp_path / "a", "a"), evaluated_folder(tmp_path / "b", "b", **changes))
     assert words in page
     assert ('class="notices"' in page) == bool(words)
+
+
+def test_encoders_before_fine_tuning_that_differ_are_named(tmp_path: Path) -> None:
+    words = [evaluated_folder(tmp_path / name, name, settings={"before": name}) for name in ("a", "b")]
+    read = PageReader(page_of(*words))
+    assert (
+        "differ in the encoder before fine-tuning (a against b): what it read cannot be set side by side" in read.text
+    )
+    assert "quantities that depend on them" not in read.text
+
+
+def other(title: str, unit: str) -> Quantity:
+    return quantity("rate", title, unit, [0.4, 0.3, 0.2, 0.1])
+
+
+def test_quantities_of_another_definition_have_both_titles(tmp_path: Path) -> None:
+    folders = [
+        evaluated_folder(tmp_path / f"{draws}", f"{draws}", quantities=(other(f"bound, K = {draws}", "nats/dim"),))
+        for draws in (64, 4)
+    ]
+    page = page_of(*folders)
+    assert row(page, "bound, K = 64 / bound, K = 4") == ["1.000 ± 0.010", "1.000 ± 0.010"]  # and no difference
+    assert [label for label in chart_labels(page) if "K = " in label] == [
+        "Chart: bound, K = 64 / bound, K = 4; nats/dim over latent group, 0 = coarsest (above: resolution); 64, 4"
+    ]
+
+
+def test_units_that_differ_have_charts_of_their_own(tmp_path: Path) -> None:
+    inputs = evaluation().inputs
+    assert inputs is not None
+    folders = [
+        evaluated_folder(tmp_path / name, name, quantities=(other("rate", unit),), inputs=replace(inputs, unit=unit))
+        for name, unit in (("a", "nats/dim"), ("b", "bits/dim"))
+    ]
+    page = page_of(*folders)
+    assert [label.partition(" over ")[0] for label in chart_labels(page)] == [
+        "Chart: rate (a); nats/dim",
+        "Chart: rate (b); bits/dim",
+        "Chart: ε by the share of ε-collapsed inputs (a); ε, nats/dim",
+        "Chart: ε by the share of ε-collapsed inputs (b); ε, bits/dim",
+        "Chart: KL(x) by latent group: median, 5 to 95% of the inputs (a); nats/dim",
+        "Chart: KL(x) by latent group: median, 5 to 95% of the inputs (b); bits/dim",
+    ]
+    assert row(page, "rate") == ["1.000 ± 0.010", "1.000 ± 0.010"]
+
+
+def test_spreads_say_of_how_many_images_they_are(tmp_path: Path) -> None:
+    inputs = evaluation().inputs
+    assert inputs is not None
+    first = evaluated_folder(tmp_path / "a", "a")
+    second = evaluated_folder(tmp_path / "b", "b", inputs=replace(inputs, images=2000))
+    assert "Curves and bands are of 50 images." in page_of(first)
+    assert "are of other numbers of images: 50 for a, 2,000 for b." in page_of(first, second)
+
+
+def test_headings_skip_no_level_and_captions_say_something(page: str) -> None:
+    levels = [int(tag[1]) for tag, _ in PageReader(page).elements if re.fullmatch(r"h\d", tag)]
+    assert levels[0] == 1 and all(after - before <= 1 for before, after in pairwise(levels))
+    assert "<figcaption></figcaption>" not in page and '<th scope="col"></th>' not in page
+    for part in ("hierarchy", "noise", "training"):
+        assert (
+            "Bars: ± one standard error over images"
+            in page.partition(f'<section id="{part}">')[2].partition("</sec")[0]
+        )
 
 
 def test_spectra_are_averaged_over_images(tmp_path: Path) -> None:

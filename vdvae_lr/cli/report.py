@@ -6,6 +6,7 @@ reads what runs and `evaluate` left on the disk; it loads no model and computes 
 """
 
 import dataclasses
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,12 +46,18 @@ def run(settings: ReportSettings) -> None:
     reported = [_with_choices(each) for each in read_reported(settings.runs)]
     target = settings.out or (reported[0].folder / REPORT_NAME if len(reported) == 1 else Path(REPORT_NAME))
     _check_replaceable(target)
-    content = report_page(reported, NEUTRAL).encode()
+    content = report_page(reported, NEUTRAL).encode("utf-8", "replace")  # names of files need not be text
     write_whole(target, content)
-    print(f"wrote {target} ({len(content) / 1e6:.1f} MB)")
+    _print(f"wrote {target} ({len(content) / 1e6:.1f} MB)")
     for each in reported:
         for remark in each.remarks:
-            print(f"{each.label}: {remark}")
+            _print(f"{each.label}: {remark}")
+
+
+def _print(line: str) -> None:
+    """As well as the console can say it: a label may hold what its encoding, or any, lacks."""
+    encoding = sys.stdout.encoding or "utf-8"
+    print(line.encode(encoding, "backslashreplace").decode(encoding))
 
 
 def _check_replaceable(target: Path) -> None:
@@ -72,7 +79,7 @@ def _with_choices(reported: Reported) -> Reported:
     try:
         values = read_presets(str(reported.settings.get("hps", "")))
         preset: Mapping[str, Any] = apply_values(Settings(), values, "").flat()
-    except InputError:
+    except (InputError, ValueError, OSError):  # such as a name that no file can have
         return reported
     chosen = {
         name for name, value in reported.settings.items() if name in preset and name != "hps" and preset[name] != value

@@ -77,7 +77,8 @@ class Evaluation:
 
 def write_evaluation(evaluation: Evaluation, path: Path) -> None:
     """Write `path`, whole or not at all (raises InputError where the disk refuses)."""
-    write_whole(path, evaluation_json(evaluation).encode())
+    # what no encoding has, such as half of a pair in a folder's name, becomes JSON's own \uXXXX
+    write_whole(path, evaluation_json(evaluation).encode("utf-8", "backslashreplace"))
 
 
 def evaluation_json(evaluation: Evaluation) -> str:
@@ -116,7 +117,7 @@ def read_evaluation(path: Path) -> Evaluation:
         )
     try:
         return _evaluation(content)
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         raise InputError(f"{path} is a damaged evaluation; evaluate the model again.") from None
 
 
@@ -175,15 +176,17 @@ def _measurement(content: dict[str, Any]) -> Measurement:
 
 
 def _input_rates(content: dict[str, Any], groups: int) -> InputRates:
-    group_quantiles = tuple(_numbers(item) for item in content["group_quantiles"])
+    group_quantiles = tuple(_quantiles(item) for item in content["group_quantiles"])
     if len(group_quantiles) != groups:
         raise ValueError("another number of groups")
     nearest = tuple((_whole(number), _number(rate)) for number, rate in content["nearest_collapse"])
     images, unit = _whole(content["images"]), _text(content["unit"])
-    return InputRates(images, unit, _numbers(content["quantiles"]), group_quantiles, nearest)
+    return InputRates(images, unit, _quantiles(content["quantiles"]), group_quantiles, nearest)
 
 
-def _numbers(content: dict[str, Any]) -> dict[str, float]:
+def _quantiles(content: dict[str, Any]) -> dict[str, float]:
+    if not all(0 <= float(name) <= 1 for name in content):
+        raise ValueError("no probability")
     return {name: _number(value) for name, value in content.items()}
 
 

@@ -42,7 +42,9 @@ _LEFT, _RIGHT, _BOTTOM, _TOP = 66, 10, 44, 18  # for numbers and labels; measuri
 _AXES_WIDTH = _WIDTH - _LEFT - _RIGHT
 _NAME_ROW = 13  # units: of the names of resolutions
 _SIDE = 0.7  # groups: between the first, or last, and the edge
-_DECADES = 2  # positive values that span more are drawn on a logarithmic scale
+_DECADES = 2  # positive values that span as many are drawn on a logarithmic scale
+_HAIR = 1 / 500  # of the greatest value: how far below 0 a value may lie that is not taken for a signed one
+_MOST_NAMED = 6  # values below a logarithmic scale
 _STEPS = (1, 2, 2.5, 5, 10)  # of ticks, times powers of ten
 _CROWDED = 24  # points, from which on markers are small
 _LEGEND_MARKERS = (
@@ -80,7 +82,7 @@ class Chart:
     resolutions: Sequence[int] = ()
     """Of L latent groups, where x is the group: marked above."""
     scale: Literal["auto", "linear"] = "auto"
-    """auto: logarithmic where positive values span more than two decades."""
+    """auto: logarithmic where positive values span two decades or more, and none lies far below 0."""
 
 
 def draw_chart(chart: Chart, name: str, runs: Sequence[str]) -> Html:
@@ -104,8 +106,9 @@ def draw_chart(chart: Chart, name: str, runs: Sequence[str]) -> Html:
         if names:
             _mark_resolutions(axes, names, len(chart.resolutions), height)
         for curve in chart.curves:
-            _draw_curve(axes, curve)
+            _draw_curve(axes, _above(curve) if _is_logarithmic(chart) else curve)
         _scale_y(axes, chart)
+        _mark_below(axes, chart)
         content = io.StringIO()
         figure.savefig(content, format="svg", metadata={"Date": None})
     shown = ", ".join(dict.fromkeys(runs[curve.run] for curve in chart.curves))
@@ -130,8 +133,23 @@ class Charts:
         if not curves:
             return Html()
         self._drawn += 1
-        drawn = draw_chart(replace(chart, curves=curves), f"chart{self._drawn}", self.runs)
-        return element("figure", element("h4", chart.title), drawn, *below)
+        chart = replace(chart, curves=curves)
+        drawn = draw_chart(chart, f"chart{self._drawn}", self.runs)
+        return element("figure", element("h3", chart.title), drawn, self._below_scale(chart), *below)
+
+    def _below_scale(self, chart: Chart) -> Html:
+        """The values that a logarithmic scale cannot hold; nothing where there are none."""
+        if not _is_logarithmic(chart):
+            return Html()
+        found = [
+            f"{self.runs[curve.run]} {value:.2g} at {count_text(x)}"
+            for curve in chart.curves
+            for x, value in zip(curve.x, curve.y, strict=True)
+            if value <= 0
+        ]
+        more = [f"and {len(found) - _MOST_NAMED} more"] if len(found) > _MOST_NAMED else []
+        words = ", ".join([*found[:_MOST_NAMED], *more])
+        return element("p", f"▾ at the lower edge: 0 or less ({words}).", class_="muted") if found else Html()
 
 
 def legend(runs: Sequence[str], shown: Iterable[int]) -> Html:
@@ -157,13 +175,18 @@ def _dress(axes: Axes, chart: Chart) -> None:
     for side in ("left", "bottom"):
         axes.spines[side].set_color(_MUTED)
     axes.tick_params(colors=_MUTED, which="both", labelcolor=_INK)
-    axes.set_xlabel(chart.x_label, color=_INK, parse_math=False)
-    axes.set_ylabel(chart.y_label, color=_INK, parse_math=False)
+    axes.set_xlabel(_drawable(chart.x_label), color=_INK, parse_math=False)
+    axes.set_ylabel(_drawable(chart.y_label), color=_INK, parse_math=False)
     if chart.resolutions:
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     else:
         axes.xaxis.set_major_locator(MaxNLocator(6, steps=_STEPS))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count_text(value)))
+
+
+def _drawable(label: str) -> str:
+    """Without what XML cannot hold: half of a surrogate pair, control characters."""
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in label)
 
 
 def count_text(value: float) -> str:
@@ -240,11 +263,40 @@ def _bars(curve: Curve) -> tuple[Floats, Floats]:
     return np.repeat(curve.x, 3), ends.reshape(-1)
 
 
+def _is_logarithmic(chart: Chart) -> bool:
+    values = _finite(curve.y for curve in chart.curves)
+    positive = values[values > 0]
+    if chart.scale != "auto" or not len(positive):
+        return False
+    least, greatest = float(positive.min()), float(positive.max())
+    return least * 10**_DECADES <= greatest and float(values.min()) >= -_HAIR * greatest
+
+
+def _above(curve: Curve) -> Curve:
+    """The same with gaps for what a logarithmic scale cannot hold."""
+    return replace(curve, y=np.where(curve.y > 0, curve.y, np.nan))
+
+
+def _mark_below(axes: Axes, chart: Chart) -> None:
+    """▾ on the lower edge for each value that a logarithmic scale cannot hold, apart from its curve's line."""
+    if not _is_logarithmic(chart):
+        return
+    for curve in chart.curves:
+        x = curve.x[curve.y <= 0]
+        if not len(x):
+            continue
+        axes.plot(
+            x, np.zeros_like(x), color=_RUNS[curve.run], linestyle="", marker="v", markersize=6,
+            transform=axes.get_xaxis_transform(), clip_on=False,
+        )  # fmt: skip
+
+
 def _scale_y(axes: Axes, chart: Chart) -> None:
     values = _finite(curve.y for curve in chart.curves)
-    if chart.scale == "auto" and len(values) and 0 < values.min() * 10**_DECADES <= values.max():
+    if _is_logarithmic(chart):
+        positive = values[values > 0]
         axes.set_yscale("log")
-        axes.set_ylim(values.min() / 1.5, values.max() * 1.5)
+        axes.set_ylim(positive.min() / (1.5 if len(positive) == len(values) else 2.5), values.max() * 1.5)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_locator(NullLocator())
         return

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from vdvae_lr.model.layout import parse_decoder, parse_encoder
 
 EVALUATION_FOLDER = "evaluation"
 _EVENTS = "events.out.tfevents."
+_MOST_ITERATIONS = 2**53  # from which on floats are not all whole numbers
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,13 @@ class Reported:
 
 
 def as_number(value: object) -> float:
-    """A number of a JSON file; NaN for what is none."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else float("nan")
+    """A number of a JSON file; NaN for what is none, and for a whole one that is too large."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return float("nan")
+    try:
+        return float(value)
+    except OverflowError:
+        return float("nan")
 
 
 def read_reported(words: Sequence[str]) -> list[Reported]:
@@ -196,11 +202,18 @@ def _read_log(path: Path) -> tuple[tuple[Mapping[str, Any], ...], int]:
             record = json.loads(line)
         except (ValueError, RecursionError):
             record = None
-        if isinstance(record, dict) and isinstance(record.get("kind"), str) and type(record.get("iteration")) is int:
+        if _is_record(record):
             records.append(record)
         elif line.endswith("\n"):
             unread += 1
     return tuple(records), unread
+
+
+def _is_record(line: object) -> TypeGuard[dict[str, Any]]:
+    if not isinstance(line, dict) or not isinstance(line.get("kind"), str):
+        return False
+    iteration = line.get("iteration")
+    return type(iteration) is int and 0 <= iteration < _MOST_ITERATIONS
 
 
 def _pngs(folder: Path, pattern: str) -> tuple[Path, ...]:

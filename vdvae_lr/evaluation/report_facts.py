@@ -1,7 +1,7 @@
 """What was run, in words: where it started, on what, how long, with which settings and versions."""
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ from vdvae_lr.network_errors import without_secrets
 
 _MISSING = "–"
 _STARTS = ("restore_ema_path", "restore_path", "pretrained")  # the first that is set counts
+_BEFORE = "before"  # an evaluation's setting: where the encoder before fine-tuning is from
 _LR = ("lr_form", "lr_target", "lr_image", "lr_latents", "lr_reduction")
 
 
@@ -81,7 +82,33 @@ def differences_in_measuring(reported: Sequence[Reported]) -> list[str]:
         sentences.append(
             "The models differ in depth in bits, likelihood, image size or channels: their nats/dim are not comparable."
         )
+    return [*sentences, *_differences_in_settings([evaluation.settings for evaluation in found])]
+
+
+def _differences_in_settings(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """On how the evaluations were made; one without an encoder before fine-tuning has none that could differ."""
+    names = dict.fromkeys(name for settings in found for name in settings if name != _BEFORE)
+    values = {name: _values(found, name) for name in names}
+    differing = [f"{name} ({' against '.join(each)})" for name, each in values.items() if len(each) > 1]
+    encoders = _values([settings for settings in found if settings.get(_BEFORE)], _BEFORE)
+    sentences = []
+    if differing:
+        sentences.append(
+            f"The evaluations differ in {', '.join(differing)}: quantities that depend on them cannot be set side by "
+            "side."
+        )
+    if len(encoders) > 1:
+        sentences.append(
+            f"The evaluations differ in the encoder before fine-tuning ({' against '.join(encoders)}): what it read "
+            "cannot be set side by side."
+        )
     return sentences
+
+
+def _values(found: Sequence[Mapping[str, Any]], name: str) -> list[str]:
+    """Of one setting, each once; a count of 0 left something out, which then differs from nothing."""
+    made = [settings for settings in found if type(settings.get(name)) is not int or settings[name]]
+    return list(dict.fromkeys(_text(settings[name]) if name in settings else "not set" for settings in made))
 
 
 def _names(runs: Sequence[Reported]) -> list[str]:

@@ -3,7 +3,7 @@
 Shapes: L latent groups.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -29,8 +29,10 @@ FIRST = (
     "prior_scale",
 )
 """Keys of the charts that are shown at once, in order."""
+BARS = "Bars: ± one standard error over images, where there is one."
 NOISE = "noise_*"
 _NO_NOISE = "noise_*_0.0"
+_SCALES = {"noise_rms_*": "RMS, 1 = all 255 levels", "noise_ssim_*": "similarity, 1 = the same"}  # of no unit
 _SAME_IN_OTHER_UNITS = ("*_bits", "*_content")
 _HEADLINES = (
     *("negative_elbo", "negative_elbo_bits", "rate", "distortion", "importance_bound", "information_from_samples"),
@@ -70,11 +72,16 @@ def _in_order(keys: Iterable[str], patterns: Iterable[str]) -> list[str]:
 def _totals_table(reported: Sequence[Reported], keys: Iterable[str], name: str) -> Html:
     rows = []
     for key in keys:
-        known = next(quantity for each in reported if (quantity := _quantity(each, key)) is not None)
-        first = reported[evaluated(reported)[0]]
-        cells = [_total_cell(total_of(each, key), None if each is first else total_of(first, key)) for each in reported]
-        rows.append([element("span", known.title, element("small", _small_print(reported, key))), *cells])
+        first = _quantity(reported[evaluated(reported)[0]], key)
+        cells = [_total_cell(_quantity(each, key), first) for each in reported]
+        rows.append([element("span", _titles(reported, key), element("small", _small_print(reported, key))), *cells])
     return table(["", *(each.label for each in reported)], rows, name, class_="numbers")
+
+
+def _titles(reported: Sequence[Reported], key: str) -> str:
+    """What a quantity is called; by all its names where the models' differ, such as by a number of draws."""
+    found = [quantity for each in reported if (quantity := _quantity(each, key)) is not None]
+    return " / ".join(dict.fromkeys(quantity.title for quantity in found))
 
 
 def _small_print(reported: Sequence[Reported], key: str) -> str:
@@ -83,12 +90,17 @@ def _small_print(reported: Sequence[Reported], key: str) -> str:
     return f" {' / '.join(unit for unit in units if unit) or 'no unit'}, {' / '.join(counts)} images"
 
 
-def _total_cell(measured: Measurement | None, first: Measurement | None) -> str:
-    if measured is None:
+def _total_cell(quantity: Quantity | None, first: Quantity | None) -> str:
+    """A total, and its difference from the first model's if that one is the same quantity in the same unit."""
+    if quantity is None or quantity.total is None:
         return "–"
-    if first is None or not np.isfinite(measured.value - first.value):
-        return _stated(measured)
-    return joined([_stated(measured), element("small", f"{measured.value - first.value:+.3g}")])
+    measured, alone = quantity.total, _stated(quantity.total)
+    if first is None or first is quantity or first.total is None:
+        return alone
+    difference = measured.value - first.total.value
+    if (quantity.title, quantity.unit) != (first.title, first.unit) or not np.isfinite(difference):
+        return alone
+    return joined([alone, element("small", f"{difference:+.3g}")])
 
 
 def evaluated(reported: Sequence[Reported]) -> list[int]:
@@ -96,9 +108,10 @@ def evaluated(reported: Sequence[Reported]) -> list[int]:
     return [run for run, each in enumerate(reported) if each.evaluation is not None]
 
 
-def unit_label(unit: str) -> str:
-    """What an axis calls a unit."""
-    return unit or "value (no unit)"
+def value_label(key: str, unit: str) -> str:
+    """What an axis calls the values of a quantity."""
+    scale = next((words for pattern, words in _SCALES.items() if fnmatchcase(key, pattern)), "value (no unit)")
+    return unit or scale
 
 
 def quantity_keys(reported: Sequence[Reported]) -> list[str]:
@@ -131,8 +144,8 @@ def hierarchy(reported: Sequence[Reported], charts: Charts) -> Html:
     if not shown and not more:
         return Html()
     note = (
-        "Bars: ± one standard error over images, where there is one. Stripes: groups of one resolution. A logarithmic "
-        "scale where the numbers span more than two decades."
+        f"{BARS} Stripes: groups of one resolution. A logarithmic scale where the positive numbers span two decades or "
+        "more, and none lies below 0 by more than 1/500 of the largest; ▾ stands for those that it cannot hold."
     )
     return joined(
         [
@@ -175,15 +188,20 @@ def _figures(reported: Sequence[Reported], key: str, charts: Charts) -> Html:
     }
     return joined(
         _figure({run: found[run] for run in runs}, reported[runs[0]].resolutions, addition, charts)
-        for addition, runs in same_hierarchies(reported, found)
+        for addition, runs in same_hierarchies(reported, {run: quantity.unit for run, quantity in found.items()})
     )
 
 
-def same_hierarchies(reported: Sequence[Reported], runs: Iterable[int]) -> list[tuple[str, list[int]]]:
-    """Numbers of models whose groups have the same resolutions, and their names for the title if not all have."""
-    members: dict[tuple[int, ...], list[int]] = {}
-    for run in runs:
-        members.setdefault(reported[run].resolutions, []).append(run)
+def same_hierarchies(reported: Sequence[Reported], units: Mapping[int, str]) -> list[tuple[str, list[int]]]:
+    """`alike` for models whose groups have the same resolutions, and whose numbers the same unit."""
+    return alike(reported, {run: (reported[run].resolutions, unit) for run, unit in units.items()})
+
+
+def alike(reported: Sequence[Reported], kinds: Mapping[int, Hashable]) -> list[tuple[str, list[int]]]:
+    """Numbers of models that one chart can show, being of one kind; and their names for its title if not all are."""
+    members: dict[Hashable, list[int]] = {}
+    for run, kind in kinds.items():
+        members.setdefault(kind, []).append(run)
     several = len(members) > 1
     return [
         (f" ({', '.join(reported[run].label for run in same)})" if several else "", same) for same in members.values()
@@ -192,10 +210,11 @@ def same_hierarchies(reported: Sequence[Reported], runs: Iterable[int]) -> list[
 
 def _figure(found: dict[int, Quantity], resolutions: Sequence[int], addition: str, charts: Charts) -> Html:
     curves = [_group_curve(quantity, run) for run, quantity in found.items()]
-    known = next(iter(found.values()))
-    chart = Chart(f"{known.title}{addition}", GROUP_AXIS, unit_label(known.unit), curves, resolutions)
-    numbers = _numbers_table(found, resolutions, charts.runs, f"{known.title} by latent group")
-    return charts.figure(chart, folded(f"Numbers, {known.unit}" if known.unit else "Numbers", numbers))
+    title = " / ".join(dict.fromkeys(quantity.title for quantity in found.values()))
+    key, unit = next((quantity.key, quantity.unit) for quantity in found.values())
+    chart = Chart(f"{title}{addition}", GROUP_AXIS, value_label(key, unit), curves, resolutions)
+    numbers = _numbers_table(found, resolutions, charts.runs, f"{title} by latent group")
+    return charts.figure(chart, folded(f"Numbers, {unit}" if unit else "Numbers", numbers))
 
 
 def _group_curve(quantity: Quantity, run: int) -> Curve:
@@ -219,7 +238,7 @@ def last_rates(reported: Sequence[Reported], charts: Charts) -> Html:
     """The rate by latent group at the last held-out bound in each run's log."""
     curves = {run: curve for run, each in enumerate(reported) if (curve := _logged_rates(each, run)) is not None}
     figures = []
-    for addition, runs in same_hierarchies(reported, curves):
+    for addition, runs in same_hierarchies(reported, dict.fromkeys(curves, "nats/dim")):
         title = f"rate by latent group, last held-out bound{addition}"
         shown = [curves[run] for run in runs]
         figures.append(charts.figure(Chart(title, GROUP_AXIS, "nats/dim", shown, reported[runs[0]].resolutions)))

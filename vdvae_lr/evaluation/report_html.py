@@ -55,7 +55,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], name: str, *, clas
         name: what the table is, for those who hear it.
         class_: of the table, for its looks.
     """
-    heads = element("tr", *(element("th", cell, scope="col") for cell in head))
+    heads = element("tr", *(element("th", cell, scope="col") if cell else element("td") for cell in head))
     lines = (
         element("tr", element("th", row[0], scope="row"), *(element("td", cell) for cell in row[1:])) for row in rows
     )

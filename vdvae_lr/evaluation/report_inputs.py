@@ -11,7 +11,7 @@ from vdvae_lr.evaluation.document import COLLAPSE_PICTURE, InputRates
 from vdvae_lr.evaluation.evaluation_table import short
 from vdvae_lr.evaluation.report_charts import Chart, Charts, Curve, Floats, legend
 from vdvae_lr.evaluation.report_data import Reported
-from vdvae_lr.evaluation.report_hierarchy import GROUP_AXIS, same_hierarchies
+from vdvae_lr.evaluation.report_hierarchy import GROUP_AXIS, alike, same_hierarchies
 from vdvae_lr.evaluation.report_html import Html, boxes, element, folded, joined, table
 from vdvae_lr.evaluation.report_pictures import figure
 
@@ -31,7 +31,7 @@ def inputs_nearest_collapse(reported: Sequence[Reported], charts: Charts) -> Htm
     }
     if not spreads:
         return Html()
-    figures = [_quantile_figure(spreads, charts), *_group_figures(reported, spreads, charts)]
+    figures = [*_quantile_figures(reported, spreads, charts), *_group_figures(reported, spreads, charts)]
     pictures = [
         figure(path, each.label, "Inputs with the least KL(x), least first: the image, and its reconstruction.")
         for each in reported
@@ -41,7 +41,7 @@ def inputs_nearest_collapse(reported: Sequence[Reported], charts: Charts) -> Htm
     return joined(
         [
             legend(charts.runs, spreads),
-            element("p", _NOTE, class_="muted"),
+            element("p", f"{_NOTE} {_images(spreads, charts.runs)}", class_="muted"),
             boxes("charts", *figures),
             boxes("pictures", *pictures),
             folded("Inputs nearest collapse, by number", _nearest_table(spreads, charts.runs)),
@@ -49,10 +49,27 @@ def inputs_nearest_collapse(reported: Sequence[Reported], charts: Charts) -> Htm
     )
 
 
-def _quantile_figure(spreads: Mapping[int, InputRates], charts: Charts) -> Html:
-    unit = next(iter(spreads.values())).unit
+def _images(spreads: Mapping[int, InputRates], labels: Sequence[str]) -> str:
+    """Of how many images the curves and bands are."""
+    counts = {run: f"{inputs.images:,}" for run, inputs in spreads.items()}
+    if len(set(counts.values())) == 1:
+        return f"Curves and bands are of {next(iter(counts.values()))} images."
+    each = ", ".join(f"{count} for {labels[run]}" for run, count in counts.items())
+    return f"Curves and bands are of other numbers of images: {each}."
+
+
+def _quantile_figures(reported: Sequence[Reported], spreads: Mapping[int, InputRates], charts: Charts) -> list[Html]:
+    units = {run: inputs.unit for run, inputs in spreads.items()}
+    return [
+        _quantile_figure({run: spreads[run] for run in runs}, units[runs[0]], addition, charts)
+        for addition, runs in alike(reported, units)
+    ]
+
+
+def _quantile_figure(spreads: Mapping[int, InputRates], unit: str, addition: str, charts: Charts) -> Html:
     curves = [Curve(run, *_points(inputs.quantiles)) for run, inputs in spreads.items()]
-    chart = Chart("ε by the share of ε-collapsed inputs", "share of inputs with KL(x) ≤ ε", f"ε, {unit}", curves)
+    title = f"ε by the share of ε-collapsed inputs{addition}"
+    chart = Chart(title, "share of inputs with KL(x) ≤ ε", f"ε, {unit}", curves)
     shares = sorted({share for inputs in spreads.values() for share in inputs.quantiles}, key=float)
     rows = [
         [f"{100 * float(share):g}%", *(short(inputs.quantiles.get(share, np.nan)) for inputs in spreads.values())]
@@ -64,14 +81,15 @@ def _quantile_figure(spreads: Mapping[int, InputRates], charts: Charts) -> Html:
 
 def _points(quantiles: Mapping[str, float]) -> tuple[Floats, Floats]:
     """Probabilities and quantiles, (P,) each."""
-    points = np.array(sorted((float(share), value) for share, value in quantiles.items()), dtype=np.float64)
-    return points[:, 0], points[:, 1]
+    points = sorted((float(share), value) for share, value in quantiles.items())
+    shares, values = np.array(points, dtype=np.float64).reshape(-1, 2).T
+    return shares, values
 
 
 def _group_figures(reported: Sequence[Reported], spreads: Mapping[int, InputRates], charts: Charts) -> list[Html]:
     curves = {run: curve for run, inputs in spreads.items() if (curve := _group_curve(inputs, run)) is not None}
     figures = []
-    for addition, runs in same_hierarchies(reported, curves):
+    for addition, runs in same_hierarchies(reported, {run: spreads[run].unit for run in curves}):
         title = f"KL(x) by latent group: median, 5 to 95% of the inputs{addition}"
         shown = [curves[run] for run in runs]
         chart = Chart(title, GROUP_AXIS, spreads[runs[0]].unit, shown, reported[runs[0]].resolutions)

@@ -6,22 +6,29 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from vdvae_lr.evaluation.document import NOISE_PICTURE
+from vdvae_lr.evaluation.quantities import Quantity
 from vdvae_lr.evaluation.report_charts import Chart, Charts, Curve, legend
 from vdvae_lr.evaluation.report_data import Reported
 from vdvae_lr.evaluation.report_hierarchy import (
+    BARS,
     NOISE,
+    alike,
     error_of,
     evaluated,
     group_figures,
     keys_by_group,
     quantity_keys,
     total_of,
-    unit_label,
+    value_label,
 )
-from vdvae_lr.evaluation.report_html import Html, boxes, folded, joined
+from vdvae_lr.evaluation.report_html import Html, boxes, element, folded, joined
 from vdvae_lr.evaluation.report_pictures import figure
 
 _AT_ONCE = "noise_rms_*"
+_AXES = {
+    "noise_*_raw_*": "variance of the noise, in the latents' own unit",
+    "noise_*_prior_scale_*": "variance of the noise, in σ_p²",
+}
 
 
 def noise_response(reported: Sequence[Reported], charts: Charts) -> Html:
@@ -33,7 +40,7 @@ def noise_response(reported: Sequence[Reported], charts: Charts) -> Html:
         if path.name == NOISE_PICTURE
     ]
     families = _families(reported)
-    by_level = [_level_figure(reported, keys, charts) for keys in families]
+    by_level = [figure for keys in families for figure in _level_figures(reported, keys, charts)]
     strongest = {keys[-1] for keys in families}
     keys = [key for key in keys_by_group(reported) if key in strongest]
     first = [key for key in keys if fnmatchcase(key, _AT_ONCE)]
@@ -46,7 +53,8 @@ def noise_response(reported: Sequence[Reported], charts: Charts) -> Html:
             boxes("pictures", *pictures),
         ]
     )
-    return joined([legend(charts.runs, evaluated(reported)), content]) if content else Html()
+    note = element("p", BARS, class_="muted")
+    return joined([legend(charts.runs, evaluated(reported)), note, content]) if content else Html()
 
 
 def _families(reported: Sequence[Reported]) -> list[list[str]]:
@@ -65,15 +73,22 @@ def _variance(key: str) -> float:
         return float("nan")
 
 
-def _level_figure(reported: Sequence[Reported], keys: Sequence[str], charts: Charts) -> Html:
-    known = next(
-        quantity
-        for each in reported
-        if each.evaluation is not None and (quantity := each.evaluation.quantity(keys[-1])) is not None
-    )
-    title = f"{known.title.replace(f' {_variance(keys[-1]):g}', '', 1)}, in all groups"
-    curves = [_level_curve(each, run, keys) for run, each in enumerate(reported)]
-    return charts.figure(Chart(title, "variance of the noise", unit_label(known.unit), curves, scale="linear"))
+def _level_figures(reported: Sequence[Reported], keys: Sequence[str], charts: Charts) -> list[Html]:
+    """One chart; several where the models' units differ."""
+    known = {run: found[-1] for run, each in enumerate(reported) if (found := _found(each, keys))}
+    axis = next((words for pattern, words in _AXES.items() if fnmatchcase(keys[-1], pattern)), "variance of the noise")
+    figures = []
+    for addition, runs in alike(reported, {run: quantity.unit for run, quantity in known.items()}):
+        last = known[runs[0]]
+        title = f"{last.title.replace(f' {_variance(last.key):g}', '', 1)}, in all groups{addition}"
+        curves = [_level_curve(reported[run], run, keys) for run in runs]
+        figures.append(charts.figure(Chart(title, axis, value_label(last.key, last.unit), curves, scale="linear")))
+    return figures
+
+
+def _found(reported: Reported, keys: Sequence[str]) -> list[Quantity]:
+    evaluation = reported.evaluation
+    return [] if evaluation is None else [found for key in keys if (found := evaluation.quantity(key)) is not None]
 
 
 def _level_curve(reported: Reported, run: int, keys: Sequence[str]) -> Curve:

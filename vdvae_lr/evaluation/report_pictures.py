@@ -20,13 +20,14 @@ def figure(path: Path, title: str, text: str) -> Html:
 
     At most `_LONGEST_SIDE` pixels wide and high, and about `_MOST_BYTES` long.
     """
-    heading, caption = element("h4", title), element("figcaption", text)
+    heading, caption = element("h3", title), element("figcaption", text) if text else Html()
     try:
         image = _opened(path)
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError, Warning):
         return element("figure", heading, element("p", f"{path.name} is damaged: it cannot be read as a picture."))
     address = f"data:image/webp;base64,{base64.b64encode(_encoded(image)).decode()}"
-    shown = element("img", src=address, width=image.width, height=image.height, alt=f"{title}. {text}")
+    words = f"{title}. {text}" if text else title
+    shown = element("img", src=address, width=image.width, height=image.height, alt=words)
     return element("figure", heading, shown, caption)
 
 

@@ -45,7 +45,7 @@ ul.notices {{ margin: .8rem 0; padding: .6rem .8rem .6rem 1.8rem; background: va
   align-items: start; margin: .6rem 0; }}
 figure {{ margin: 0; padding: 10px; min-width: 0; background: var(--card); border: 1px solid var(--grid);
   border-radius: 8px; break-inside: avoid; }}
-figure > h4 {{ margin: 0 0 .2rem; font-size: .95rem; }}
+figure > h3 {{ margin: 0 0 .2rem; font-size: .95rem; }}
 figure img {{ display: block; max-width: 100%; height: auto; margin: .3rem 0; border-radius: 3px; }}
 svg.chart {{ display: block; width: 100%; height: auto; }}
 svg.chart text {{ font-family: system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif; }}
@@ -56,9 +56,9 @@ table {{ border-collapse: collapse; font-size: .875rem; width: 100%; font-varian
   overflow-wrap: normal; }}
 th, td {{ padding: .3rem .6rem; text-align: left; vertical-align: top; border-bottom: 1px solid var(--grid); }}
 tbody tr:last-child > * {{ border-bottom: 0; }}
-thead th {{ background: var(--stripe); max-width: 16rem; overflow-wrap: anywhere; min-width: 6rem; }}
+thead th, thead td {{ background: var(--stripe); max-width: 16rem; overflow-wrap: anywhere; min-width: 6rem; }}
 tbody th {{ font-weight: 500; background: var(--paper); }}
-tbody th, thead th:first-child {{ position: sticky; left: 0; max-width: 45vw; min-width: min(11rem, 38vw); }}
+tbody th, thead tr > :first-child {{ position: sticky; left: 0; max-width: 45vw; min-width: min(11rem, 38vw); }}
 table.numbers td {{ white-space: nowrap; }}
 table.words td {{ max-width: 24rem; min-width: 8rem; overflow-wrap: anywhere; }}
 th small, td small {{ display: block; color: var(--muted); font-weight: 400; }}

@@ -6,12 +6,13 @@ from typing import Literal
 
 from vdvae_lr.evaluation.report_charts import Chart, Charts, Curve, Floats, legend, thinned
 from vdvae_lr.evaluation.report_data import Reported, as_number
-from vdvae_lr.evaluation.report_hierarchy import last_rates
+from vdvae_lr.evaluation.report_hierarchy import BARS, alike, last_rates
 from vdvae_lr.evaluation.report_html import Html, boxes, element, joined
 
 _MOST_POINTS = 150  # of a curve: of more, dashes cannot be told apart
 _HELD_OUT = "eval"
 _LR = "latent_reconstruction"
+_LR_SETTINGS = ("lr_form", "lr_image", "lr_latents", "lr_reduction")
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,11 @@ def training_curves(reported: Sequence[Reported], charts: Charts) -> Html:
     """A chart for each number of the log, and the rate by latent group at the end; nothing where there is no log."""
     most = max([1, *(_every(each) for each in reported)])
     logged_runs = [run for run, each in enumerate(reported) if each.records]
-    figures = joined([*(charts.figure(_chart(reported, logged)) for logged in LOGGED), last_rates(reported, charts)])
+    drawn = [charts.figure(chart) for logged in LOGGED for chart in _charts(reported, logged)]
+    figures = joined([*drawn, last_rates(reported, charts)])
     if not figures:
         return Html()
-    note = "Lines: training images, weights as they were. Marks: held-out images, averaged weights."
+    note = f"Lines: training images, weights as they were. Marks: held-out images, averaged weights. {BARS}"
     if most > 1:
         note += f" A line's points are means over up to {most} lines of the log."
     return joined([legend(charts.runs, logged_runs), element("p", note, class_="muted"), boxes("charts", figures)])
@@ -54,16 +56,29 @@ def _every(reported: Reported) -> int:
     return thinned(*reported.series("train", LOGGED[0].key), _MOST_POINTS)[2]
 
 
-def _chart(reported: Sequence[Reported], logged: Logged) -> Chart:
+def _charts(reported: Sequence[Reported], logged: Logged) -> list[Chart]:
+    """One; for the LR loss one for each definition among the runs."""
+    forms = {run: "" for run, each in enumerate(reported) if each.records}
+    if logged.key == _LR:  # without LR the log says 0, which is no measurement
+        forms = {run: str(form) for run in forms if (form := _form(reported[run])) is not None}
+    return [_chart(reported, logged, addition, runs) for addition, runs in alike(reported, forms)]
+
+
+def _form(reported: Reported) -> list[object] | None:
+    """The settings that say what the LR loss is; None where it has no weight."""
+    settings = reported.settings
+    return [settings.get(name) for name in _LR_SETTINGS] if as_number(settings.get("alpha_T")) else None
+
+
+def _chart(reported: Sequence[Reported], logged: Logged, addition: str, runs: Sequence[int]) -> Chart:
     curves = []
-    for run, each in enumerate(reported):
-        if logged.key == _LR and not as_number(each.settings.get("alpha_T")):
-            continue  # the log says 0, which is no measurement
+    for run in runs:
+        each = reported[run]
         x, y, _ = thinned(*each.series("train", logged.key), _MOST_POINTS)
         curves.append(Curve(run, x, y, marks="line" if len(x) > 1 else "both"))
         x, y = each.series(_HELD_OUT, logged.key)
         curves.append(Curve(run, x, y, _errors(each, logged, len(x)), marks="points"))
-    return Chart(logged.title, "iteration", logged.unit, curves, scale=logged.scale)
+    return Chart(f"{logged.title}{addition}", "iteration", logged.unit, curves, scale=logged.scale)
 
 
 def _errors(reported: Reported, logged: Logged, count: int) -> Floats | None:
