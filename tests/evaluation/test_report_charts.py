@@ -171,6 +171,13 @@ def test_equal_charts_are_equal_texts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert matplotlib.rcParams["lines.linewidth"] == 7.0
 
 
+def test_numbers_that_no_axis_holds_leave_gaps() -> None:
+    wild = curve([1.0, -1e308, 1e308, 2.0], error=np.array([0.1, 0.1, 0.1, 1e308]), marks="points")
+    figure = str(Charts(RUNS).figure(chart(wild)))
+    assert figure.count("<svg") == 1
+    assert str(Charts(RUNS).figure(chart(curve([1e308, -1e308])))) == ""
+
+
 def test_a_chart_without_points_is_left_out() -> None:
     charts = Charts(RUNS)
     assert charts.figure(chart(curve([]), curve([float("nan")], 1))) == ""

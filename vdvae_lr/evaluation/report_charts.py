@@ -40,6 +40,7 @@ _COLOURS = {
 _WIDTH, _HEIGHT = 374, 260  # units: about pixels on a phone
 _LEFT, _RIGHT, _BOTTOM, _TOP = 66, 10, 44, 18  # for numbers and labels; measuring those takes longer than drawing
 _AXES_WIDTH = _WIDTH - _LEFT - _RIGHT
+_LARGEST_DRAWN = 1e150
 _NAME_ROW = 13  # units: of the names of resolutions
 _SIDE = 0.7  # groups: between the first, or last, and the edge
 _DECADES = 2  # positive values that span as many are drawn on a logarithmic scale
@@ -129,7 +130,7 @@ class Charts:
 
     def figure(self, chart: Chart, *below: str) -> Html:
         """The chart under its title, with what belongs below it; nothing where it has no finite point."""
-        curves = [curve for curve in chart.curves if np.isfinite(curve.y).any()]
+        curves = [curve for curve in map(_within_axes, chart.curves) if np.isfinite(curve.y).any()]
         if not curves:
             return Html()
         self._drawn += 1
@@ -150,6 +151,20 @@ class Charts:
         more = [f"and {len(found) - _MOST_NAMED} more"] if len(found) > _MOST_NAMED else []
         words = ", ".join([*found[:_MOST_NAMED], *more])
         return element("p", f"▾ at the lower edge: 0 or less ({words}).", class_="muted") if found else Html()
+
+
+def _within_axes(curve: Curve) -> Curve:
+    """Without numbers whose differences are beyond a float, which no axis can hold: damage, or a run that blew up."""
+
+    def held(values: Floats) -> Floats:
+        return np.where(np.abs(values) < _LARGEST_DRAWN, values, np.nan)
+
+    return replace(
+        curve,
+        y=held(curve.y),
+        error=None if curve.error is None else held(curve.error),
+        band=None if curve.band is None else (held(curve.band[0]), held(curve.band[1])),
+    )
 
 
 def legend(runs: Sequence[str], shown: Iterable[int]) -> Html:
