@@ -30,12 +30,12 @@ def browser_program() -> str | None:
 
 
 def wanted_browser() -> str:
-    """The same; without one the test that asks is skipped, or fails where VDVAE_LR_BROWSER is `required`."""
+    """The same; without one the test that asks is skipped, or fails where BROWSER_TESTS is `required`."""
     program = browser_program()
     if program is not None:
         return program
     missing = f"no browser is installed: none of {', '.join(NAMES)} is on the path, and starts"
-    if os.environ.get("VDVAE_LR_BROWSER") == "required":  # as in .ci/run: no test vanishes there unseen
+    if os.environ.get("BROWSER_TESTS") == "required":  # as in .ci/run: no test vanishes there unseen
         pytest.fail(missing)
     pytest.skip(missing)
 

@@ -45,6 +45,7 @@ def press_ctrl_c() -> None:
 @ends_with_exit_code
 def main(scenario: str) -> int:
     """Join the other one and do it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background hands down an ignored Ctrl-C
     with joined_world("cpu", STUCK_AFTER_S) as world:
         if scenario == "slow":
             print(world.patiently(lambda: be_slow(world), "waiting"))

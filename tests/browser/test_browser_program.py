@@ -35,10 +35,10 @@ def test_a_stub_is_no_browser(path: Path) -> None:
 
 
 def test_without_a_browser_tests_are_skipped_unless_it_is_required(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("VDVAE_LR_BROWSER", raising=False)
+    monkeypatch.delenv("BROWSER_TESTS", raising=False)
     with pytest.raises(pytest.skip.Exception, match="no browser is installed"):
         wanted_browser()
-    monkeypatch.setenv("VDVAE_LR_BROWSER", "required")
+    monkeypatch.setenv("BROWSER_TESTS", "required")
     with pytest.raises(pytest.fail.Exception, match="no browser is installed"):
         wanted_browser()
 
@@ -47,7 +47,7 @@ def checked(folder: Path, **programs: str) -> tuple[int, list[str], str]:
     """`.ci/run` where nothing but these programs is installed: its status, what make was asked, and its complaints."""
     for name in ("dirname", "timeout", "env", "bash"):
         (folder / name).symlink_to(str(shutil.which(name)))
-    for name, body in ({"make": 'echo "$1 $VDVAE_LR_BROWSER"', "id": "echo 0"} | programs).items():
+    for name, body in ({"make": 'echo "$1 $BROWSER_TESTS"', "id": "echo 0"} | programs).items():
         program(folder, name.replace("_", "-"), body)
     environment = {"PATH": str(folder), "HOME": os.environ.get("HOME", "/")}
     done = subprocess.run([BASH, CHECKOUT_ROOT / ".ci/run"], env=environment, capture_output=True, text=True)
