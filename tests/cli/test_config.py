@@ -93,6 +93,7 @@ def test_published_presets_hold_the_published_settings(name: str) -> None:
         ("iters = 0", ["iters is 0", "at least 1"]),
         ("[run]\niters = 3", ["'run'"]),
         ("iters = ", ["cannot be read"]),
+        ('base = "a\\u0000"', ["cannot be read", "null"]),
         ('base = "fashon"', ["'fashon'", "did you mean 'fashion'"]),
     ],
 )

@@ -15,7 +15,7 @@ from short_runs import change_settings, copied, short_run
 from training_runs import ALONE
 
 import vdvae_lr
-from vdvae_lr.cli import measured_data
+from vdvae_lr.cli import held_out_images
 from vdvae_lr.cli.evaluate import EvaluateSettings, run
 from vdvae_lr.cli.loaded_models import load_start_of_run
 from vdvae_lr.cli.main import main
@@ -236,7 +236,7 @@ def test_no_images(
     class Empty:
         test = ()
 
-    monkeypatch.setattr(measured_data, "open_splits", lambda *arguments: Empty)
+    monkeypatch.setattr(held_out_images, "open_splits", lambda *arguments: Empty)
     assert "there are no images to evaluate on" in refusal(capsys, save(), *LITTLE)
 
 
@@ -289,7 +289,7 @@ def test_weights_that_are_not_there(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(("name", "value"), [("examples", -1), ("images", -1), ("batch", 0)])
 def test_impossible_settings_are_refused(name: str, value: Any) -> None:
     with pytest.raises(InputError, match=f"{name} is {value}; it must be"):
-        EvaluateSettings("fashion", **{name: value})
+        EvaluateSettings(model="fashion", **{name: value})
 
 
 @pytest.mark.parametrize(
@@ -303,8 +303,8 @@ def test_impossible_settings_are_refused(name: str, value: Any) -> None:
 )
 def test_names_and_folders(source: str, name: str, folder: str) -> None:
     assert model_name(source) == name
-    assert EvaluateSettings(source).folder == Path(folder)
-    assert EvaluateSettings(source, out="x").folder == Path("x")
+    assert EvaluateSettings(model=source).folder == Path(folder)
+    assert EvaluateSettings(model=source, out="x").folder == Path("x")
 
 
 def test_a_picture_of_noise_without_noise(save: Callable[..., str], tmp_path: Path, task: list[Task]) -> None:
@@ -313,7 +313,8 @@ def test_a_picture_of_noise_without_noise(save: Callable[..., str], tmp_path: Pa
     words = ("--examples", "4", "--images", "2", "--noise_variances", "0")
     run(settings_of(save(), "--out", str(out), *LITTLE, *words))
     with Image.open(out / "noise_response.png") as picture:
-        assert picture.height == 2 * 8 + 2 * 64 + 2
+        title, margins, gap = 22, 2 * 8, 2
+        assert picture.height == title + margins + 2 * 64 + gap
 
 
 def test_noise_that_makes_no_images_is_a_note(

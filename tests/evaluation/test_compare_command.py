@@ -76,7 +76,7 @@ def test_only_the_first_equals_sign_divides() -> None:
 )
 def test_impossible_settings_are_refused(name: str, value: int) -> None:
     with pytest.raises(InputError, match=f"{name} is {value}; it must be"):
-        CompareSettings(("a=b",), **{name: value})
+        CompareSettings(models=("a=b",), **{name: value})
 
 
 def test_unknown_data_asks_for_a_name(tmp_path: Path, folders: list[str]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from measured_pixels import measuring_of, silently
 from rich.console import Console
 from torch import Tensor
 
@@ -20,15 +21,12 @@ from vdvae_lr.evaluation.bound import evaluate_bound
 from vdvae_lr.evaluation.comparison import check_comparable, measure_model
 from vdvae_lr.evaluation.comparison_pictures import comparison_pictures
 from vdvae_lr.evaluation.comparison_report import ROWS, Comparison, comparison_json, comparison_table
-from vdvae_lr.evaluation.information import information_from_samples, recovered_information
+from vdvae_lr.evaluation.information import measure_information_from_samples
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.noise_response import noise_response
 from vdvae_lr.evaluation.quantities import Measurement
+from vdvae_lr.evaluation.recovery import measure_recovery
 from vdvae_lr.model.vae import VDVAE
-
-
-def silent(items, total, what):  # type: ignore[no-untyped-def]
-    return items
 
 
 @pytest.fixture
@@ -38,7 +36,7 @@ def source(pixels: Tensor) -> ImageSource:
 
 
 def measuring(source: ImageSource, world: World) -> Measuring:
-    return Measuring(source, examples=7, batch=3, seed=6, world=world, track=silent)
+    return Measuring(source, examples=7, batch=3, seed=6, world=world, track=silently)
 
 
 @pytest.fixture
@@ -55,10 +53,9 @@ def test_measurements_are_the_single_ones(
 ) -> None:
     batches = batches_of([range(7)])
     bound = evaluate_bound(small_model, batches, seed=6, world=world)
-    sampled, mean = (
-        recovered_information(small_model, batches, image=image, seed=6, world=world) for image in ("sample", "mean")
-    )
-    own = information_from_samples(small_model, [range(7)], seed=6, world=world)
+    one_batch = measuring_of(pixels, world, batch=7, seed=6)
+    recovered = {quantity.key: quantity.total for quantity in measure_recovery(small_model, one_batch)}
+    (own,) = measure_information_from_samples(small_model, one_batch)
     activity = measure_activity(small_model, batches, world=world)
     raw = noise_response(small_model, pixels, (0.3, 0.4), seed=6)
     scaled = noise_response(small_model, pixels, (0.3, 0.4), seed=6, unit="prior_scale")
@@ -66,9 +63,9 @@ def test_measurements_are_the_single_ones(
         "negative_elbo": bound.negative_elbo,
         "rate": bound.rate,
         "distortion": bound.distortion,
-        "latent_reconstruction": -sampled.nats_per_dim,
-        "recovered_mean_image": mean.nats_per_dim,
-        "information_from_samples": own.nats_per_dim,
+        "latent_reconstruction": -recovered["recovered_sampled_image"].value,
+        "recovered_mean_image": recovered["recovered_mean_image"].value,
+        "information_from_samples": own.total.value,
         "active_latents": 100 * activity.latents,
         "active_latents_relative": 100 * activity.latents_relative,
         "active_channels": 100 * activity.channels,
@@ -80,7 +77,7 @@ def test_measurements_are_the_single_ones(
     }
     assert {key: value.value for key, value in measured.items() if key != "prior_scale"} == pytest.approx(expected)
     assert {value.images for value in measured.values()} == {7}
-    errors = {"negative_elbo": bound.standard_error, "information_from_samples": own.standard_error_nats_per_dim}
+    errors = {"negative_elbo": bound.standard_error, "information_from_samples": own.total.standard_error}
     assert {key: measured[key].standard_error for key in errors} == pytest.approx(errors)
 
 

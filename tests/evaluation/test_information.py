@@ -6,7 +6,7 @@ N(a·x/(a² + s²), s²/(a² + s²)) and I(Z;X) = D/2 · log(1 + a²/s²).
 
 import math
 from collections.abc import Callable
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -16,27 +16,16 @@ from measured_pixels import measuring_of, numbers_of
 from torch import Tensor
 from torch.distributions import Normal
 
-from vdvae_lr.datasets.loader import Batch
-from vdvae_lr.datasets.sampler import evaluation_shards
 from vdvae_lr.distributed import World
-from vdvae_lr.errors import InputError
-from vdvae_lr.evaluation.information import (
-    Information,
-    information_from_samples,
-    information_nats,
-    measure_information_from_samples,
-    recovered_information,
-)
+from vdvae_lr.evaluation.information import information_nats, measure_information_from_samples
 from vdvae_lr.evaluation.quantities import Quantity
-from vdvae_lr.losses.objective import LatentPass, ObjectiveSettings, reconstruct_latents
-from vdvae_lr.losses.vdvae_pass import describe_pass
+from vdvae_lr.losses.objective import LatentPass
 from vdvae_lr.model.decoder import Given, TopDownPass
 from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.logistic_mixture import MixtureNoise
 from vdvae_lr.model.noise import PassNoise, noise_key
 from vdvae_lr.model.vae import VDVAE
 
-BatchMaker = Callable[..., list[Batch]]
 GAIN, NOISE_SCALE, ELEMENTS, DRAWS = 0.9, 0.4, 6, 20_000
 TRUE_INFORMATION = ELEMENTS / 2 * math.log(1 + GAIN**2 / NOISE_SCALE**2)
 
@@ -97,15 +86,9 @@ def test_wrong_posterior_loses_its_divergence_from_the_true_one() -> None:
     assert loss > 8 * found.std().item() / math.sqrt(DRAWS)  # else the test could not tell
 
 
-@pytest.mark.parametrize("image", ["mean", "sample"])
-def test_collapsed_model_has_none(collapsed_model: VDVAE, batches_of: BatchMaker, world: World, image: str) -> None:
-    found = information_from_samples(collapsed_model, [range(5)], seed=0, world=world)
-    assert (found.nats, found.standard_error_nats, found.images) == (0.0, 0.0, 5)
-    recovered = recovered_information(collapsed_model, batches_of([range(7)]), image=image, seed=0, world=world)
-    assert (recovered.nats, recovered.images) == (0.0, 7)
-
-
-def test_samples_are_rounded_to_pixel_levels(small_model: VDVAE, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_are_rounded_to_pixel_levels(
+    small_model: VDVAE, pixels: Tensor, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = []
     reencode = small_model.reencode
 
@@ -114,67 +97,12 @@ def test_samples_are_rounded_to_pixel_levels(small_model: VDVAE, world: World, m
         return reencode(passed, image)
 
     monkeypatch.setattr(small_model, "reencode", remember)
-    information_from_samples(small_model, [range(4)], seed=0, world=world)
+    measure_information_from_samples(small_model, measuring_of(pixels, world, batch=7))
     ((image, posterior),) = seen
     levels = (image + 1) * 127.5
     assert relative_error(levels, levels.round()) < 1e-12
     assert levels.unique().numel() > 50  # samples, not a constant
     assert posterior is None  # from the prior
-
-
-def test_estimate_is_that_of_its_samples(small_model: VDVAE, world: World) -> None:
-    """By hand, sample by sample, from the definition."""
-    noise = PassNoise(small_model, 1, world.device, prior=True)
-    values = []
-    for index in range(3):
-        noise.draw_rows([noise_key("information", 9, index)])
-        passed = small_model.generate(1, noise.prior, keep_states=True)
-        drawn = small_model.likelihood(passed.output).sample(noise.image)
-        image = small_model.pixel_scale.round_target(drawn)
-        posteriors = small_model.reencode(passed, image)
-        values.append(
-            sum(
-                (q.log_prob(group.latent) - group.prior.log_prob(group.latent)).sum().item()
-                for q, group in zip(posteriors, passed.groups, strict=True)
-            )
-        )
-    found = information_from_samples(small_model, [range(3)], seed=9, world=world)
-    assert found.nats == pytest.approx(np.mean(values), rel=1e-9)
-    assert found.standard_error_nats == pytest.approx(np.std(values, ddof=1) / math.sqrt(3), rel=1e-9)
-    assert found.nats_per_dim == pytest.approx(found.nats / 192, rel=1e-12)
-    assert found.standard_error_nats_per_dim == pytest.approx(found.standard_error_nats / 192, rel=1e-12)
-
-
-def test_batches_and_processes_do_not_matter(
-    small_model: VDVAE, world: World, in_worlds: Callable[..., list[Information]]
-) -> None:
-    alone = information_from_samples(small_model, evaluation_shards(7, 7, 0, 1), seed=1, world=world)
-
-    def of_rank(one: World) -> Information:
-        return information_from_samples(small_model, evaluation_shards(7, 2, one.rank, one.size), seed=1, world=one)
-
-    for found in in_worlds(2, of_rank):
-        np.testing.assert_allclose(astuple(found), astuple(alone), rtol=1e-9)
-
-
-@pytest.mark.parametrize("image", ["mean", "sample"])
-def test_recovered_is_minus_the_loss(
-    small_model: VDVAE, pixels: Tensor, batches_of: BatchMaker, world: World, image: str
-) -> None:
-    noise = PassNoise(small_model, 7, world.device)
-    noise.draw_rows([noise_key("evaluate", 2, index) for index in range(7)])
-    passed = describe_pass(small_model, small_model.infer(pixels.double(), noise.posterior, keep_states=True))
-    loss = reconstruct_latents(ObjectiveSettings(lr_image=image), passed, noise.image).sum(1)
-    found = recovered_information(small_model, batches_of([[0, 1, 2, 3, 4], [5, 6]]), image=image, seed=2, world=world)
-    assert found.nats == pytest.approx(-loss.mean().item(), rel=1e-9)
-    assert found.standard_error_nats == pytest.approx(loss.std().item() / math.sqrt(7), rel=1e-9)
-
-
-def test_nothing_to_measure_is_refused(small_model: VDVAE, world: World) -> None:
-    with pytest.raises(InputError, match="at least one"):
-        information_from_samples(small_model, [], seed=0, world=world)
-    with pytest.raises(InputError, match="no images"):
-        recovered_information(small_model, [], image="mean", seed=0, world=world)
 
 
 @pytest.fixture(params=[3, 1], ids=["colour", "grey"])
@@ -220,13 +148,6 @@ def test_by_group_as_either_encoder_reads_it(two_models: tuple[VDVAE, VDVAE], pi
             assert measured.value == pytest.approx(level.mean(), rel=1e-8)
             assert measured.standard_error == pytest.approx(level.std(ddof=1) / math.sqrt(7), rel=1e-8)
             assert measured.images == 7
-
-
-def test_by_group_adds_up_to_what_compare_has(small_model: VDVAE, pixels: Tensor, world: World) -> None:
-    (found,) = measure_information_from_samples(small_model, measuring_of(pixels, world, seed=8))
-    known = information_from_samples(small_model, [range(7)], seed=8, world=world)
-    assert found.total.value == pytest.approx(known.nats_per_dim, rel=1e-12)
-    assert found.total.standard_error == pytest.approx(known.standard_error_nats_per_dim, rel=1e-9)
 
 
 @pytest.mark.parametrize(("size", "batch"), [(1, 1), (1, 32), (2, 2), (3, 4)])

@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.distributions import Normal
 
 from vdvae_lr.distributed import World
-from vdvae_lr.evaluation.information import recovered_information
 from vdvae_lr.evaluation.quantities import Quantity
 from vdvae_lr.evaluation.recovery import measure_recovery
+from vdvae_lr.losses.objective import ObjectiveSettings, reconstruct_latents
+from vdvae_lr.losses.vdvae_pass import describe_pass
 from vdvae_lr.model.decoder import Given, TopDownPass
 from vdvae_lr.model.noise import PassNoise, noise_key
 from vdvae_lr.model.vae import VDVAE
@@ -184,12 +185,16 @@ def test_batches_and_processes_do_not_matter(
             np.testing.assert_allclose(numbers, expected[key], rtol=1e-7, err_msg=key)
 
 
-def test_same_numbers_as_compare_has(small_model: VDVAE, pixels: Tensor, world: World) -> None:
-    found = measured(small_model, pixels, world)
-    batches = list(measuring_of(pixels, world).batches(""))
-    for name, image in (("mean", "mean_image"), ("sample", "sampled_image")):
-        known = recovered_information(small_model, batches, image=name, seed=SEED, world=world)
-        assert found[f"recovered_{image}"].total.value == pytest.approx(known.nats_per_dim, rel=1e-12)
+@pytest.mark.parametrize("image", ["mean", "sample"])
+def test_recovered_is_minus_the_loss_of_training(small_model: VDVAE, pixels: Tensor, world: World, image: str) -> None:
+    noise = PassNoise(small_model, 7, CPU)
+    noise.draw_rows([noise_key("evaluate", SEED, number) for number in range(7)])
+    passed = describe_pass(small_model, small_model.infer(pixels.double(), noise.posterior, keep_states=True))
+    loss = reconstruct_latents(ObjectiveSettings(lr_image=image), passed, noise.image).sum(1)
+    key = {"mean": "recovered_mean_image", "sample": "recovered_sampled_image"}[image]
+    found = measured(small_model, pixels, world)[key].total
+    assert found.value == pytest.approx(-loss.mean().item() / 192, rel=1e-9)
+    assert found.standard_error == pytest.approx(loss.std().item() / math.sqrt(7) / 192, rel=1e-9)
 
 
 def test_passes_are_shared(models: Models, world: World) -> None:

@@ -208,6 +208,6 @@ def test_numbers_that_are_none_are_spoken_of() -> None:
         Quantity("bound", "", "", none),
         Quantity("lipschitz", "", "", Measurement(math.inf, None, 3)),
     ]
-    (note,) = Findings(quantities).not_finite()
+    (note,) = Findings(quantities).without_value()
     assert note == "No number, and null in the JSON file: r2 (groups 0 and 2); bound (in total)."
-    assert Findings(quantities[:1]).not_finite() == []
+    assert Findings(quantities[:1]).without_value() == []

@@ -8,7 +8,8 @@ prints a table and leaves it as comparison.json, with reconstructions.png, sampl
 from dataclasses import dataclass
 from pathlib import Path
 
-from vdvae_lr.cli.models_on_images import ModelsOnImages, find_images, find_models, first_pixels, named_sources
+from vdvae_lr.cli.held_out_images import first_pixels
+from vdvae_lr.cli.models_on_images import ModelsOnImages, find_models, named_sources
 from vdvae_lr.cli.output_folder import check_writable
 from vdvae_lr.cli.progress import ConsoleTracker, plain_console
 from vdvae_lr.datasets.sources import ImageSource
@@ -23,7 +24,7 @@ from vdvae_lr.network_errors import without_secrets
 from vdvae_lr.whole_file import write_whole
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CompareSettings(ModelsOnImages):
     """Compare models on held-out images: bound, Latent Reconstruction, information, active latents, noise response."""
 
@@ -47,7 +48,7 @@ def run(settings: CompareSettings) -> None:
 
 def _compare(settings: CompareSettings, sources: dict[str, str], world: World) -> None:
     models = find_models(settings, sources, world)
-    data, source = find_images(settings, models)
+    data, source = settings.find(models)
     check_writable(settings.out, world)
     console = plain_console(world.is_main)
     track = ConsoleTracker(console)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vdvae_lr.cli.models_on_images import ModelsOnImages, find_images, find_models, first_pixels, named_sources
+from vdvae_lr.cli.held_out_images import first_pixels
+from vdvae_lr.cli.models_on_images import ModelsOnImages, find_models, named_sources
 from vdvae_lr.cli.output_folder import check_writable
 from vdvae_lr.cli.progress import ConsoleTracker, plain_console
 from vdvae_lr.datasets.sources import ImageSource
@@ -28,7 +29,7 @@ from vdvae_lr.network_errors import without_secrets
 from vdvae_lr.whole_file import write_whole
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NoiseSettings(ModelsOnImages):
     """Show and measure what noise in the latents does to the image: the visible side of posterior collapse."""
 
@@ -68,7 +69,7 @@ def _noise(settings: NoiseSettings, sources: dict[str, str], world: World) -> No
     models = find_models(settings, sources, world)
     resolutions = group_resolutions(next(iter(models.values())))
     groups = parse_groups(settings.groups, resolutions)
-    data, source = find_images(settings, models)
+    data, source = settings.find(models)
     check_writable(settings.out, world)
     console = plain_console(world.is_main)
     measured = _measure(models, source, settings, groups, world, ConsoleTracker(console))

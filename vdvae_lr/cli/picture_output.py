@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeVar
 
-import torch
 import tyro
 from PIL import Image
 
 from vdvae_lr.cli.config import model_settings
+from vdvae_lr.cli.loaded_models import load_model
 from vdvae_lr.cli.progress import ConsoleTracker, plain_console
 from vdvae_lr.distributed import World, joined_world
 from vdvae_lr.errors import InputError
@@ -26,7 +26,6 @@ from vdvae_lr.evaluation.image_files import single_picture
 from vdvae_lr.evaluation.images import Pictures
 from vdvae_lr.evaluation.picture_grid import save_png
 from vdvae_lr.evaluation.quantities import group_resolutions
-from vdvae_lr.hub.sound_weights import check_finite
 from vdvae_lr.hub.sources import WeightSettings
 from vdvae_lr.hub.vdvae import VDVAE
 
@@ -216,9 +215,8 @@ def make_pictures(settings: PictureSettings, work: Callable[[Studio], None], inp
 
 
 def _make_here(settings: PictureSettings, work: Callable[[Studio], None], writer: PictureWriter, world: World) -> None:
-    model = VDVAE.from_pretrained(settings.source, config=model_settings(settings.hps), sources=settings.weights)
-    check_finite(model, settings.source)
-    model.to(device=world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    alone = World(0, 1, world.device)
+    model = load_model(settings.source, model_settings(settings.hps), settings.weights, alone)
     console = plain_console()
     work(Studio(model, writer, ConsoleTracker(console), console.print))
     writer.finish(console.print)

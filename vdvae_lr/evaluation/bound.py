@@ -6,7 +6,7 @@ L latent groups.
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -48,29 +48,6 @@ class Bound:
     def standard_error_bits_per_dim(self) -> float:
         """`standard_error` in bits/dim."""
         return self.standard_error / math.log(2)
-
-    @property
-    def rate_bits_per_dim(self) -> float:
-        """`rate` in bits/dim."""
-        return self.rate / math.log(2)
-
-    @property
-    def distortion_bits_per_dim(self) -> float:
-        """`distortion` in bits/dim."""
-        return self.distortion / math.log(2)
-
-    def per_dimensions(self, dimensions: int) -> "Bound":
-        """The same nats per image, stated on another number of dimensions: 784 for 28×28 images padded to 32×32."""
-        factor = self.dimensions / dimensions
-        return replace(
-            self,
-            dimensions=dimensions,
-            negative_elbo=self.negative_elbo * factor,
-            standard_error=self.standard_error * factor,
-            rate=self.rate * factor,
-            distortion=self.distortion * factor,
-            group_rates=tuple(rate * factor for rate in self.group_rates),
-        )
 
 
 def bound_nats(passed: LatentPass, target: Tensor) -> tuple[Tensor, Tensor]:

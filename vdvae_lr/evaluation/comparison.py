@@ -4,7 +4,6 @@ Shapes: B images.
 """
 
 import dataclasses
-import math
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -13,9 +12,9 @@ from torch import Tensor
 from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.activity import mean_prior_scale, measure_activity
-from vdvae_lr.evaluation.batches import EvaluationBatch, ExampleNoise, Examples, levels_for, model_device
+from vdvae_lr.evaluation.batches import EvaluationBatch, ExampleNoise, levels_for, model_device
 from vdvae_lr.evaluation.bound import POSTERIOR_NOISE, bound_nats
-from vdvae_lr.evaluation.information import decoded_image, information_from_samples, information_nats
+from vdvae_lr.evaluation.information import decoded_image, information_nats, measure_information_from_samples
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.moments import Moments
 from vdvae_lr.evaluation.noise_response import NoiseUnit, measure_noise_response
@@ -61,7 +60,7 @@ def measure_model(model: VDVAE, measuring: Measuring) -> dict[str, Measurement]:
     seed, world = measuring.seed, measuring.world
     return {
         **_held_out(model, measuring.batches("bound and recovered latents"), seed, world),
-        **_from_samples(model, measuring.samples("information from samples"), seed, world),
+        **_from_samples(model, measuring),
         **_activity(model, measuring.batches("active latents"), world),
         **_noise_response(model, measuring.batches("noise response", RESPONSE_EXAMPLES), seed, world),
     }
@@ -90,10 +89,10 @@ def _held_out(model: VDVAE, batches: Iterable[EvaluationBatch], seed: int, world
     return {key: value if key == "prior_scale" else value.times(per_dim) for key, value in found.items()}
 
 
-def _from_samples(model: VDVAE, shards: Iterable[Examples], seed: int, world: World) -> dict[str, Measurement]:
-    found = information_from_samples(model, shards, seed=seed, world=world)
-    error = _stated(found.standard_error_nats_per_dim)
-    return {"information_from_samples": Measurement(found.nats_per_dim, error, found.images)}
+def _from_samples(model: VDVAE, measuring: Measuring) -> dict[str, Measurement]:
+    (found,) = measure_information_from_samples(model, measuring)
+    assert found.total is not None
+    return {found.key: found.total}
 
 
 def _activity(model: VDVAE, batches: Iterable[EvaluationBatch], world: World) -> dict[str, Measurement]:
@@ -108,7 +107,3 @@ def _noise_response(
     moments = measure_noise_response(model, batches, RESPONSE_CONDITIONS, seed=seed, world=world)
     names = [f"noise_response_{unit}_{variance}" for unit, variance in RESPONSE_CONDITIONS]
     return dict(zip(names, measurements(moments), strict=True))
-
-
-def _stated(error: float) -> float | None:
-    return None if math.isnan(error) else error

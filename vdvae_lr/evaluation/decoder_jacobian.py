@@ -19,6 +19,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from vdvae_lr.evaluation.arithmetic import float32_convolutions
 from vdvae_lr.evaluation.noise_response import mean_image
 from vdvae_lr.model.decoder import Given, TopDownBlock, TopDownPass
 from vdvae_lr.model.layers import without_autocast
@@ -74,13 +75,8 @@ class Jacobian:
 @contextmanager
 def exact_products(device: torch.device) -> Iterator[None]:
     """No autocast and no TF32: forward and reverse products must belong to one matrix."""
-    previous = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        with without_autocast(device):
-            yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = previous
+    with float32_convolutions(), without_autocast(device):
+        yield
 
 
 @dataclass(frozen=True)

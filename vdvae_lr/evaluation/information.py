@@ -3,27 +3,22 @@
 Everything here is an average of log q(z|x) − log p(z) = Σ_l log q(z_l|z_<l, x) − log p(z_l|z_<l). What makes it a bound
 or not is where z and x come from, so the two measurements have two names:
 
-- `information_from_samples`: z ~ p(z), x ~ p(x|z) rounded to pixel levels. Then E[log q(z|x) − log p(z)] ≤ I(Z;X), the
-  paper's eq. 5 with H(Z) and L_LR taken together, sample by sample.
-- `recovered_information`: z ~ q(z|x) of data and its decoded image: minus the LR loss. No bound on anything
-  (`recovery.py` has it by group).
+- information from samples (here): z ~ p(z), x ~ p(x|z) rounded to pixel levels. Then E[log q(z|x) − log p(z)] ≤ I(Z;X),
+  the paper's eq. 5 with H(Z) and L_LR taken together, sample by sample.
+- recovered information (`recovery.py`): z ~ q(z|x) of data and its decoded image: minus the LR loss. No bound on
+  anything.
 
 Shapes: B images, L latent groups, C channels, H W resolution.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from vdvae_lr.distributed import World
-from vdvae_lr.errors import InputError
-from vdvae_lr.evaluation.batches import EvaluationBatch, ExampleNoise, Examples, levels_for, model_device
-from vdvae_lr.evaluation.bound import POSTERIOR_NOISE, require_examples
+from vdvae_lr.evaluation.batches import ExampleNoise, model_device
 from vdvae_lr.evaluation.measuring import Measuring
-from vdvae_lr.evaluation.moments import Moments
 from vdvae_lr.evaluation.quantities import GroupMoments, Quantity, group_resolutions
 from vdvae_lr.losses.latent_reconstruction import group_latent_reconstruction
 from vdvae_lr.losses.objective import LatentPass
@@ -36,28 +31,6 @@ from vdvae_lr.model.vae import VDVAE
 
 DecodedImage = Literal["mean", "sample"]
 SAMPLE_NOISE = "information"  # the purpose in the noise key: every measurement of eq. 5 makes the same samples
-
-
-@dataclass(frozen=True)
-class Information:
-    """An average over images, in nats per image."""
-
-    nats: float
-    standard_error_nats: float
-    """Over the images; NaN for a single one."""
-    images: int
-    dimensions: int
-    """Numbers in one image."""
-
-    @property
-    def nats_per_dim(self) -> float:
-        """In the unit of the bound."""
-        return self.nats / self.dimensions
-
-    @property
-    def standard_error_nats_per_dim(self) -> float:
-        """Of `nats_per_dim`."""
-        return self.standard_error_nats / self.dimensions
 
 
 def group_information_nats(passed: LatentPass, image: Tensor) -> Tensor:
@@ -106,32 +79,10 @@ def model_sample(model: VDVAE, noise: PassNoise, batch: int) -> tuple[LatentPass
 
 
 @torch.inference_mode()
-def information_from_samples(model: VDVAE, shards: Iterable[Examples], *, seed: int, world: World) -> Information:
-    """A lower bound on I(Z;X) under the model, estimated from its own samples (the paper's eq. 5).
-
-    Args:
-        model: on its device.
-        shards: numbers of the samples this process makes, a batch each, such as `evaluation_shards(N, batch, rank,
-            size)`; sample number i is the same whatever its batch and process.
-        seed: of the noise, with the sample's number.
-        world: whose processes' shares are put together; all of them must call this.
-
-    Raises:
-        InputError: no sample was asked for.
-    """
-    noise = ExampleNoise(model, SAMPLE_NOISE, seed, prior=True, image=True)
-    moments = Moments((), model_device(model))
-    for shard in shards:
-        moments.add(information_nats(*model_sample(model, noise.draw(shard), len(shard))))
-    moments.all_reduce_(world)
-    if moments.count == 0:
-        raise InputError("no samples were asked for; information from samples needs at least one.")
-    return _information_of(moments, model)
-
-
-@torch.inference_mode()
 def measure_information_from_samples(model: VDVAE, measuring: Measuring, before: VDVAE | None = None) -> list[Quantity]:
-    """Eq. 5 by latent group, from the samples of `information_from_samples`; and as another encoder reads them.
+    """A lower bound on I(Z;X) under the model by latent group, from its own samples; and as another encoder reads them.
+
+    The paper's eq. 5. Sample number i is the same whatever its batch and process.
 
     Args:
         model: on the world's device.
@@ -155,38 +106,3 @@ def measure_information_from_samples(model: VDVAE, measuring: Measuring, before:
         averages.all_reduce_(measuring.world)
         quantities.append(averages.quantity(key, title, "nats/dim", 1 / model.config.dimensions))
     return quantities
-
-
-@torch.inference_mode()
-def recovered_information(
-    model: VDVAE, batches: Iterable[EvaluationBatch], *, image: DecodedImage, seed: int, world: World
-) -> Information:
-    """What the decoded image gives back of the latents of data: minus the LR loss (`information` form, nats).
-
-    No bound on the mutual information: z comes from the posterior, and a mean image may hide z in detail finer than a
-    pixel level.
-
-    Args:
-        model: on its device.
-        batches: this process's share of the split.
-        image: mean: D(z), the mixture's mean; sample: a draw from p(x|z). Neither is rounded.
-        seed: of the noise, with the example's number; latents are those that `evaluate_bound` draws.
-        world: whose processes' shares are put together; all of them must call this.
-
-    Raises:
-        InputError: there was no example at all.
-    """
-    noise = ExampleNoise(model, POSTERIOR_NOISE, seed, image=image == "sample")
-    moments = Moments((), model_device(model))
-    for batch in batches:
-        draws = noise.draw(batch.indices)
-        inferred = model.infer(levels_for(model, batch.pixels), draws.posterior, keep_states=True)
-        passed = describe_pass(model, inferred)
-        moments.add(information_nats(passed, decoded_image(passed, image, draws.image)))
-    moments.all_reduce_(world)
-    require_examples(moments)
-    return _information_of(moments, model)
-
-
-def _information_of(moments: Moments, model: VDVAE) -> Information:
-    return Information(moments.mean.item(), moments.standard_error.item(), moments.count, model.config.dimensions)

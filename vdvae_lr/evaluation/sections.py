@@ -96,8 +96,8 @@ class Findings:
             (*self.notes, *other.notes),
         )
 
-    def not_finite(self) -> list[str]:
-        """A sentence on the numbers that are none, if there are any; infinity is one."""
+    def without_value(self) -> list[str]:
+        """A sentence on the quantities that are NaN somewhere, if there are any; infinity is a value."""
         found = []
         for quantity in self.quantities:
             groups = [group for group, part in enumerate(quantity.groups) if math.isnan(part.value)]

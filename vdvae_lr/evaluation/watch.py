@@ -25,7 +25,7 @@ class WatchedLatents:
 
     recovered_information: Measurement
     """Nats/dim that a sampled image gives back of the latents: minus LR's `information` form, as
-    `information.recovered_information` measures it.
+    `recovery.measure_recovery` measures it.
     """
     active_latents: ActiveUnits | None
     """Latents whose posterior mean varies over the images by at least `ACTIVE_VARIANCE`; None below two images."""

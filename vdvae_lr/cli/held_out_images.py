@@ -1,0 +1,96 @@
+"""What commands that measure models share: the held-out images, how they are found, how a model is measured on them.
+
+Shapes: B images, C channels, H W resolution.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import tyro
+from torch import Tensor
+
+from vdvae_lr.cli.loaded_models import run_settings
+from vdvae_lr.datasets.catalogue import DataSettings, open_splits
+from vdvae_lr.datasets.sources import ImageSource
+from vdvae_lr.distributed import World
+from vdvae_lr.errors import InputError
+from vdvae_lr.evaluation.measuring import Measuring, Tracker
+from vdvae_lr.hub.sources import WeightSettings
+from vdvae_lr.hub.vdvae import VDVAE
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutImages:
+    """Images to measure models on, and what else every such command wants to know."""
+
+    split: Literal["train", "valid", "test"] = "test"
+    """Images to measure on."""
+    examples: int = 0
+    """Measure on the first so many images only; 0: all of them."""
+    images: int = 8
+    """Images in a picture's row; 0: no pictures."""
+    seed: int = 0
+    """Of all noise: the same for every model."""
+    batch: int = 32
+    """Images at once on one process; changes no number."""
+    dataset: str = ""
+    """Data set to measure on; empty: the one the first model was trained on."""
+    data_root: str = ""
+    """Folder that holds the data set's files; empty: where a run among the models found them, or data/NAME."""
+    num_workers: int = 0
+    """Processes that read images ahead."""
+    hps: str = ""
+    """Preset of the model's settings, for weights that come without them (published .th files)."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute, in float32."""
+    weights: tyro.conf.OmitArgPrefixes[WeightSettings] = dataclasses.field(default_factory=WeightSettings)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be measured; raises InputError."""
+        self.check_at_least(examples=0, images=0, batch=1, num_workers=0)
+
+    def check_at_least(self, **least: int) -> None:
+        """Refuse settings that are smaller (raises InputError)."""
+        for name, smallest in least.items():
+            if getattr(self, name) < smallest:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be {smallest} or more.")
+
+    def find(self, models: Mapping[str, VDVAE]) -> tuple[DataSettings, ImageSource]:
+        """The data, and the split's images as the models take them.
+
+        Args:
+            models: of one architecture, by the names that messages call them.
+
+        Raises:
+            InputError: nothing says which data, or they cannot be read.
+        """
+        data = self._data(models)
+        config = next(iter(models.values())).config
+        source: ImageSource = getattr(open_splits(data, config.image_size, config.image_channels), self.split)
+        return data, source
+
+    def measuring(self, source: ImageSource, world: World, track: Tracker, name: str = "") -> Measuring:
+        """How the model called `name` is measured on `source` (raises InputError where that is empty)."""
+        examples = self.examples or len(source)
+        return Measuring(source, examples, self.batch, self.seed, world, track, name, self.num_workers)
+
+    def _data(self, models: Mapping[str, VDVAE]) -> DataSettings:
+        """As named, else what the first model was trained on; where the first run among the models had them."""
+        name, first = next(iter(models.items()))
+        chosen = self.dataset or first.dataset
+        if not chosen:
+            raise InputError(
+                f"model '{name}' does not say what data it was trained on; name a data set with --dataset."
+            )
+        runs = [] if self.data_root else [run_settings(model) for model in models.values()]
+        own = next((run for run in runs if run.get("dataset") == chosen), {})
+        root = self.data_root or str(own.get("data_root", ""))
+        return DataSettings(chosen, root, own.get("bad_images", "stop"), self.num_workers)
+
+
+def first_pixels(source: ImageSource, count: int) -> Tensor:
+    """The split's first `count` images, or all where it has fewer: (B, C, H, W) uint8."""
+    return torch.from_numpy(source.read(range(min(count, len(source))))).permute(0, 3, 1, 2)
