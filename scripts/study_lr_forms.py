@@ -4,6 +4,7 @@
     python scripts/study_lr_forms.py photos --photos PHOTOS.npz             images and weights of the colour model
     python scripts/study_lr_forms.py confirm --data_root FASHION            the best rows and plain, three seeds
     python scripts/study_lr_forms.py confirm --data photos                  the same on the colour model
+    python scripts/study_lr_forms.py longer --data_root FASHION             some rows, four times as long, one seed
     python scripts/study_lr_forms.py table                                  tables and figure of the document
 
 A row is one `train.py` and one `vdvae-lr compare`, each in a process of its own. Its result is one JSON file; a row
@@ -46,7 +47,8 @@ PHOTOS_SCHEDULE = (
     "--iters 3000 --n_batch 32 --global_batch 32 --lr 0.001 --lr_final_share 0.412 --warmup_iters 200 --ema_rate 0.998 "
     "--eval_examples 500 --iters_per_eval 1000 --iters_per_save 500 --iters_per_images 3000"
 )
-SCREENED_SEEDS, CONFIRMED_SEEDS = (0,), (0, 1, 2)
+FIRST_SEED, CONFIRMED_SEEDS = (0,), (0, 1, 2)
+ITERS, LONGER_ITERS = 300, 1200
 
 
 @dataclass(frozen=True)
@@ -109,8 +111,19 @@ CONFIRMED = (
     "information-constant-sample-prior-sum-0.3",
     "information-constant-sample-posterior-sum-1",
     "information-constant-mean-posterior-sum-1",
+    "information-live-sample-posterior-sum-1",
+    "information-constant-sample-posterior-sum-0.1",
 )
-"""Of the rows within 1% of the bound: the most information, in either kind of latents, and the most noise response."""
+"""Of the rows within 1% of the bound: the most information, in either kind of latents, and the most noise response;
+then the two that the first readings made worth it.
+"""
+
+LONGER = (
+    "plain",
+    "information-constant-sample-posterior-sum-1",
+    "information-live-sample-posterior-sum-1",
+)
+"""The default, and the row that gains for both encoders: with α 1 its prior is no longer trained (docs/method.md)."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +131,7 @@ class Study:
     """Where a stage's rows start from, how long they are, and where everything lies."""
 
     data: str
-    """fashion, or photos."""
+    """fashion or photos; with _longer where rows are longer: the name of their results' folder."""
     model: tuple[str, ...]
     """Words for train.py: the model's settings and weights."""
     dataset: tuple[str, ...]
@@ -251,16 +264,16 @@ def prepare_photos(archive: Path, study: Study) -> None:
 def arguments() -> argparse.Namespace:
     """What the command line asks for."""
     parser = argparse.ArgumentParser(description="Compare the forms of Latent Reconstruction.")
-    parser.add_argument("stage", choices=("screen", "photos", "confirm", "table"))
-    parser.add_argument("--data", choices=("fashion", "photos"), default="fashion", help="what to confirm on")
+    parser.add_argument("stage", choices=("screen", "photos", "confirm", "longer", "table"))
+    parser.add_argument("--data", choices=("fashion", "photos"), default="fashion", help="to confirm, or go on longer, on")
     parser.add_argument("--data_root", type=Path, help="folder of the images; photos: where their PNGs are or go")
     parser.add_argument("--photos", type=Path, help="archive of 32×32 colour images under the key 'train'")
     names = [row.name for row in ROWS]
     parser.add_argument("--rows", nargs="*", choices=names, metavar="ROW", help="rows to run; none: those of the stage")
-    parser.add_argument("--seeds", nargs="*", type=int, help="none: 0 to screen; 0, 1 and 2 to confirm")
+    parser.add_argument("--seeds", nargs="*", type=int, help="none: 0, 1 and 2 to confirm, else 0")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "study_lr_forms", help="for runs and logs")
     parser.add_argument("--results", type=Path, default=ROOT / "docs" / "studies" / "lr_forms")
-    parser.add_argument("--iters", type=int, default=300, help="iterations of a row")
+    parser.add_argument("--iters", type=int, help=f"of a row; none: {ITERS}, or {LONGER_ITERS} to go on longer")
     parser.add_argument("--examples", type=int, default=1000, help="test images a row is measured on")
     parser.add_argument("--jobs", type=int, default=1, help="rows at a time")
     given = parser.parse_args()
@@ -279,7 +292,9 @@ def study_of(given: argparse.Namespace) -> Study:
         data, name, default = "photos", "folder", work / "photos16"
         model = ("--hps", PHOTOS_PRESET, "--pretrained", str(work / "runs" / "photos16"))
     dataset = ("--dataset", name, "--data_root", str((given.data_root or default).resolve()))
-    return Study(data, model, dataset, work, given.results.resolve(), given.iters, given.examples)
+    longer = given.stage == "longer"
+    iters = given.iters or (LONGER_ITERS if longer else ITERS)
+    return Study(data + longer * "_longer", model, dataset, work, given.results.resolve(), iters, given.examples)
 
 
 def main() -> int:
@@ -293,9 +308,8 @@ def main() -> int:
     if given.stage == "photos":
         prepare_photos(given.photos, study)
         return 0
-    screening = given.stage == "screen"
-    names = given.rows or ([row.name for row in ROWS] if screening else CONFIRMED)
-    seeds = given.seeds or (SCREENED_SEEDS if screening else CONFIRMED_SEEDS)
+    names = given.rows or {"screen": [row.name for row in ROWS], "confirm": CONFIRMED, "longer": LONGER}[given.stage]
+    seeds = given.seeds or (CONFIRMED_SEEDS if given.stage == "confirm" else FIRST_SEED)
     chosen = [row for row in ROWS if row.name in names]
     return min(1, run_rows(study, [(row, seed) for seed in seeds for row in chosen], given.jobs))
 

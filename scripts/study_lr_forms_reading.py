@@ -2,6 +2,7 @@
 
     python scripts/study_lr_forms_reading.py --data_root FASHION            every row with a result and a run
     python scripts/study_lr_forms_reading.py --data photos
+    python scripts/study_lr_forms_reading.py --longer                       the rows that went on longer
     python scripts/study_lr_forms_reading.py --samples                      the picture of the document
 
 Eq. 5 bounds the information in a model's samples whoever reads them. Where the encoder from before reads nothing,
@@ -128,9 +129,10 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "study_lr_forms", help="of the rows' runs")
     parser.add_argument("--results", type=Path, default=ROOT / "docs" / "studies" / "lr_forms")
     parser.add_argument("--examples", type=int, default=300, help="images and samples of a row")
+    parser.add_argument("--longer", action="store_true", help="the rows that went on longer")
     parser.add_argument("--samples", action="store_true", help="only draw the picture")
     given = parser.parse_args(words)
-    given.stage, given.iters = "confirm", 0
+    given.stage, given.iters = "longer" if given.longer else "confirm", None
     study = study_of(given)
     if given.samples:
         draw_samples(study)
