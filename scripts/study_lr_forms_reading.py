@@ -41,6 +41,7 @@ SHOWN = {
     "before": "",
     "plain": "plain",
     "sample, posterior, 1": "information-constant-sample-posterior-sum-1",
+    "live: sample, posterior, 1": "information-live-sample-posterior-sum-1",
     "mean, posterior, 1": "information-constant-mean-posterior-sum-1",
     "sample, prior, 0.1": "information-constant-sample-prior-sum-0.1",
     "sample, prior, 0.3": "information-constant-sample-prior-sum-0.3",

@@ -38,7 +38,7 @@ def tables(study: ModuleType) -> ModuleType:
 def test_rows_are_different_settings_of_train(study: ModuleType, tmp_path: Path) -> None:
     place = study.Study("fashion", ("--hps", "fashion"), ("--dataset", "fashion"), tmp_path, tmp_path, 300, 1000)
     assert len({row.name for row in study.ROWS}) == len(study.ROWS) == len(set(study.ROWS))
-    assert set(study.CONFIRMED) <= {row.name for row in study.ROWS}
+    assert {*study.CONFIRMED, *study.LONGER} <= {row.name for row in study.ROWS}
     for row in study.ROWS:
         settings = resolve_settings(study.training_words(place, row, 5), "train.py")
         words = f"{settings.objective.lr_form} {settings.objective.lr_target} {settings.objective.lr_image} "
@@ -46,6 +46,37 @@ def test_rows_are_different_settings_of_train(study: ModuleType, tmp_path: Path)
         assert row.name in (words.replace(" ", "-"), "plain")
         assert (settings.objective.alpha_T == 0) == (row.name == "plain")
         assert (settings.run.seed, settings.run.iters, settings.run.pretrained) == (5, 300, "fashion")
+
+
+@pytest.mark.parametrize(
+    ("words", "data", "iters", "rows", "seeds"),
+    [
+        ("screen", "fashion", 300, "ROWS", (0,)),
+        ("confirm --data photos", "photos", 300, "CONFIRMED", (0, 1, 2)),
+        ("longer", "fashion_longer", 1200, "LONGER", (0,)),
+        ("longer --data photos --iters 5 --seeds 3 4", "photos_longer", 5, "LONGER", (3, 4)),
+        ("confirm --rows plain", "fashion", 300, ("plain",), (0, 1, 2)),
+    ],
+)
+def test_stages_run_their_rows(
+    study: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    words: str,
+    data: str,
+    iters: int,
+    rows: str | tuple[str, ...],
+    seeds: tuple[int, ...],
+) -> None:
+    called = []
+    monkeypatch.setattr(study, "run_rows", lambda *arguments: called.append(arguments) or 0)
+    monkeypatch.setattr(sys, "argv", ["study_lr_forms.py", *words.split()])
+    assert study.main() == 0
+    ((place, todo, jobs),) = called
+    names = getattr(study, rows) if isinstance(rows, str) else rows
+    expected = {(getattr(name, "name", name), seed) for name in names for seed in seeds}
+    assert (place.data, place.iters, jobs) == (data, iters, 1)
+    assert {(row.name, seed) for row, seed in todo} == expected
+    assert len(todo) == len(expected)
 
 
 def test_photos_preset_is_the_model_of_the_document(study: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +154,8 @@ def test_document_holds_the_recorded_results(study: ModuleType, tables: ModuleTy
     assert {result.name for result in results} <= {row.name for row in study.ROWS}
     document = tables.DOCUMENT.read_text(encoding="utf-8")
     blocks = [(found[2], found[3]) for found in tables.BLOCK.finditer(document)]
-    assert blocks == [("fashion", "screen"), ("fashion", "confirm"), ("photos", "confirm")]
+    screened_and_confirmed = [("fashion", "screen"), ("fashion", "confirm"), ("photos", "confirm")]
+    assert blocks == [*screened_and_confirmed, ("fashion_longer", "screen"), ("photos_longer", "screen")]
     assert tables.filled(document, results) == document, "run `python scripts/study_lr_forms.py table`"
 
 

@@ -9,6 +9,7 @@ from closeness import relative_error
 from torch import Tensor
 from torch.distributions import Normal
 
+from vdvae_lr.losses.elbo import group_rates_nats
 from vdvae_lr.losses.latent_reconstruction import FORMS, FormName, TargetGradient, group_latent_reconstruction
 from vdvae_lr.losses.objective import ObjectiveSettings, reconstruct_latents
 from vdvae_lr.losses.vdvae_pass import describe_pass
@@ -200,6 +201,24 @@ def test_a_live_target_gives_gradients_to_all_that_the_form_reads(form: FormName
     assert largest["latents"] > 0
     assert largest["posterior"] > 0
     assert (largest["prior"] > 0) == (form in ("information", "standardised"))
+
+
+@pytest.mark.parametrize(
+    ("alpha", "target", "left"), [(0.25, "live", 0.75), (1.0, "live", 0.0), (1.0, "constant", 1.0)]
+)
+def test_a_live_target_takes_its_weight_from_the_priors_own_signal(
+    alpha: float, target: TargetGradient, left: float
+) -> None:
+    """docs/method.md, the cancelled prior: E_q of what is quadratic in z is the average over z = μ ± σ."""
+    _, posteriors, priors = random_groups()
+    leaves = [leaf for prior in priors for leaf in (prior.mean, prior.log_scale)]
+    rate = group_rates_nats(posteriors, priors).sum()
+    own = torch.autograd.grad(rate, leaves, retain_graph=True)
+    for side in (-1, 1):
+        latents = [q.mean + side * q.log_scale.exp() for q in posteriors]
+        rate = rate + alpha / 2 * group_latent_reconstruction(latents, posteriors, priors, target=target).sum()
+    for found, expected in zip(torch.autograd.grad(rate, leaves), own, strict=True):
+        assert (found - left * expected).abs().max() <= 1e-12 * expected.abs().max()
 
 
 def test_nll_and_information_have_the_same_gradients_with_a_constant_target(

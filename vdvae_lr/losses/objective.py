@@ -33,11 +33,15 @@ class ObjectiveSettings:
     """information: log p(z) - log q(z|decoded image), in nats; nll: the second term alone; standardised: squared error
     in units of the prior's scale; raw: the paper's squared error."""
     lr_target: TargetGradient = "constant"
-    """constant: the latents and the prior in the LR term carry no gradient; live: they do."""
+    """constant: the latents and the prior in the LR term carry no gradient; live: they do, so keep alpha_T well below
+    beta, or the prior is no longer trained (docs/method.md).
+    """
     lr_image: Literal["sample", "mean"] = "sample"
     """The decoded image: a reparameterised sample of p(x|z), or the mean of its mixture."""
     lr_latents: Literal["posterior", "prior"] = "posterior"
-    """Latents to reconstruct: those of the training images, or fresh ones from the prior (one generating pass more)."""
+    """Latents to reconstruct: those of the training images, or fresh ones from the prior (one generating pass more;
+    it ruined samples in docs/study_lr_forms.md).
+    """
     lr_reduction: Literal["sum", "mean"] = "sum"
     """sum: over latents, divided by image dimensions (nats/dim, the ELBO's unit); mean: divided by the number of
     latents.
