@@ -7,7 +7,7 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from vdvae_lr.download import disk_errors, fetch, part_of, settle, tag_of
 from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError
@@ -58,17 +58,32 @@ def ensure_file(
 
 
 def extract_tar(archive: Path, member: str, root: Path) -> Path:
-    """The folder `member` of a tar archive as `root/member`, complete or absent; `InputError` if damaged."""
+    """The files in folder `member` of a tar archive as `root/member`, complete or absent; `InputError` if damaged."""
     target = root / member
     if target.is_dir():
         return target
     with tempfile.TemporaryDirectory(dir=root, prefix=".extracting-") as scratch:
         try:
             with tarfile.open(archive) as tar:
-                tar.extractall(scratch, filter="data")  # the filter refuses absolute paths, links out and devices
+                _extract_files(tar, member, Path(scratch))
         except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
             raise InputError(f"{archive} cannot be unpacked ({error}): delete it and run the script again") from error
         if not (Path(scratch) / member).is_dir():
             raise InputError(f"{archive} does not hold the folder {member}: delete it and run the script again")
         (Path(scratch) / member).rename(target)
     return target
+
+
+def _extract_files(tar: tarfile.TarFile, member: str, folder: Path) -> None:
+    """Only plain files below `member`, so that no name and no link leads elsewhere.
+
+    `extractall` would want a filter for that, which Python before 3.11.4, Debian 12's among them, does not have.
+    """
+    for entry in tar:
+        name = PurePosixPath(entry.name)
+        source = tar.extractfile(entry) if entry.isfile() else None
+        if source is None or ".." in name.parts or PurePosixPath(member) not in name.parents:
+            continue
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        with source, (folder / name).open("wb") as target:
+            shutil.copyfileobj(source, target)
