@@ -39,13 +39,18 @@ COLUMNS = {
 }
 SHOWN = {
     "before": "",
-    "plain": "plain",
-    "sample, posterior, 1": "information-constant-sample-posterior-sum-1",
-    "live: sample, posterior, 1": "information-live-sample-posterior-sum-1",
-    "mean, posterior, 1": "information-constant-mean-posterior-sum-1",
-    "sample, prior, 0.1": "information-constant-sample-prior-sum-0.1",
-    "sample, prior, 0.3": "information-constant-sample-prior-sum-0.3",
-    "sample, prior, 1": "information-constant-sample-prior-sum-1",
+    "plain": "fashion-plain",
+    "sample, posterior, 1": "fashion-information-constant-sample-posterior-sum-1",
+    "live: sample, posterior, 1": "fashion-information-live-sample-posterior-sum-1",
+    "mean, posterior, 1": "fashion-information-constant-mean-posterior-sum-1",
+    "mean, prior, 0.1": "fashion-information-constant-mean-prior-sum-0.1",
+    "sample, prior, 0.1": "fashion-information-constant-sample-prior-sum-0.1",
+    "sample, prior, 0.3": "fashion-information-constant-sample-prior-sum-0.3",
+    "sample, prior, 1": "fashion-information-constant-sample-prior-sum-1",
+    "longer: plain": "fashion_longer-plain",
+    "longer: sample, posterior, 1": "fashion_longer-information-constant-sample-posterior-sum-1",
+    "longer, live: sample, posterior, 1": "fashion_longer-information-live-sample-posterior-sum-1",
+    "longer, live: sample, posterior, 0.3": "fashion_longer-information-live-sample-posterior-sum-0.3",
 }
 SHOWN_SAMPLES = 12
 LEFT_OUT = ("mixture_batch", "mixture_images", "importance_images", "gap_images", "jacobian_images", "noise_images")
@@ -116,8 +121,7 @@ def write_tables(readings: Mapping[str, Mapping[str, Any]]) -> None:
 def draw_samples(study: Study) -> None:
     """Mean images of prior latents, the same noise for every row, seed 0."""
     models = [
-        VDVAE.from_pretrained(study.work / "runs" / f"{study.data}-{name}-seed0" if name else "fashion")
-        for name in SHOWN.values()
+        VDVAE.from_pretrained(study.work / "runs" / f"{name}-seed0" if name else "fashion") for name in SHOWN.values()
     ]
     save_png(picture_grid([sample(model, SHOWN_SAMPLES, image="mean") for model in models], list(SHOWN)), PICTURE)
 
