@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from vdvae_lr.bundled import CHECKOUT_ROOT
 from vdvae_lr.datasets.folder import FolderSource, find_images
 from vdvae_lr.datasets.loader import Batch, evaluation_batches, training_batches
 from vdvae_lr.datasets.sampler import TrainingOrder, evaluation_shards
@@ -34,6 +37,28 @@ class SignalSource(ArraySource):
     def read(self, indices):
         ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
         return np.full((len(indices), 1, 1, 1), ignored, np.uint8)
+
+
+SIGNALLED = """
+import itertools, multiprocessing, os, re, signal, sys, time
+from pathlib import Path
+import numpy as np
+from vdvae_lr.datasets.loader import training_batches
+from vdvae_lr.datasets.sampler import TrainingOrder
+from vdvae_lr.datasets.sources import MemoryMappedSource
+
+source = MemoryMappedSource(Path(sys.argv[1]), np.arange(20))
+batches = training_batches(source, TrainingOrder(20, 8, 4, 0, 1, seed=0), 0, 1, pin_memory=False)
+next(batches)
+(worker,) = multiprocessing.active_children()
+server = int(re.search(r"PPid:\\s+(\\d+)", Path(f"/proc/{worker.pid}/status").read_text())[1])
+assert server != os.getpid()
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    os.kill(server, number)
+time.sleep(0.5)
+print(len(list(itertools.islice(batches, 20))))
+"""
+"""Reads on after the process that workers are forked from was signalled; in a process where nothing ran before."""
 
 
 def random_images(count: int = 20) -> np.ndarray:
@@ -127,6 +152,13 @@ def test_workers_leave_interrupts_to_the_main_process():
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_the_server_of_the_workers_outlives_signals_to_the_whole_group(mapped: MemoryMappedSource, tmp_path: Path):
+    """A worker whose server is gone ends itself at its next request."""
+    command = [sys.executable, "-c", SIGNALLED, str(tmp_path / "images.npy")]
+    done = subprocess.run(command, cwd=CHECKOUT_ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "20\n"), done.stderr
 
 
 def test_images_in_memory_are_read_without_workers():

@@ -83,6 +83,15 @@ def test_a_second_signal_leaves_at_once(tmp_path: Path, images: Path) -> None:
 
 
 @pytest.mark.slow
+def test_an_error_amid_reading_ends_the_run(tmp_path: Path, images: Path) -> None:
+    """One that nobody expects: its traceback is shown, and no reader keeps the process."""
+    train = train_command(images, tmp_path / "out", FAULTY, num_workers=1)
+    (ended,) = launch("alone", tmp_path / "a", train, FAULT="raise:0:3")
+    assert ended.code == 1
+    assert "injected for a test" in ended.errors
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_to_the_whole_group_stops_no_reader(tmp_path: Path, images: Path, number: signal.Signals) -> None:
     """As SLURM and torchrun send it: every process of the job gets it, and the run saves and asks for a requeue."""

@@ -1,10 +1,12 @@
 """Batches read ahead of the model by worker processes. Shapes: B images, C channels, H W resolution."""
 
+import atexit
 import multiprocessing
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from multiprocessing import forkserver
+from functools import cache
+from multiprocessing import forkserver, resource_tracker
 from types import FrameType
 
 import torch
@@ -125,14 +127,31 @@ def _worker_context() -> multiprocessing.context.ForkServerContext:
     A plain fork would copy a process with CUDA, MPI and threads in it, and would make torch report a dead worker by a
     signal handler that raises in the middle of the training step instead of here.
     """
+    _kill_workers_at_exit()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", __name__])
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _GROUP_SIGNALS)  # for good in the server, which ends with us
     try:
+        resource_tracker.ensure_running()  # the server starts it too, but its start unblocks what it ignores itself
+        signal.pthread_sigmask(signal.SIG_BLOCK, _GROUP_SIGNALS)
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
+
+
+@cache
+def _kill_workers_at_exit() -> None:
+    """A program that ends amid its reading, of an error, sends its workers SIGTERM and waits for them: for ever, since
+    they take it for the group's. This runs before that.
+    """
+
+    def kill_workers() -> None:
+        for child in multiprocessing.active_children():
+            if child.daemon and isinstance(child, multiprocessing.context.ForkServerProcess):
+                child.kill()
+
+    atexit.register(kill_workers)
 
 
 def _leave_signals_to_the_main_process(worker: int) -> None:
