@@ -13,8 +13,9 @@ import torch
 from PIL import Image
 
 from vdvae_lr.bundled import CHECKOUT_ROOT
+from vdvae_lr.datasets import loader
 from vdvae_lr.datasets.folder import FolderSource, find_images
-from vdvae_lr.datasets.loader import Batch, evaluation_batches, training_batches
+from vdvae_lr.datasets.loader import Batch, check_readers, evaluation_batches, training_batches
 from vdvae_lr.datasets.sampler import TrainingOrder, evaluation_shards
 from vdvae_lr.datasets.sources import ArraySource, MemoryMappedSource, all_rows
 from vdvae_lr.errors import InputError
@@ -142,6 +143,37 @@ def test_a_worker_that_dies_is_reported_with_a_remedy():
     source = DyingSource(random_images(), np.arange(20), "images")
     with pytest.raises(InputError, match=r"a process that reads images died .* --num_workers 0"):
         first(source, 1, 1)
+
+
+def test_more_readers_than_cores_are_said_and_far_more_are_refused(mapped: MemoryMappedSource, monkeypatch):
+    monkeypatch.setattr(loader, "_usable_cores", lambda: 2)
+    assert check_readers(2, mapped) is None
+    assert "may use 2 core(s) only" in (check_readers(3, mapped) or "")
+    assert check_readers(16, mapped)
+    with pytest.raises(InputError, match=r"num_workers is 17, .* give 16 or fewer"):
+        check_readers(17, mapped)
+    with pytest.raises(InputError, match="num_workers is 1000"):
+        first(mapped, 1, 1000)
+    with pytest.raises(InputError, match="num_workers is 1000"):
+        next(evaluation_batches(mapped, [np.arange(1)] * 1000, 1000, pin_memory=False))
+
+
+def test_readers_of_images_in_memory_are_never_too_many():
+    images = random_images()
+    source = ArraySource(images, all_rows(images), "images")
+    assert check_readers(1000, source) is None
+    assert len(first(source, 1, 1000)) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to cores")
+def test_cores_are_those_that_this_process_may_use():
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert loader._usable_cores() == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+    assert loader._usable_cores() == len(allowed)
 
 
 def test_workers_leave_interrupts_to_the_main_process():

@@ -3,7 +3,9 @@
 | kind  | what happens, and when                                                                       |
 |-------|----------------------------------------------------------------------------------------------|
 | kill  | SIGKILL at the beginning of step `number`                                                    |
+| begin | SIGKILL `number` milliseconds after the model was built, while the readers start             |
 | late  | SIGKILL `number` milliseconds after the first step began                                     |
+| look  | SIGKILL at the beginning of the `number`-th evaluation                                       |
 | save  | SIGKILL while the `number`-th file since the start is being brought to the disk              |
 | note  | nothing, at step `number`                                                                    |
 | raise | an exception at step `number`                                                                |
@@ -13,7 +15,9 @@
 | inf   | the loss of step `number`, and of every later one, is infinite                               |
 | full  | from step `number` on, no file of more than 20 kB can be written                             |
 | spoil | at step `number` the first half of the images turns into text                                |
-| orphan| at step `number` the processes that read images are killed                                   |
+| reader| at step `number` the processes that read images are killed                                   |
+| server| at step `number` the process that they are forked from is killed                             |
+| parent| at step `number` the launcher is killed                                                      |
 | count | every `number` steps a line with memory, open files and threads goes to the file COUNT_FILE  |
 
 The moment of the fault is left in the file FAULT_MARK, if that variable is set.
@@ -29,11 +33,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
+from torch import distributed
+
 from vdvae_lr.cli.train import main
-from vdvae_lr.training import snapshot, step
+from vdvae_lr.training import observe, snapshot, step
 from vdvae_lr.training.step import TrainingStep
 
 KIND, RANK, NUMBER = (os.environ.get("FAULT") or "none:0:0").split(":")
@@ -80,9 +87,15 @@ def spoil_images() -> None:
         path.write_text("no image any more")
 
 
-def orphan() -> None:
+def kill_readers() -> None:
+    mark()
     for child in multiprocessing.active_children():
         os.kill(child.pid or 0, signal.SIGKILL)
+
+
+def kill_server() -> None:
+    mark()
+    os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)
 
 
 def count() -> None:
@@ -96,6 +109,11 @@ def count() -> None:
         file.write(json.dumps(record) + "\n")
 
 
+def kill_launcher() -> None:
+    mark()
+    os.kill(os.getppid(), signal.SIGKILL)
+
+
 AT_STEP: dict[str, Callable[[], None]] = {
     "kill": kill,
     "note": mark,
@@ -104,7 +122,9 @@ AT_STEP: dict[str, Callable[[], None]] = {
     "freeze": freeze,
     "full": fill_disk,
     "spoil": spoil_images,
-    "orphan": orphan,
+    "reader": kill_readers,
+    "server": kill_server,
+    "parent": kill_launcher,
 }
 
 
@@ -129,6 +149,10 @@ def install() -> None:
     TrainingStep.__call__ = faulty  # type: ignore[method-assign]
     if KIND == "save":
         snapshot.flush = killing_after(AT, snapshot.flush)
+    if KIND == "look":
+        observe.evaluate_bound = killing_after(AT, observe.evaluate_bound)
+    if KIND == "begin":
+        TrainingStep.__init__ = killing_soon_after(TrainingStep.__init__)  # type: ignore[method-assign]
 
 
 def poison(iteration: int) -> None:
@@ -145,15 +169,29 @@ def spoilt_terms(*arguments: Any, **named: Any) -> Any:
     return dataclasses.replace(terms, total=terms.total * float(KIND), rate=terms.rate * float(KIND))
 
 
-def killing_after(calls: int, original: Callable[[Path], None]) -> Callable[[Path], None]:
-    def flush(path: Path) -> None:
+def killing_after(calls: int, original: Callable[..., Any]) -> Callable[..., Any]:
+    def counted(*arguments: Any, **named: Any) -> Any:
         nonlocal calls
         calls -= 1
-        if calls == 0:
+        if calls == 0 and this_process():
             kill()
-        original(path)
+        return original(*arguments, **named)
 
-    return flush
+    return counted
+
+
+def killing_soon_after(original: Callable[..., None]) -> Callable[..., None]:
+    def built(*arguments: Any, **named: Any) -> None:
+        original(*arguments, **named)
+        if this_process():
+            threading.Timer(AT / 1000, kill).start()
+
+    return built
+
+
+def this_process() -> bool:
+    """Whether the fault is this process's; asked after the processes found each other."""
+    return not distributed.is_initialized() or distributed.get_rank() == int(RANK)
 
 
 if __name__ == "__main__":

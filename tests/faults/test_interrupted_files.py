@@ -139,7 +139,7 @@ def test_images_that_become_unreadable_are_named_or_replaced_and_counted(tmp_pat
 @pytest.mark.slow
 def test_a_killed_reader_is_named(tmp_path: Path, images: Path) -> None:
     train = train_command(images, tmp_path / "out", FAULTY, num_workers=1, iters=2000, iters_per_eval=2000)
-    (ended,) = launch("alone", tmp_path / "output", train, FAULT="orphan:0:5")
+    (ended,) = launch("alone", tmp_path / "output", train, FAULT="reader:0:5")
     assert ended.code == 2
     assert "a process that reads images died" in ended.errors
     assert "Traceback" not in ended.errors

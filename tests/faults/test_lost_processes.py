@@ -1,7 +1,6 @@
-"""When one of two processes is killed, fails, stands still or computes nonsense, the other one knows and says so."""
+"""When one of two processes fails, stands still or computes nonsense, the other one knows and says so."""
 
 import json
-import re
 import time
 from pathlib import Path
 
@@ -26,18 +25,6 @@ def faulty_run(launcher: str, tmp_path: Path, images: Path, fault: str, **change
     train = train_command(images, tmp_path / "out", FAULTY, **LONG | changes)
     (ended,) = launch(launcher, tmp_path / "output", train, FAULT=fault, FAULT_MARK=str(mark))
     return ended, time.time() - float(mark.read_text())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["torchrun", "mpiexec"])
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_killed_process_ends_the_run(tmp_path: Path, images: Path, launcher: str, rank: int) -> None:
-    ended, seconds = faulty_run(launcher, tmp_path, images, f"kill:{rank}:5")
-    assert ended.code, "still running, or ended well"
-    said = (ended.errors + ended.output).lower()
-    assert "signal 9" in said  # the launcher names the cause
-    assert re.search(rf"(rank|process)\s*:?\s*{rank}\b", said), said
-    assert seconds < WITHIN_S
 
 
 @pytest.mark.slow

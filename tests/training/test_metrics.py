@@ -1,6 +1,7 @@
 """What a run says about itself."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,7 @@ def test_no_finite_step_is_said_as_nan() -> None:
 def test_console_line_names_every_number() -> None:
     training = tiny_training()
     training(0, 0.5, batches_of(tiny_pixels(4), 2))
-    text = console_line(read_line(training, 1, 0.5, 2), 10, Speedometer(0, 10, 4))
+    text = console_line(read_line(training, 1, 0.5, 2), 10, Speedometer(10, 4))
     for part in (
         "step  1/10",
         "left ",
@@ -55,6 +56,23 @@ def test_console_line_names_every_number() -> None:
     ):
         assert part in text
     assert "bad images 2" in text
+
+
+def test_speed_and_time_left_are_those_of_the_last_steps() -> None:
+    clock = 0.0
+    speed = Speedometer(iterations=10_000, global_batch=4, now=lambda: clock)
+    assert speed.time_left(0) == timedelta(0)  # nothing is known yet
+    for _ in range(50):  # slow at first, as where kernels are compiled or another program runs
+        clock += 10
+        speed.step()
+    assert speed.images_per_second() == pytest.approx(0.4)
+    clock += 1000  # an evaluation
+    speed.exclude(1000)
+    for _ in range(150):
+        clock += 0.5
+        speed.step()
+    assert speed.images_per_second() == pytest.approx(8.0)
+    assert speed.time_left(200) == timedelta(seconds=9_800 * 0.5)
 
 
 def test_log_drops_what_a_resumed_run_does_again(tmp_path: Path) -> None:

@@ -2,11 +2,15 @@
 
 import atexit
 import multiprocessing
+import os
 import signal
+import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from multiprocessing import forkserver, resource_tracker
+from threading import Thread
 from types import FrameType
 
 import torch
@@ -17,6 +21,10 @@ from vdvae_lr.datasets.sources import ImageSource, Rows
 from vdvae_lr.errors import InputError
 
 _GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_SILENT_TRACKER = "ignore:resource_tracker:UserWarning"
+"""For the helper process of multiprocessing. When this process is killed, the helper removes its semaphores, and its
+warning about them would be the last line that a person sees."""
+_MOST_READERS_A_CORE = 8  # each takes some 200 MB; a thousand of them were seen to stop a machine of two cores
 
 
 @dataclass(frozen=True)
@@ -89,17 +97,45 @@ def evaluation_batches(
     return _batches(source, requests, min(num_workers, len(requests)), pin_memory)
 
 
-def _batches(source: ImageSource, requests: Iterable[_Request], num_workers: int, pin_memory: bool) -> Iterator[Batch]:
-    workers = 0 if source.in_memory else num_workers
-    loader = DataLoader(
-        _BatchReader(source),
-        batch_size=None,
-        sampler=requests,
-        num_workers=workers,
-        worker_init_fn=_leave_signals_to_the_main_process,
-        multiprocessing_context=_worker_context() if workers else None,
-        pin_memory=pin_memory,
+def check_readers(num_workers: int, source: ImageSource) -> str | None:
+    """A sentence for the person where more processes read than there are cores for; None where all is well.
+
+    Raises:
+        InputError: so many that starting them could stop the machine.
+    """
+    cores = _usable_cores()
+    if source.in_memory or num_workers <= cores:
+        return None
+    if num_workers > cores * _MOST_READERS_A_CORE:
+        raise InputError(
+            f"num_workers is {num_workers}, but this process may use {cores} core(s) only; give "
+            f"{cores * _MOST_READERS_A_CORE} or fewer (--num_workers {cores} is a good number)."
+        )
+    return (
+        f"{num_workers} processes read images for this one, which may use {cores} core(s) only: they will wait for "
+        f"each other and take memory; --num_workers {cores} is a good number."
     )
+
+
+def _usable_cores() -> int:
+    """Cores that this process may run on; a container or a launcher may have given it a few of the machine's only."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _batches(source: ImageSource, requests: Iterable[_Request], num_workers: int, pin_memory: bool) -> Iterator[Batch]:
+    check_readers(num_workers, source)
+    workers = 0 if source.in_memory else num_workers
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="This DataLoader will create")  # `check_readers` says it
+        loader = DataLoader(
+            _BatchReader(source),
+            batch_size=None,
+            sampler=requests,
+            num_workers=workers,
+            worker_init_fn=_prepare_reader,
+            multiprocessing_context=_reader_context() if workers else None,
+            pin_memory=pin_memory,
+        )
     try:
         for item in loader:
             if isinstance(item, InputError):
@@ -121,42 +157,67 @@ def _is_lost_worker(error: Exception) -> bool:
     return not str(error).startswith("Caught ")  # how torch begins an exception from inside a worker
 
 
-def _worker_context() -> multiprocessing.context.ForkServerContext:
-    """Workers forked from a clean server process that has torch loaded: started quickly, and again for each evaluation.
+def _reader_context() -> multiprocessing.context.ForkServerContext:
+    """Readers are forked from a clean server process that has torch loaded, so each evaluation starts them quickly.
 
-    A plain fork would copy a process with CUDA, MPI and threads in it, and would make torch report a dead worker by a
-    signal handler that raises in the middle of the training step instead of here.
+    A plain fork would copy a process that has CUDA, MPI and threads in it. It would also make torch report a dead
+    reader by a signal handler that raises in the middle of the training step, instead of in `_batches`.
     """
-    _kill_workers_at_exit()
+    _kill_readers_at_exit()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", __name__])
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _GROUP_SIGNALS)  # for good in the server, which ends with us
+    # The server inherits the blocked signals and keeps them blocked. It ends when this process and all readers ended.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _GROUP_SIGNALS)
+    sys.warnoptions.append(_SILENT_TRACKER)
     try:
-        resource_tracker.ensure_running()  # the server starts it too, but its start unblocks what it ignores itself
+        resource_tracker.ensure_running()  # the server would start it too, but that start unblocks the signals again
         signal.pthread_sigmask(signal.SIG_BLOCK, _GROUP_SIGNALS)
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        sys.warnoptions.remove(_SILENT_TRACKER)
     return context
 
 
 @cache
-def _kill_workers_at_exit() -> None:
-    """A program that ends amid its reading, of an error, sends its workers SIGTERM and waits for them: for ever, since
-    they take it for the group's. This runs before that.
+def _kill_readers_at_exit() -> None:
+    """Kill the readers before multiprocessing's own exit handler runs.
+
+    When a program ends in the middle of reading, that handler sends SIGTERM to the readers and joins them. They ignore
+    the first SIGTERM, so it would wait for ever.
     """
 
-    def kill_workers() -> None:
+    def kill_readers() -> None:
         for child in multiprocessing.active_children():
             if child.daemon and isinstance(child, multiprocessing.context.ForkServerProcess):
                 child.kill()
 
-    atexit.register(kill_workers)
+    atexit.register(kill_readers)
 
 
-def _leave_signals_to_the_main_process(worker: int) -> None:
-    """A terminal, torchrun and SLURM signal every process they find: only the main one shall answer, and it ends the
-    workers. A second SIGTERM is its own, or somebody's who means it.
+def _prepare_reader(number: int) -> None:
+    """Run first in each reader: live exactly as long as the main process, and leave the group's signals to it."""
+    Thread(target=_end_with_the_main_process, name="main process watch", daemon=True).start()
+    _leave_signals_to_the_main_process()
+
+
+def _end_with_the_main_process() -> None:
+    """End this reader as soon as the main process is gone, however it ended.
+
+    Torch's own check compares the parent's process number. A reader's parent is the server, and the server lives until
+    the last reader has ended; so without this both would live for ever, and hold the output of mpiexec open.
+    """
+    main_process = multiprocessing.parent_process()
+    if main_process is not None:
+        main_process.join()
+        os._exit(1)
+
+
+def _leave_signals_to_the_main_process() -> None:
+    """Ignore Ctrl-C, SIGUSR1 and the first SIGTERM: terminals, torchrun and SLURM signal every process they find.
+
+    Only the main process answers them, and it ends the readers. A second SIGTERM comes from the main process or from
+    somebody who means this reader, so it ends the reader.
     """
     for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)

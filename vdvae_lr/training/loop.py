@@ -51,6 +51,7 @@ def _iterate(run: Run, stop: StopRequest) -> bool:
         alpha = run.settings.objective.alpha_at(run.iteration, settings.iters)
         run.training(run.iteration, alpha, _counted(run, islice(batches, run.order.micro_batches_per_rank)))
         run.iteration += 1
+        run.speed.step()
         run.display.advance(run.iteration)
         if run.due(settings.iters_per_print):
             _report(run, alpha)

@@ -8,7 +8,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,6 +25,7 @@ from vdvae_lr.whole_file import write_whole
 LoggedValue = float | int | list[float] | None
 Record = Mapping[str, LoggedValue]
 """Numbers of one line of the log, by names with units."""
+_SPEED_STEPS = 100
 
 
 @dataclass(frozen=True)
@@ -77,27 +79,40 @@ def read_line(training: TrainingStep, iteration: int, alpha: float, bad_images: 
 
 
 class Speedometer:
-    """Images a second, and the time the rest of the run takes at the pace since this process began."""
+    """Images a second over the last steps, and the time that the rest of the run takes at that speed.
 
-    def __init__(self, first_iteration: int, iterations: int, global_batch: int) -> None:
-        self._first = first_iteration
+    The first steps are slow (compilation, cold caches, readers that start), and a machine's other work comes and goes;
+    a mean over the whole run would carry them along for hours.
+
+    Args:
+        iterations: of the whole run.
+        global_batch: images of one iteration.
+        now: the clock, in seconds.
+    """
+
+    def __init__(self, iterations: int, global_batch: int, now: Callable[[], float] = time.monotonic) -> None:
         self._iterations = iterations
         self._global_batch = global_batch
-        self._start = time.monotonic()
-        self._paused = 0.0
+        self._now = now
+        self._paused_s = 0.0
+        self._ends: deque[float] = deque([now()], maxlen=_SPEED_STEPS + 1)  # of the last steps, without pauses
+
+    def step(self) -> None:
+        """Note that an iteration has ended."""
+        self._ends.append(self._now() - self._paused_s)
 
     def exclude(self, seconds: float) -> None:
         """Leave out time that was not training (evaluation, pictures, saving)."""
-        self._paused += seconds
+        self._paused_s += seconds
 
-    def images_per_second(self, iteration: int) -> float:
-        """Training speed so far."""
-        seconds = time.monotonic() - self._start - self._paused
-        return (iteration - self._first) * self._global_batch / seconds if seconds > 0 else float("nan")
+    def images_per_second(self) -> float:
+        """Over the last steps; NaN before the first one."""
+        seconds = self._ends[-1] - self._ends[0]
+        return (len(self._ends) - 1) * self._global_batch / seconds if seconds > 0 else math.nan
 
     def time_left(self, iteration: int) -> timedelta:
-        """At the present speed, without what evaluations still to come will take."""
-        speed = self.images_per_second(iteration)
+        """After `iteration` iterations, without what evaluations still to come will take."""
+        speed = self.images_per_second()
         seconds = (self._iterations - iteration) * self._global_batch / speed if speed > 0 else 0.0
         return timedelta(seconds=round(seconds))
 
@@ -198,7 +213,7 @@ def console_line(line: TrainingLine, iterations: int, speed: Speedometer) -> str
     parts = [
         f"step {line.iteration:>{width}}/{iterations}",
         f"left {speed.time_left(line.iteration)}",
-        f"{speed.images_per_second(line.iteration):.1f} images/s",
+        f"{speed.images_per_second():.1f} images/s",
         f"-ELBO {line.negative_elbo:.4f} = rate {line.rate:.4f} + distortion {line.distortion:.4f}",
     ]
     if line.alpha > 0 or line.latent_reconstruction != 0:

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from vdvae_lr.datasets.catalogue import open_splits
+from vdvae_lr.datasets.loader import check_readers
 from vdvae_lr.datasets.sampler import TrainingOrder
 from vdvae_lr.datasets.sources import ImageSource
 from vdvae_lr.distributed import World
@@ -42,7 +43,7 @@ class Run:
 
     def __post_init__(self) -> None:
         """Start the clock."""
-        self.speed = Speedometer(self.iteration, self.settings.run.iters, self.order.global_batch)
+        self.speed = Speedometer(self.settings.run.iters, self.order.global_batch)
 
     def due(self, every: int) -> bool:
         """Whether something is done at this iteration that is done at every so many and at the end."""
@@ -68,8 +69,9 @@ def prepared_run(settings: Settings, world: World) -> Iterator[Run]:
         training = build_training(settings, world, start)
         checkpoints = CheckpointFolder(folder, run.keep_checkpoints, run.iters_per_ckpt)
         position, notices = _found_position(checkpoints, training)
+        crowd = check_readers(settings.data.num_workers, splits.train)
         display = Display(shown=world.is_main, done=position.iteration, iterations=run.iters, bar=not world.relayed)
-        for line in [notice, *notices]:
+        for line in [notice, crowd, *notices]:
             if line:
                 display.say(line)
         if world.is_main:
