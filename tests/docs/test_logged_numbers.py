@@ -67,7 +67,7 @@ class StillClock:
     def time_left(self, iteration: int) -> str:
         return "0:00:00"
 
-    def images_per_second(self, iteration: int) -> float:
+    def images_per_second(self) -> float:
         return 1.0
 
 
