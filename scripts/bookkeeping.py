@@ -143,11 +143,12 @@ class QuietTerminal(io.StringIO):
 def measure_lines(training: TrainingStep, display: Display) -> dict[str, list[float]]:
     """Milliseconds of each part of a log line, as the loop makes it, and of moving the bar."""
     times: dict[str, list[float]] = defaultdict(list)
-    speed = Speedometer(0, LOG_LINES, OVERHEAD_IMAGES)
+    speed = Speedometer(LOG_LINES, OVERHEAD_IMAGES)
     with tempfile.TemporaryDirectory() as folder:
         log = RunLog(Path(folder), 0)
         for iteration in range(1, 1 + LOG_LINES):
             training.finite_steps.fill_(1)  # or the means are no numbers, which are not drawn as curves
+            speed.step()
             moments = [time.perf_counter()]
             line = read_line(training, iteration, 0.0, 0)
             moments.append(time.perf_counter())

@@ -17,7 +17,8 @@ atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
 for name in ("VDVAE_LR_MIRROR", "VDVAE_LR_REPOSITORY"):
     os.environ.pop(name, None)
 
-torch.set_num_threads(1)  # on tensors this small threads only wait for each other, tenfold where cores are shared
+if "OMP_NUM_THREADS" not in os.environ:  # a suite with more threads is asked for with it
+    torch.set_num_threads(1)  # on tensors this small threads only wait for each other, tenfold where cores are shared
 
 SMALL = VAEConfig(
     image_size=8,

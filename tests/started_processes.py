@@ -22,7 +22,7 @@ class Start:
     def environment(self) -> dict[str, str]:
         ours = {name: value for name, value in os.environ.items() if not name.startswith(_LAUNCHERS)}
         ours = {name: value for name, value in ours.items() if name not in _TORCHRUN}
-        return ours | {"OMP_NUM_THREADS": "1"} | self.variables
+        return {"OMP_NUM_THREADS": "1"} | ours | self.variables
 
 
 @dataclass(frozen=True)
