@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import tyro
@@ -20,6 +21,7 @@ from vdvae_lr.cli.evaluate import EvaluateSettings, run
 from vdvae_lr.cli.loaded_models import load_start_of_run
 from vdvae_lr.cli.main import main
 from vdvae_lr.cli.source_names import model_name
+from vdvae_lr.datasets.sources import ArraySource, Splits
 from vdvae_lr.distributed import World
 from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError
 from vdvae_lr.evaluation import sections
@@ -233,10 +235,8 @@ def test_a_run_without_checkpoints(a_run: Path, tmp_path: Path, capsys: pytest.C
 def test_no_images(
     save: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Empty:
-        test = ()
-
-    monkeypatch.setattr(held_out_images, "open_splits", lambda *arguments: Empty)
+    none = ArraySource(np.zeros((0, 8, 8, 3), np.uint8), np.arange(0), "nothing")
+    monkeypatch.setattr(held_out_images, "open_splits", lambda *arguments: Splits(none, none, none))
     assert "there are no images to evaluate on" in refusal(capsys, save(), *LITTLE)
 
 

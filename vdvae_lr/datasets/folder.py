@@ -92,8 +92,8 @@ class FolderSource:
 def open_folder(root: Path, image_size: int, image_channels: int, bad_images: BadImages) -> Splits:
     """Splits from subfolders for training and held-out images (`find_split_folders`), else by `split_by_name`.
 
-    A held-out folder that is alone beside the training images is both validation and test. With a test folder alone, a
-    share of the training images is validation, chosen by name.
+    Without a test folder the validation images are the test images, too. Without a validation folder a share of the
+    training images is validation, chosen by name.
 
     Raises:
         InputError: no images, unclear splits, something that may not be read, or links to nothing (with "stop").
@@ -111,27 +111,27 @@ def open_folder(root: Path, image_size: int, image_channels: int, bad_images: Ba
 def open_ffhq1024(root: Path, bad_images: BadImages) -> Splits:
     """`ffhq1024/train` and `ffhq1024/valid` below `root`; validation images are the test set, as published."""
     train, valid = (existing(root / "ffhq1024" / part, "ffhq1024") for part in ("train", "valid"))
-    return _split_by_folders(SplitFolders(train, valid, None, ()), 1024, 3, bad_images)
+    return _split_by_folders(SplitFolders(train, valid, None, {}), 1024, 3, bad_images)
 
 
 def _split_by_folders(parts: SplitFolders, image_size: int, image_channels: int, bad_images: BadImages) -> Splits:
-    held_out = {part: _images_below(part, bad_images) for part in (parts.valid, parts.test) if part is not None}
-    train = _without(_images_below(parts.train, bad_images, list(held_out.values())), list(held_out.values()))
+    held_out = [_images_below(part, bad_images) for part in (parts.valid, parts.test) if part is not None]
+    train = _without(_images_below(parts.train, bad_images, held_out), held_out)
+    left_out = sum((found.left_out for found in (train, *held_out)), Counter(parts.left_out))
+    train_names, *held_out_names = (
+        [f"{found.folder.name}/{name}" for name in found.names] for found in (train, *held_out)
+    )
+    how = "by their folders"
+    if parts.valid is None:
+        train_names, valid_names = hold_out_by_name(train_names, parts.train)
+        held_out_names.insert(0, valid_names)
+        how += f", with validation cut from '{parts.train.name}' by their names"
 
-    def source(folder: Path, names: Sequence[str]) -> FolderSource:
-        return FolderSource(folder, names, image_size, image_channels, bad_images)
+    def source(names: Sequence[str]) -> FolderSource:
+        return FolderSource(parts.train.parent, names, image_size, image_channels, bad_images)
 
-    sources = {part: source(part, found.names) for part, found in held_out.items()}
-    train_names, how = train.names, "by their folders"
-    if parts.valid is not None:
-        valid = sources[parts.valid]
-    else:
-        train_names, valid_names = hold_out_by_name(train.names, parts.train)
-        valid, how = source(parts.train, valid_names), f"{how}; validation is a share of '{parts.train.name}'"
-    test = sources[parts.test] if parts.test is not None else valid
-    left_out = sum((found.left_out for found in (train, *held_out.values())), Counter[str]())
-    left_out.update(f"folder '{name}' beside '{parts.train.name}'" for name in parts.beside)
-    return Splits(source(parts.train, train_names), valid, test, left_out, how)
+    valid, *others = map(source, held_out_names)
+    return Splits(source(train_names), valid, others[0] if others else valid, left_out, how)
 
 
 def find_images(folder: Path) -> list[str]:

@@ -1,5 +1,6 @@
 """What a data set was found to hold: for a person, for a log, and to tell other images apart when a run goes on."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,12 @@ def take_inventory(splits: Splits) -> Inventory:
     sources = {part: getattr(splits, part) for part in PARTS}
     parts = {part: {"images": len(each), "fingerprint": each.fingerprint()} for part, each in sources.items()}
     return parts | {"left_out": {what: count for what, count in sorted(splits.left_out.items()) if count}}
+
+
+def inventory_number(inventory: Inventory) -> int:
+    """A number of 60 bits that differs where the images do, for processes to compare."""
+    digests = "".join(inventory[part]["fingerprint"] for part in PARTS)
+    return int(hashlib.sha256(digests.encode()).hexdigest()[:15], 16)
 
 
 def inventory_lines(splits: Splits) -> list[str]:

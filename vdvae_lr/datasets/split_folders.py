@@ -6,11 +6,12 @@ folder is refused: held-out images are never trained on by mistake.
 
 import os
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vdvae_lr.datasets.finding import entries, leads_to_folder
+from vdvae_lr.datasets.finding import entries, is_image_name, leads_to_folder
 from vdvae_lr.errors import InputError
 
 _NAMES = {
@@ -23,12 +24,15 @@ _LIKE_A_PART = re.compile(r"(?P<word>[a-z]+?)(set|data|images|imgs|split|[^a-z].
 
 @dataclass(frozen=True)
 class SplitFolders:
-    """The parts of a folder, and which other folders lie beside them. At least one of `valid` and `test` is there."""
+    """The parts of a folder, and what lies beside them by the reason it is left out.
+
+    At least one of `valid` and `test` is there.
+    """
 
     train: Path
     valid: Path | None
     test: Path | None
-    beside: tuple[str, ...]
+    left_out: Mapping[str, int]
 
 
 def find_split_folders(root: Path) -> SplitFolders | None:
@@ -38,11 +42,14 @@ def find_split_folders(root: Path) -> SplitFolders | None:
         InputError: two folders are the same part, held-out folders have no `train` beside them or names that are only
             like those of parts, or `root` may not be read.
     """
-    folders = _folders(root)
+    shown = [entry for entry in entries(root) if not entry.name.startswith(".")]
+    folders = [entry.name for entry in shown if leads_to_folder(entry)]
     parts = {part: _one(root, part, [name for name in folders if _part(name) == part]) for part in _NAMES}
     train, valid, test = parts["train"], parts["valid"], parts["test"]
     if train is not None and (valid or test):
-        beside = tuple(name for name in folders if _part(name) is None)
+        beside = Counter(f"folder '{name}' beside '{train}'" for name in folders if _part(name) is None)
+        files = {entry.name for entry in shown} - set(folders)
+        beside[f"image beside '{train}'"] = sum(map(is_image_name, files))
         return SplitFolders(root / train, root / valid if valid else None, root / test if test else None, beside)
     if valid or test:
         raise InputError(
@@ -85,10 +92,6 @@ def _part(name: str) -> str | None:
 def _near_part(name: str) -> str | None:
     match = _LIKE_A_PART.fullmatch(name.casefold())
     return _part(match["word"]) if match else None
-
-
-def _folders(root: Path) -> list[str]:
-    return [entry.name for entry in entries(root) if not entry.name.startswith(".") and leads_to_folder(entry)]
 
 
 def _one(root: Path, part: str, names: Sequence[str]) -> str | None:

@@ -200,4 +200,4 @@ def restore(training: TrainingStep, checkpoint: Path, state: Mapping[str, Any]) 
         share = training.world.size / state["processes"]  # each process adds its own from here on
         training.sums.copy_(torch.tensor(state["sums"], dtype=torch.float64) * share)
         training.finite_steps.fill_(state["finite_steps"] * share)
-    return Position(state["iteration"], state["loop"], state["processes"])
+    return Position(state["iteration"], state["loop"], state["processes"], state.get("images", {}))
