@@ -1,5 +1,6 @@
 """Any folder of images: found below it, split, cut and resized to the model's size."""
 
+import errno
 import hashlib
 import os
 from collections import Counter
@@ -24,6 +25,8 @@ from vdvae_lr.errors import InputError
 
 BadImages = Literal["stop", "skip"]
 VALID_SHARE, TEST_SHARE = 0.05, 0.05
+_OF_THE_CONTENT = frozenset({None, errno.EINVAL, errno.EOVERFLOW})
+"""Error numbers of a decoder that a damaged file sends to impossible places; most errors of decoders have none."""
 _SKIP = "let other images stand in for such files with --bad_images skip"
 
 
@@ -77,15 +80,16 @@ class FolderSource:
     def _refuse(self, path: Path, error: UnreadableImageError) -> None:
         """Raise what a person should know of an unreadable file; nothing where it is skipped."""
         cause = error.__cause__
-        code = cause.errno if isinstance(cause, OSError) else None  # None: the content is wrong, not the reading
-        if isinstance(cause, OSError) and code is not None and code not in LEADS_NOWHERE:
+        code = cause.errno if isinstance(cause, OSError) else None
+        not_there = code in LEADS_NOWHERE
+        if isinstance(cause, OSError) and not not_there and code not in _OF_THE_CONTENT:
             raise not_readable(path, cause) from error
-        if self._policy == "stop" and code is not None and not path.is_symlink():
+        if self._policy == "stop" and not_there and not path.is_symlink():
             raise InputError(
                 f"{path} is no longer there: put it back, or train on without it with --accept_changed_images"
             ) from error
         if self._policy == "stop":
-            what = "is a link to nothing" if code is not None else f"cannot be read as an image ({error})"
+            what = "is a link to nothing" if not_there else f"cannot be read as an image ({error})"
             raise InputError(f"{path} {what}: put a sound image in its place, or {_SKIP}") from error
 
 
