@@ -21,6 +21,8 @@ from vdvae_lr.cli.evaluate import EvaluateSettings, run
 from vdvae_lr.cli.loaded_models import load_start_of_run
 from vdvae_lr.cli.main import main
 from vdvae_lr.cli.source_names import model_name
+from vdvae_lr.datasets.catalogue import DataSettings, open_splits
+from vdvae_lr.datasets.inventory import take_inventory
 from vdvae_lr.datasets.sources import ArraySource, Splits
 from vdvae_lr.distributed import World
 from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError
@@ -98,6 +100,7 @@ def test_leaves_table_json_and_pictures(
     assert (found.resolutions, found.dimensions, found.model["zdim"]) == ((1, 8, 32), 1024, 2)
     assert found.versions["device"] == "cpu"
     assert found.settings["mixture_images"] == 3
+    assert found.inventory == take_inventory(open_splits(DataSettings("fashion_small"), 32, 1))
     rate = found.quantity("rate")
     assert rate is not None
     assert rate.groups[1].value == 0
@@ -108,6 +111,7 @@ def test_leaves_table_json_and_pictures(
     printed = capsys.readouterr().out
     assert (out / "evaluation.txt").read_text() in printed
     assert "\x1b" not in printed  # plain: this is no terminal
+    assert printed.startswith("Images: ")
     assert "bound and rates" in printed
     for name in FILES - {"evaluation.json", "evaluation.txt"}:
         with Image.open(out / name) as picture:

@@ -16,6 +16,7 @@ from training_runs import ALONE, assert_same_bits, tiny_settings, write_images
 from vdvae_lr.datasets.catalogue import open_splits
 from vdvae_lr.datasets.folder import FolderSource
 from vdvae_lr.datasets.sampler import TrainingOrder
+from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError
 from vdvae_lr.training import loop
 from vdvae_lr.training.loop import train
@@ -263,6 +264,25 @@ def test_what_was_found_is_printed_and_logged_once(
     (line,) = (line for line in log_of(tmp_path) if line["kind"] == "images")
     assert {part: line[part]["images"] for part in ("train", "valid", "test")} == {"train": 22, "valid": 1, "test": 1}
     assert line["left_out"] == {".txt": 1}
+
+
+def test_processes_that_find_different_images_end(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(World, "agree", lambda self, number: False)
+    with pytest.raises(InputError, match=r"do not find the same images.*--data_root"):
+        run(images, tmp_path)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_whose_folder_was_moved_to_another_disk_goes_on(images: Path, tmp_path: Path) -> None:
+    """What a full disk's error advises."""
+    assert run(images, tmp_path / "unbroken") == 0
+    half_a_run(images, tmp_path / "full")
+    (tmp_path / "roomy").mkdir()
+    (tmp_path / "full" / "run").rename(tmp_path / "roomy" / "run")
+    assert run(images, tmp_path / "roomy") == 0
+    assert_same_bits(final_tensors(tmp_path / "unbroken"), final_tensors(tmp_path / "roomy"))
 
 
 def test_a_name_that_is_not_utf_8_goes_through_a_whole_run(images: Path, tmp_path: Path) -> None:

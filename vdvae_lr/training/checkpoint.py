@@ -70,7 +70,7 @@ class CheckpointFolder:
             shutil.rmtree(temporary, ignore_errors=True)
             raise InputError(
                 f"checkpoint {final} could not be written ({error.strerror or error}), earlier ones are untouched; "
-                "free space or choose another --save_dir, then run the same command again to go on."
+                "free space, or move the run's folder to another --save_dir, then run the same command again to go on."
             ) from None
         with suppress(OSError):  # what cannot be removed now is tried again after the next one
             self._prune(final)

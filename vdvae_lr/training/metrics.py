@@ -174,8 +174,8 @@ class RunLog:
             yield
         except OSError as error:
             raise InputError(
-                f"log {self._path} cannot be written ({error.strerror or error}); free space or choose another "
-                "--save_dir, then run the same command again to go on."
+                f"log {self._path} cannot be written ({error.strerror or error}); free space, or move the run's folder "
+                "to another --save_dir, then run the same command again to go on."
             ) from None
 
 
