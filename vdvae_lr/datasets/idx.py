@@ -7,7 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from vdvae_lr.datasets.sources import ArraySource, Pixels, Splits, all_rows, existing, is_there, preparation_command
+from vdvae_lr.datasets.sources import (
+    ArraySource,
+    Pixels,
+    Splits,
+    all_rows,
+    existing,
+    is_there,
+    not_readable,
+    preparation_command,
+)
 from vdvae_lr.errors import InputError
 
 TRAIN_FILE, VALID_FILE, TEST_FILE = (f"{part}-images-idx3-ubyte" for part in ("train", "valid", "t10k"))
@@ -53,6 +62,8 @@ def read_idx_images(root: Path, name: str, dataset: str) -> Pixels:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             content = file.read()
     except (OSError, EOFError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno:  # a damaged archive has none
+            raise not_readable(path, error) from None
         raise InputError(f"{path} cannot be read ({error}): {remedy}") from error
     if len(content) < _HEADER.size:
         raise InputError(f"{path} is cut short inside its header: {remedy}")

@@ -6,6 +6,7 @@ from typing import Any
 
 from vdvae_lr.datasets.finding import left_out_words
 from vdvae_lr.datasets.sources import Splits
+from vdvae_lr.errors import printable
 
 PARTS = ("train", "valid", "test")
 
@@ -17,7 +18,7 @@ def take_inventory(splits: Splits) -> Inventory:
     """Count the images of each part, and digest what they are."""
     sources = {part: getattr(splits, part) for part in PARTS}
     parts = {part: {"images": len(each), "fingerprint": each.fingerprint()} for part, each in sources.items()}
-    return parts | {"left_out": {what: count for what, count in sorted(splits.left_out.items()) if count}}
+    return parts | {"left_out": {printable(what): count for what, count in sorted(splits.left_out.items()) if count}}
 
 
 def inventory_number(inventory: Inventory) -> int:
@@ -34,7 +35,7 @@ def inventory_lines(splits: Splits) -> list[str]:
     how = f", split {splits.how}" if splits.how else ""
     lines = [f"Images: {train + valid + test * (not both):,} found{how}: {train:,} training, {held_out}."]
     said = left_out_words(splits.left_out)
-    return [*lines, *([f"Left out: {said}."] if said else [])]
+    return [*lines, *([printable(f"Left out: {said}.")] if said else [])]
 
 
 def differences(earlier: Inventory, now: Inventory) -> list[str]:
