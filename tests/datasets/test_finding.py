@@ -117,9 +117,12 @@ def test_what_is_left_out_is_counted_by_its_reason(root: Path) -> None:
     assert left_out_words(found.left_out) == "2 × .txt, 1 × .mp4, 1 × file without an ending, 3 × hidden"
 
 
-def test_many_endings_are_summed_up() -> None:
+def test_many_endings_and_folders_are_summed_up() -> None:
     counts = {f".{letter}": number for number, letter in enumerate("abcdefgh", 1)}
     assert left_out_words(counts) == "8 × .h, 7 × .g, 6 × .f, 5 × .e, 4 × .d, 6 with other endings"
+    folders = {f"folder 'class {number:03}' beside 'train'": 1 for number in range(300)}
+    assert len(left_out_words(folders)) < 600
+    assert left_out_words(folders).endswith("288 of other kinds")
 
 
 def test_a_folder_whose_images_are_all_of_another_kind_says_so(tmp_path: Path) -> None:

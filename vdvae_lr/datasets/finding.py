@@ -15,7 +15,7 @@ from vdvae_lr.datasets.decoding import SUFFIXES
 from vdvae_lr.datasets.sources import LEADS_NOWHERE, not_readable
 from vdvae_lr.errors import InputError
 
-_ENDINGS_SHOWN = 5
+_ENDINGS_SHOWN, _REASONS_SHOWN = 5, 12
 
 Identity = tuple[int, int]
 """Device and number of a file or folder: the same by whatever path it is reached."""
@@ -198,10 +198,11 @@ def _ending(name: str) -> str:
 
 
 def left_out_words(left_out: Mapping[str, int]) -> str:
-    """What was left out, in words: the commonest endings, and every other reason."""
+    """What was left out, in words: the commonest endings, and the other reasons, of which there may be a folder each."""
     counts = {what: count for what, count in left_out.items() if count}
     endings = sorted((what for what in counts if what.startswith(".")), key=lambda what: (-counts[what], what))
     others = sorted(what for what in counts if not what.startswith("."))
-    said = [f"{counts[what]:,} × {what}" for what in [*endings[:_ENDINGS_SHOWN], *others]]
-    rest = sum(counts[what] for what in endings[_ENDINGS_SHOWN:])
-    return ", ".join([*said, *([f"{rest:,} with other endings"] if rest else [])])
+    said = [f"{counts[what]:,} × {what}" for what in [*endings[:_ENDINGS_SHOWN], *others[:_REASONS_SHOWN]]]
+    for more, words in ((endings[_ENDINGS_SHOWN:], "with other endings"), (others[_REASONS_SHOWN:], "of other kinds")):
+        said += [f"{sum(counts[what] for what in more):,} {words}"] if more else []
+    return ", ".join(said)
