@@ -198,7 +198,7 @@ def _ending(name: str) -> str:
 
 
 def left_out_words(left_out: Mapping[str, int]) -> str:
-    """What was left out, in words: the commonest endings, and the other reasons, of which there may be a folder each."""
+    """What was left out, in words: the commonest endings, and other reasons, of which each folder may be one."""
     counts = {what: count for what, count in left_out.items() if count}
     endings = sorted((what for what in counts if what.startswith(".")), key=lambda what: (-counts[what], what))
     others = sorted(what for what in counts if not what.startswith("."))
