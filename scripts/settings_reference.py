@@ -38,8 +38,8 @@ the preset or presets that `--hps` names (left to right), and the command line. 
 it is a line `NAME = value`. A name that does not exist is refused with the nearest one that does.
 `python train.py --hps PRESET --dry_run` prints what results; a run keeps it in `settings.json`.
 
-When a run goes on, these may differ from before, since none of them changes what is computed (any other difference
-is refused and named):
+When a run goes on, these may differ from before, since none of them changes what was computed so far (any other
+difference is refused and named):
 
 {neutral}.
 

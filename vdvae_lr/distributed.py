@@ -96,10 +96,14 @@ class World:
         finally:
             failed_somewhere = self.highest(failed)
         if failed_somewhere:
-            if self.watch is not None:
-                self.watch.await_verdict()  # ends this process with the main one's cause; leaving now would cut it off
-            raise SystemExit(EXIT_INPUT_ERROR)  # the main process says why
+            self.end_with_failed()
         return result
+
+    def end_with_failed(self) -> NoReturn:
+        """End this process because another one failed, which says why; leaving sooner would cut that off."""
+        if self.watch is not None:
+            self.watch.await_verdict()  # ends this process with the other one's cause
+        raise SystemExit(EXIT_INPUT_ERROR)
 
     def patiently(self, action: Callable[[], T], doing: str) -> T:
         """Do something that may take long, such as a download, on every process; where it fails on one, all end.

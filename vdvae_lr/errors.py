@@ -16,7 +16,13 @@ EXIT_RUN_AGAIN = 75
 
 
 class InputError(Exception):
-    """A person's input cannot be used; the message is one sentence with the thing's name and the remedy."""
+    """A person's input cannot be used; the message is one sentence with the thing's name and the remedy.
+
+    What no terminal can show, such as a byte of a file name that is not UTF-8, stands in the message as an escape.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class UnmeasurableError(InputError):
@@ -24,6 +30,19 @@ class UnmeasurableError(InputError):
 
     Raised by every process or by none.
     """
+
+
+def printable(text: str) -> str:
+    """The text on one line, with escapes in place of characters that cannot be shown: `caf\\xe9.png`, `two\\nlines`."""
+    return text if text.isprintable() else "".join(map(_printable_letter, text))
+
+
+def _printable_letter(letter: str) -> str:
+    if letter.isprintable():
+        return letter
+    if "\udc80" <= letter <= "\udcff":  # a byte that Python could not decode
+        return f"\\x{ord(letter) - 0xDC00:02x}"
+    return letter.encode("unicode_escape").decode()
 
 
 def nearest_name_hint(name: str, known: Sequence[str]) -> str:

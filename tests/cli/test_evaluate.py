@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import tyro
@@ -20,6 +21,9 @@ from vdvae_lr.cli.evaluate import EvaluateSettings, run
 from vdvae_lr.cli.loaded_models import load_start_of_run
 from vdvae_lr.cli.main import main
 from vdvae_lr.cli.source_names import model_name
+from vdvae_lr.datasets.catalogue import DataSettings, open_splits
+from vdvae_lr.datasets.inventory import take_inventory
+from vdvae_lr.datasets.sources import ArraySource, Splits
 from vdvae_lr.distributed import World
 from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError
 from vdvae_lr.evaluation import sections
@@ -96,6 +100,7 @@ def test_leaves_table_json_and_pictures(
     assert (found.resolutions, found.dimensions, found.model["zdim"]) == ((1, 8, 32), 1024, 2)
     assert found.versions["device"] == "cpu"
     assert found.settings["mixture_images"] == 3
+    assert found.inventory == take_inventory(open_splits(DataSettings("fashion_small"), 32, 1))
     rate = found.quantity("rate")
     assert rate is not None
     assert rate.groups[1].value == 0
@@ -106,6 +111,7 @@ def test_leaves_table_json_and_pictures(
     printed = capsys.readouterr().out
     assert (out / "evaluation.txt").read_text() in printed
     assert "\x1b" not in printed  # plain: this is no terminal
+    assert printed.startswith("Images: ")
     assert "bound and rates" in printed
     for name in FILES - {"evaluation.json", "evaluation.txt"}:
         with Image.open(out / name) as picture:
@@ -233,10 +239,8 @@ def test_a_run_without_checkpoints(a_run: Path, tmp_path: Path, capsys: pytest.C
 def test_no_images(
     save: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Empty:
-        test = ()
-
-    monkeypatch.setattr(held_out_images, "open_splits", lambda *arguments: Empty)
+    none = ArraySource(np.zeros((0, 8, 8, 3), np.uint8), np.arange(0), "nothing")
+    monkeypatch.setattr(held_out_images, "open_splits", lambda *arguments: Splits(none, none, none))
     assert "there are no images to evaluate on" in refusal(capsys, save(), *LITTLE)
 
 

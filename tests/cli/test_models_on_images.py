@@ -9,6 +9,7 @@ import pytest
 import torch
 from saved_models import save_tiny
 from short_runs import short_run
+from training_runs import write_images
 
 import vdvae_lr
 from vdvae_lr.cli import compare, noise
@@ -46,6 +47,36 @@ def test_a_run_brings_its_data(a_run: Path, tmp_path: Path, monkeypatch: pytest.
         assert main([command, *models, "--out", "out", *QUICK]) == 0
         found = json.loads((tmp_path / "out" / COMMANDS[command][2]).read_text())
         assert (found["dataset"], len(found["sources"])) == ("folder", len(models))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_was_found_is_printed_and_kept(
+    a_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    images = write_images(tmp_path / "images" / "train", 5).parent
+    write_images(images / "val", 3)
+    (images / "train" / "film.gif").write_text("moves")
+    words = [f"one={a_run}", "--dataset", "folder", "--data_root", str(images), "--out", str(tmp_path / "out"), *QUICK]
+    assert main([command, *words]) == 0
+    printed = capsys.readouterr().out
+    assert "Images: 8 found, split by their folders: 5 training, 3 validation and test.\n" in printed
+    assert "Left out: 1 × .gif.\n" in printed
+    inventory = json.loads((tmp_path / "out" / COMMANDS[command][2]).read_text())["inventory"]
+    assert [inventory[part]["images"] for part in ("train", "valid", "test")] == [5, 3, 3]
+    assert inventory["left_out"] == {".gif": 1}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_unreadable_image_is_named_and_the_remedy_works(
+    a_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    images = write_images(tmp_path / "images" / "train", 5).parent
+    (write_images(images / "val", 3) / "000.png").write_text("no image")
+    words = [f"one={a_run}", "--dataset", "folder", "--data_root", str(images), "--out", str(tmp_path / "out"), *QUICK]
+    assert main([command, *words]) == EXIT_INPUT_ERROR
+    assert "000.png cannot be read as an image" in (error := capsys.readouterr().err)
+    assert "--bad_images skip" in error
+    assert main([command, *words, "--bad_images", "skip"]) == 0
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -1,12 +1,24 @@
 """A folder of images by settings alone: what is found, how it is split, and what a bad file does."""
 
+import errno
+import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from vdvae_lr.datasets.folder import FolderSource, find_images, open_ffhq1024, open_folder, split_by_name
+from vdvae_lr.datasets import folder
+from vdvae_lr.datasets.decoding import UnreadableImageError
+from vdvae_lr.datasets.folder import (
+    BadImages,
+    FolderSource,
+    find_images,
+    open_ffhq1024,
+    open_folder,
+    split_by_name,
+)
 from vdvae_lr.errors import InputError
 
 
@@ -109,3 +121,28 @@ def test_ffhq1024_reads_its_two_folders_and_names_a_missing_one(tmp_path: Path):
     assert splits.train.read([1]).shape == (1, 1024, 1024, 3)
     assert np.unique(splits.train.read([1])).tolist() == [1]
     assert splits.test is splits.valid
+
+
+@pytest.mark.parametrize("policy", ["stop", "skip"])
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE, errno.EMFILE])
+def test_what_cannot_be_read_now_is_never_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, policy: BadImages
+):
+    def refuse(*arguments: object) -> None:
+        raise UnreadableImageError("so it is") from OSError(number, os.strerror(number))
+
+    source = FolderSource(fill(tmp_path, 3), find_images(tmp_path), 8, 3, policy)
+    monkeypatch.setattr(folder, "decode_image", refuse)
+    with pytest.raises(InputError, match=re.escape(f"000.png cannot be read ({os.strerror(number)})")):
+        source.read([0])
+    assert source.replaced_images == 0
+
+
+def test_an_image_that_sends_its_decoder_astray_is_an_unreadable_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*arguments: object) -> None:
+        raise UnreadableImageError("Invalid argument") from OSError(errno.EINVAL, "Invalid argument")
+
+    source = FolderSource(fill(tmp_path, 3), find_images(tmp_path), 8, 3)
+    monkeypatch.setattr(folder, "decode_image", refuse)
+    with pytest.raises(InputError, match="--bad_images skip"):
+        source.read([0])

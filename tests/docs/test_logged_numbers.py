@@ -26,6 +26,8 @@ def described(title: str) -> list[str]:
 
 DESCRIBED = {"train": described("Lines of kind train"), "eval": described("Lines of kind eval and test")}
 DESCRIBED["test"] = DESCRIBED["eval"]
+CURVES = {f"{kind}/{name}" for kind, names in DESCRIBED.items() for name in names if not name.startswith("group_")}
+DESCRIBED["images"] = described("Lines of kind images")
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +57,8 @@ def test_curves_have_the_described_names(save_dir: Path) -> None:
     curves: set[str] = set()
     for path in sorted((save_dir / "run" / "tensorboard").iterdir()):
         curves |= set(EventAccumulator(str(path)).Reload().Tags()["scalars"])
-    named = {f"{kind}/{name}" for kind, names in DESCRIBED.items() for name in names if not name.startswith("group_")}
     groups = {f"{kind}_group_rate/{group}" for kind in ("eval", "test") for group in ("00_1x1", "01_4x4", "02_8x8")}
-    assert curves == named | groups
+    assert curves == CURVES | groups
     assert re.search(r"`eval_group_rate/\d\d_(\d+)x\1`", PAGE)
 
 

@@ -1,6 +1,7 @@
 """Own image files: what is read, what is said of it, and what is refused; arrays likewise."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,12 @@ def saved(path: Path, mode: str, size: tuple[int, int], **options: object) -> Pa
     whole = Image.fromarray(levels)
     (whole if mode == "RGBA" else whole.convert("RGB").convert(mode)).save(path, **options)
     return path
+
+
+def test_a_pipe_is_no_image_and_does_not_block(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with refused("pipe.png", "is a pipe, a socket or a device", "name an image file"):
+        find_image_files([tmp_path / "pipe.png"])
 
 
 @pytest.mark.parametrize(("mode", "config"), [("RGB", SMALL), ("L", GREY)])

@@ -229,8 +229,7 @@ def test_nll_and_information_have_the_same_gradients_with_a_constant_target(
         gradients(small_model, reconstruct_latents(ObjectiveSettings(lr_form=form), passed, small_noise.image).sum())
         for form in ("nll", "information")
     )
-    for name, gradient in nll.items():
-        assert torch.equal(information[name], gradient), name
+    assert max(relative_error(information[name], gradient) for name, gradient in nll.items()) <= 1e-12
 
 
 def test_a_wrong_number_of_groups_is_an_error() -> None:

@@ -72,7 +72,7 @@ def test_run_leaves_log_curves_pictures_and_checkpoints(images: Path, tmp_path: 
     run(images, tmp_path)
     lines = [json.loads(line) for line in log_lines(tmp_path)]
     assert [(line["kind"], line["iteration"]) for line in lines] == [
-        ("train", 2), ("eval", 3), ("train", 4), ("train", 6), ("eval", 6),
+        ("images", 0), ("train", 2), ("eval", 3), ("train", 4), ("train", 6), ("eval", 6),
     ]  # fmt: skip
     bound = lines[-1]
     assert bound["negative_elbo_nats_per_dim"] == pytest.approx(

@@ -48,9 +48,10 @@ def run(settings: CompareSettings) -> None:
 
 def _compare(settings: CompareSettings, sources: dict[str, str], world: World) -> None:
     models = find_models(settings, sources, world)
-    data, source = settings.find(models)
-    check_writable(settings.out, world)
     console = plain_console(world.is_main)
+    found = settings.find(models, console)
+    source = found.source
+    check_writable(settings.out, world)
     track = ConsoleTracker(console)
     measured = {
         name: measure_model(model, settings.measuring(source, world, track, name)) for name, model in models.items()
@@ -59,12 +60,13 @@ def _compare(settings: CompareSettings, sources: dict[str, str], world: World) -
         comparison = Comparison(
             measured,
             {name: without_secrets(word) for name, word in sources.items()},
-            data.dataset,
+            found.dataset,
             settings.split,
             min(settings.examples or len(source), len(source)),
             settings.seed,
             next(iter(models.values())).config.dimensions,
             settings.content_dimensions,
+            found.inventory,
         )
         console.print(comparison_table(comparison))
         write_whole(settings.out / "comparison.json", comparison_json(comparison).encode())

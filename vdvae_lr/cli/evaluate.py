@@ -17,12 +17,11 @@ import tyro
 
 from vdvae_lr import __version__
 from vdvae_lr.cli.config import model_settings
-from vdvae_lr.cli.held_out_images import HeldOutImages, first_pixels
+from vdvae_lr.cli.held_out_images import FoundImages, HeldOutImages, first_pixels
 from vdvae_lr.cli.loaded_models import load_model, load_named_before, load_start_of_run
 from vdvae_lr.cli.output_folder import check_writable
 from vdvae_lr.cli.progress import ConsoleTracker, plain_console
 from vdvae_lr.cli.source_names import is_run, model_name
-from vdvae_lr.datasets.catalogue import DataSettings
 from vdvae_lr.datasets.sources import ImageSource
 from vdvae_lr.distributed import World, joined_world
 from vdvae_lr.errors import UnmeasurableError
@@ -79,9 +78,9 @@ def run(settings: EvaluateSettings) -> None:
 
 def _evaluate(settings: EvaluateSettings, world: World) -> None:
     model = load_model(settings.model, model_settings(settings.hps), settings.weights, world)
-    data, source = settings.find({without_secrets(settings.model): model})
     console = plain_console(world.is_main)
-    measuring = settings.measuring(source, world, ConsoleTracker(console))
+    found = settings.find({without_secrets(settings.model): model}, console)
+    measuring = settings.measuring(found.source, world, ConsoleTracker(console))
     settings.sections.check_images(measuring)
     check_writable(settings.folder, world)
     before, before_name, note = _before(settings, model, world)
@@ -89,12 +88,12 @@ def _evaluate(settings: EvaluateSettings, world: World) -> None:
     if not world.is_main:
         return
     findings = findings.and_also(Findings(notes=[note] if note else []))
-    evaluation = _evaluation(settings, model, data, measuring, findings, before_name)
+    evaluation = _evaluation(settings, model, found, measuring, findings, before_name)
     write_evaluation(evaluation, settings.folder / EVALUATION_NAME)
     text = evaluation_text(evaluation)
     write_whole(settings.folder / TABLE_NAME, text.encode())
     console.print(text, soft_wrap=True)
-    for left_out in _save_pictures(settings, model, source, evaluation):
+    for left_out in _save_pictures(settings, model, found.source, evaluation):
         console.print(left_out)
     console.print(f"saved in {settings.folder}")
 
@@ -112,7 +111,7 @@ def _before(settings: EvaluateSettings, model: VDVAE, world: World) -> tuple[VDV
 def _evaluation(
     settings: EvaluateSettings,
     model: VDVAE,
-    data: DataSettings,
+    found: FoundImages,
     measuring: Measuring,
     findings: Findings,
     before: str,
@@ -130,7 +129,7 @@ def _evaluation(
         model=dataclasses.asdict(model.config),
         dimensions=model.config.dimensions,
         resolutions=group_resolutions(model),
-        dataset=data.dataset,
+        dataset=found.dataset,
         split=settings.split,
         examples=measuring.count(),
         seed=settings.seed,
@@ -141,6 +140,7 @@ def _evaluation(
         notes=(*findings.notes, *findings.without_value()),
         settings={**dataclasses.asdict(settings.sections), "before": before},
         iteration=record.iteration if record is not None else None,
+        inventory=found.inventory,
     )
 
 

@@ -10,16 +10,28 @@ from typing import Literal
 
 import torch
 import tyro
+from rich.console import Console
 from torch import Tensor
 
 from vdvae_lr.cli.loaded_models import run_settings
 from vdvae_lr.datasets.catalogue import DataSettings, open_splits
+from vdvae_lr.datasets.inventory import Inventory, inventory_lines, take_inventory
+from vdvae_lr.datasets.loader import check_readers
 from vdvae_lr.datasets.sources import ImageSource
 from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.measuring import Measuring, Tracker
 from vdvae_lr.hub.sources import WeightSettings
 from vdvae_lr.hub.vdvae import VDVAE
+
+
+@dataclass(frozen=True)
+class FoundImages:
+    """The images of a split, as the models take them, and what else the data set holds."""
+
+    dataset: str
+    source: ImageSource
+    inventory: Inventory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +52,9 @@ class HeldOutImages:
     """Data set to measure on; empty: the one the first model was trained on."""
     data_root: str = ""
     """Folder that holds the data set's files; empty: where a run among the models found them, or data/NAME."""
+    bad_images: Literal["", "stop", "skip"] = ""
+    """What to do about a file that is no readable image: stop and name it, or skip it (another one stands in); empty:
+    as a run among the models did, else stop."""
     num_workers: int = 0
     """Processes that read images ahead."""
     hps: str = ""
@@ -58,19 +73,23 @@ class HeldOutImages:
             if getattr(self, name) < smallest:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be {smallest} or more.")
 
-    def find(self, models: Mapping[str, VDVAE]) -> tuple[DataSettings, ImageSource]:
-        """The data, and the split's images as the models take them.
+    def find(self, models: Mapping[str, VDVAE], console: Console) -> FoundImages:
+        """Find the data, and say what was found.
 
         Args:
             models: of one architecture, by the names that messages call them.
+            console: to say it on.
 
         Raises:
             InputError: nothing says which data, or they cannot be read.
         """
         data = self._data(models)
         config = next(iter(models.values())).config
-        source: ImageSource = getattr(open_splits(data, config.image_size, config.image_channels), self.split)
-        return data, source
+        splits = open_splits(data, config.image_size, config.image_channels)
+        source: ImageSource = getattr(splits, self.split)
+        for line in [*inventory_lines(splits), *check_readers(self.num_workers, source)]:
+            console.print(line, soft_wrap=True)
+        return FoundImages(data.dataset, source, take_inventory(splits))
 
     def measuring(self, source: ImageSource, world: World, track: Tracker, name: str = "") -> Measuring:
         """How the model called `name` is measured on `source` (raises InputError where that is empty)."""
@@ -88,7 +107,8 @@ class HeldOutImages:
         runs = [] if self.data_root else [run_settings(model) for model in models.values()]
         own = next((run for run in runs if run.get("dataset") == chosen), {})
         root = self.data_root or str(own.get("data_root", ""))
-        return DataSettings(chosen, root, own.get("bad_images", "stop"), self.num_workers)
+        bad_images = self.bad_images or own.get("bad_images", "stop")
+        return DataSettings(chosen, root, bad_images, self.num_workers)
 
 
 def first_pixels(source: ImageSource, count: int) -> Tensor:

@@ -69,15 +69,18 @@ def _noise(settings: NoiseSettings, sources: dict[str, str], world: World) -> No
     models = find_models(settings, sources, world)
     resolutions = group_resolutions(next(iter(models.values())))
     groups = parse_groups(settings.groups, resolutions)
-    data, source = settings.find(models)
-    check_writable(settings.out, world)
     console = plain_console(world.is_main)
+    found = settings.find(models, console)
+    source = found.source
+    check_writable(settings.out, world)
     measured = _measure(models, source, settings, groups, world, ConsoleTracker(console))
     if not world.is_main:
         return
     named = {name: without_secrets(word) for name, word in sources.items()}
     images = min(settings.examples or len(source), len(source))
-    report = NoiseReport(measured, named, data.dataset, settings.split, images, settings.seed, resolutions, groups)
+    report = NoiseReport(
+        measured, named, found.dataset, settings.split, images, settings.seed, resolutions, groups, found.inventory
+    )
     console.print(noise_table(report))
     write_whole(settings.out / "noise_response.json", noise_json(report).encode())
     if settings.images:

@@ -12,6 +12,7 @@ from vdvae_lr.bundled import bundled_folder
 from vdvae_lr.cli.loaded_models import check_processes_agree
 from vdvae_lr.cli.progress import ConsoleTracker, plain_console
 from vdvae_lr.datasets.catalogue import DataSettings, open_splits
+from vdvae_lr.datasets.inventory import inventory_lines
 from vdvae_lr.datasets.loader import evaluation_batches
 from vdvae_lr.datasets.sampler import evaluation_shards
 from vdvae_lr.distributed import World, joined_world
@@ -118,7 +119,10 @@ def _verify(settings: VerifySettings, claim: Claim, world: World) -> int:
     console.print(f"{settings.name}: {len(parameters):,} tensors, {sum(parameters):,} parameters, each accounted for")
     config = model.config
     data = DataSettings(dataset=claim.dataset, data_root=settings.data_root, num_workers=settings.num_workers)
-    images = open_splits(data, config.image_size, config.image_channels).test
+    splits = open_splits(data, config.image_size, config.image_channels)
+    for line in inventory_lines(splits):
+        console.print(line, soft_wrap=True)
+    images = splits.test
     count = min(settings.examples or len(images), len(images))
     what = f"measuring the bound on {count:,} of {len(images):,} test images of {claim.dataset}"
     shards = evaluation_shards(count, settings.batch, world.rank, world.size)

@@ -5,7 +5,16 @@ from pathlib import Path
 import numpy as np
 
 from vdvae_lr.datasets.restricted_pickle import channels_last, load_arrays
-from vdvae_lr.datasets.sources import ArraySource, Pixels, Rows, Splits, all_rows, existing, preparation_command
+from vdvae_lr.datasets.sources import (
+    ArraySource,
+    Pixels,
+    Rows,
+    Splits,
+    all_rows,
+    existing,
+    is_there,
+    preparation_command,
+)
 from vdvae_lr.errors import InputError
 
 PICKLED_FOLDER, BINARY_FOLDER = "cifar-10-batches-py", "cifar-10-batches-bin"
@@ -19,7 +28,7 @@ _REMEDY = f"delete its folder and fetch it again with `{preparation_command('cif
 
 def open_cifar10(root: Path, held_out: int = HELD_OUT) -> Splits:
     """`cifar-10-batches-py/` (or, without it, `cifar-10-batches-bin/`) in `root`; `test_batch` is the test set."""
-    pickled = not (root / BINARY_FOLDER).is_dir() or (root / PICKLED_FOLDER).is_dir()
+    pickled = not is_there(root / BINARY_FOLDER) or is_there(root / PICKLED_FOLDER)
     folder = existing(root / PICKLED_FOLDER, "cifar10") if pickled else root / BINARY_FOLDER
     read = _read_pickled if pickled else _read_binary
     images = np.concatenate([read(folder, name) for name in _TRAIN_BATCHES])

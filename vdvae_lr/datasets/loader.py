@@ -97,24 +97,24 @@ def evaluation_batches(
     return _batches(source, requests, min(num_workers, len(requests)), pin_memory)
 
 
-def check_readers(num_workers: int, source: ImageSource) -> str | None:
-    """A sentence for the person where more processes read than there are cores for; None where all is well.
+def check_readers(num_workers: int, source: ImageSource) -> list[str]:
+    """What a person should know of the number of readers: one sentence where it is above the cores, else nothing.
 
     Raises:
         InputError: so many that starting them could stop the machine.
     """
     cores = _usable_cores()
     if source.in_memory or num_workers <= cores:
-        return None
+        return []
     if num_workers > cores * _MOST_READERS_A_CORE:
         raise InputError(
             f"num_workers is {num_workers}, but this process may use {cores} core(s) only; give "
             f"{cores * _MOST_READERS_A_CORE} or fewer (--num_workers {cores} is a good number)."
         )
-    return (
+    return [
         f"{num_workers} processes read images for this one, which may use {cores} core(s) only: they will wait for "
         f"each other and take memory; --num_workers {cores} is a good number."
-    )
+    ]
 
 
 def _usable_cores() -> int:

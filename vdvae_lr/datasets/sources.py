@@ -3,8 +3,10 @@
 Shapes: N images of the source, B images asked for, H W resolution, C channels.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import errno
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +19,10 @@ Pixels = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
 
 _NOT_DOWNLOADABLE = frozenset({"imagenet32", "imagenet64", "ffhq1024"})  # their owners hand them out to accounts only
+
+_FINGERPRINTED = 8  # images
+LEADS_NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+"""Errors of a path at whose end there is nothing."""
 
 
 class ImageSource(Protocol):
@@ -39,14 +45,24 @@ class ImageSource(Protocol):
     def describe(self, index: int) -> str:
         """A name for image `index` that lets a person find it: its file, or its array and row."""
 
+    def fingerprint(self) -> str:
+        """Digest that tells other images, or another order, apart; cheap, and the same wherever the data lie."""
+
 
 @dataclass(frozen=True)
 class Splits:
-    """The three parts of a data set; where the published protocol tests on its validation images, two are the same."""
+    """The three parts of a data set; where the published protocol tests on its validation images, two are the same.
+
+    Attributes:
+        left_out: how many files, folders and links beside the images were left out, by the reason.
+        how: the images were split, in words that follow "split"; empty: as the data set's protocol says.
+    """
 
     train: ImageSource
     valid: ImageSource
     test: ImageSource
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    how: str = ""
 
 
 class ArraySource:
@@ -70,6 +86,14 @@ class ArraySource:
     def describe(self, index: int) -> str:
         """Array name and row."""
         return f"{self._name}, row {self._rows[index]}"
+
+    def fingerprint(self) -> str:
+        """Of the array's shape, the chosen rows, and the pixels of a few of them."""
+        digest = hashlib.sha256(repr(self._images.shape).encode())
+        digest.update(self._rows.astype("<i8").tobytes())
+        some = np.linspace(0, len(self) - 1, min(len(self), _FINGERPRINTED)).astype(np.int64)
+        digest.update(np.ascontiguousarray(self.read(some)).tobytes())
+        return digest.hexdigest()
 
 
 class MemoryMappedSource(ArraySource):
@@ -99,12 +123,41 @@ def all_rows(images: Pixels) -> Rows:
 
 
 def existing(path: Path, dataset: str) -> Path:
-    """`path` itself; `InputError` with the command that makes it when it is not there."""
-    if path.exists():
-        return path
-    raise InputError(
-        f"data set '{dataset}' needs {path}, which does not exist: "
-        f"make it with `{preparation_command(dataset)}`, or name its folder with --data_root"
+    """`path` itself, a folder or an ordinary file that may be read; `InputError` otherwise, with what makes it."""
+    if not is_there(path):
+        raise InputError(
+            f"data set '{dataset}' needs {path}, which does not exist: "
+            f"make it with `{preparation_command(dataset)}`, or name its folder with --data_root"
+        )
+    try:
+        if not path.is_dir():
+            if not path.is_file():  # a pipe would keep us waiting
+                raise InputError(
+                    f"data set '{dataset}' needs {path}, which is neither a file nor a folder: remove it, then make it "
+                    f"with `{preparation_command(dataset)}`"
+                )
+            path.open("rb").close()
+    except OSError as error:
+        raise not_readable(path, error) from None
+    return path
+
+
+def is_there(path: Path) -> bool:
+    """Whether something is at `path`; `InputError` where a folder on the way may not be looked into."""
+    try:
+        path.stat()
+    except OSError as error:
+        if error.errno in LEADS_NOWHERE:
+            return False
+        raise not_readable(path, error) from None
+    return True
+
+
+def not_readable(path: Path, error: OSError) -> InputError:
+    """The error for what is there and may not be read, or not now."""
+    return InputError(
+        f"{path} cannot be read ({error.strerror or error}): give this user the right to read it, or mend its disk, "
+        "then run the same command again"
     )
 
 

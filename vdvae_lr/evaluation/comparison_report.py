@@ -4,10 +4,11 @@ import dataclasses
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rich.table import Table
 
+from vdvae_lr.datasets.inventory import Inventory
 from vdvae_lr.evaluation.quantities import Measurement
 
 
@@ -59,6 +60,8 @@ class Comparison:
     """What nats/dim divides by."""
     content_dimensions: int = 0
     """Dimensions without padding, to state the bound on them too; 0: there is no padding to leave out."""
+    inventory: Inventory = field(default_factory=dict)
+    """What the data set was found to hold."""
 
     @property
     def rows(self) -> tuple[Row, ...]:

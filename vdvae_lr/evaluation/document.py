@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vdvae_lr.datasets.inventory import Inventory
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.quantities import Measurement, Quantity
 from vdvae_lr.whole_file import write_whole
@@ -69,6 +70,8 @@ class Evaluation:
     """How it was measured: images, draws and thresholds of the sections; plain JSON."""
     iteration: int | None = None
     """Of the checkpoint, where the weights are a run's."""
+    inventory: Inventory = field(default_factory=dict)
+    """What the data set was found to hold; empty where an earlier version measured."""
 
     def quantity(self, key: str) -> Quantity | None:
         """The quantity of that key; None where it was not measured."""
@@ -153,6 +156,7 @@ def _evaluation(content: dict[str, Any]) -> Evaluation:
         notes=tuple(_text(note) for note in content["notes"]),
         settings=_mapping(content["settings"]),
         iteration=None if content["iteration"] is None else _whole(content["iteration"]),
+        inventory=_mapping(content.get("inventory", {})),
     )
 
 

@@ -13,6 +13,7 @@ from PIL import ExifTags, Image
 
 from vdvae_lr.datasets.decoding import UnreadableImageError, decode_image
 from vdvae_lr.datasets.folder import find_images
+from vdvae_lr.datasets.sources import is_there
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.images import Pictures
 from vdvae_lr.model.vae import VAEConfig
@@ -51,17 +52,19 @@ def find_image_files(names: Iterable[str | Path]) -> list[Path]:
     """The files themselves, and those in and below the folders, in the order given.
 
     Raises:
-        InputError: no names, a name of nothing, or a folder without images.
+        InputError: no names, a name of nothing or of no file, what may not be read, or a folder without images.
     """
     paths: list[Path] = []
     for name in names:
         path = Path(name)
+        if not is_there(path):
+            raise InputError(f"{path} does not exist; name an image file, or a folder of images.")
         if path.is_dir():
             paths += [path / found for found in find_images(path)]
-        elif path.exists():
+        elif path.is_file():
             paths.append(path)
-        else:
-            raise InputError(f"{path} does not exist; name an image file, or a folder of images.")
+        else:  # a pipe would keep us waiting
+            raise InputError(f"{path} is a pipe, a socket or a device; name an image file, or a folder of images.")
     if not paths:
         raise InputError("there are no images; name image files, or folders of them.")
     return paths

@@ -6,12 +6,13 @@ Shapes: B images, C channels, H W resolution, L latent groups.
 import dataclasses
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from PIL import Image
 from rich.table import Table
 from torch import Tensor
 
+from vdvae_lr.datasets.inventory import Inventory
 from vdvae_lr.evaluation.group_words import named_groups
 from vdvae_lr.evaluation.images import as_pictures
 from vdvae_lr.evaluation.noise_response import NoiseUnit
@@ -43,6 +44,8 @@ class NoiseReport:
     """Of every latent group, top-down: (L,)."""
     groups: tuple[int, ...]
     """Which of them the noise of the totals was added to."""
+    inventory: Inventory = field(default_factory=dict)
+    """What the data set was found to hold."""
 
 
 def noise_table(report: NoiseReport) -> Table:

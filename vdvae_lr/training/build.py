@@ -78,7 +78,8 @@ def micro_batches(run: RunSettings, world_size: int) -> int:
     if total % at_once:
         raise InputError(
             f"global_batch {total} is no multiple of n_batch {run.n_batch} × {world_size} process(es); "
-            f"choose --n_batch so that it divides {total / world_size:g}, or another --global_batch."
+            f"choose an --n_batch that divides {total / world_size:g}, another --global_batch, or, for a run that goes "
+            "on and keeps both, another number of processes."
         )
     return total // run.n_batch
 

@@ -70,7 +70,7 @@ class CheckpointFolder:
             shutil.rmtree(temporary, ignore_errors=True)
             raise InputError(
                 f"checkpoint {final} could not be written ({error.strerror or error}), earlier ones are untouched; "
-                "free space or choose another --save_dir, then run the same command again to go on."
+                "free space, or move the run's folder to another --save_dir, then run the same command again to go on."
             ) from None
         with suppress(OSError):  # what cannot be removed now is tried again after the next one
             self._prune(final)
@@ -200,4 +200,4 @@ def restore(training: TrainingStep, checkpoint: Path, state: Mapping[str, Any]) 
         share = training.world.size / state["processes"]  # each process adds its own from here on
         training.sums.copy_(torch.tensor(state["sums"], dtype=torch.float64) * share)
         training.finite_steps.fill_(state["finite_steps"] * share)
-    return Position(state["iteration"], state["loop"], state["processes"])
+    return Position(state["iteration"], state["loop"], state["processes"], state.get("images", {}))

@@ -10,7 +10,7 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.training.interruption import StopRequest, listening_for_signals
 from vdvae_lr.training.metrics import console_line, read_line
 from vdvae_lr.training.observe import draw, evaluate, picture_path
-from vdvae_lr.training.run import Run, prepared_run
+from vdvae_lr.training.run import NEVER, Run, prepared_run
 from vdvae_lr.training.settings import Settings
 from vdvae_lr.training.snapshot import Position
 
@@ -53,6 +53,8 @@ def _iterate(run: Run, stop: StopRequest) -> bool:
         run.iteration += 1
         run.speed.step()
         run.display.advance(run.iteration)
+        if _meets(run):
+            _end_if_images_lack(run)
         if run.due(settings.iters_per_print):
             _report(run, alpha)
         if run.iteration % _SKIP_CHECK_ITERATIONS == 0:
@@ -69,7 +71,8 @@ def _iterate(run: Run, stop: StopRequest) -> bool:
 def _look(run: Run, stop: StopRequest) -> bool:
     """Evaluate and draw where that is due and not done yet; false when told to stop meanwhile.
 
-    It follows a save, so that a long look risks nothing, and what it did not come to is done when the run goes on.
+    It follows a save that has reached the disk, so that a long look and its images risk nothing, and what it did not
+    come to is done when the run goes on.
     """
     settings, world = run.settings.run, run.world
     if run.iteration == 0:
@@ -77,10 +80,12 @@ def _look(run: Run, stop: StopRequest) -> bool:
             _aside(run, "drawing pictures", lambda: draw(run))
         return True
     if run.due(settings.iters_per_eval) and world.highest(world.is_main and not run.log.has("eval", run.iteration)):
+        world.on_main(run.saver.wait)
         _aside(run, "evaluating", lambda: evaluate(run, stop))
         if stop.agreed(world):
             return False
     if run.due(settings.iters_per_images) and _no_picture(run):
+        world.on_main(run.saver.wait)
         _aside(run, "drawing pictures", lambda: draw(run))
     return True
 
@@ -104,13 +109,47 @@ def _training_batches(run: Run) -> Iterator[Batch]:
 
 
 def _counted(run: Run, batches: Iterator[Batch]) -> Iterator[Batch]:
-    run.world.at(f"step {run.iteration + 1}, reading images")
-    for batch in batches:
-        run.bad_images += batch.bad_images
-        run.world.at(f"step {run.iteration + 1}, computing")
-        yield batch
-        run.world.at(f"step {run.iteration + 1}, reading images")
+    """This process's batches of a step; none from the first one that cannot be read."""
+    run.bad_images_before[run.iteration] = run.bad_images
+    if run.reading_error is None:
+        try:
+            run.world.at(f"step {run.iteration + 1}, reading images")
+            for batch in batches:
+                run.bad_images += batch.bad_images
+                run.world.at(f"step {run.iteration + 1}, computing")
+                yield batch
+                run.world.at(f"step {run.iteration + 1}, reading images")
+        except InputError as error:
+            run.reading_error, run.reading_failed_at = error, run.iteration
+            run.training.has_images = False  # the others wait in the reduction: this process still takes part in it
     run.world.at(f"step {run.iteration + 1}, reducing gradients")
+
+
+def _meets(run: Run) -> bool:
+    """Whether the processes ask each other how they are: every few iterations, and before anything they do together."""
+    if run.world.size == 1 or run.iteration % _AGREEMENT_ITERATIONS == 0:
+        return True
+    return run.due(run.settings.run.iters_per_print) or _save_due(run)
+
+
+def _end_if_images_lack(run: Run) -> None:
+    """Where some process could not read its images, go back to the last whole step, save, and end.
+
+    Raises:
+        InputError: on a process that could not read; the others end with it.
+    """
+    whole = -run.world.highest(-run.reading_failed_at)
+    if whole == NEVER:
+        run.bad_images_before.clear()
+        return
+    run.iteration, run.bad_images = whole, run.bad_images_before[whole]  # the weights did not move since
+    if run.iteration > run.saved_at:
+        _save(run)
+    run.world.on_main(run.saver.wait)
+    if run.reading_error is None:
+        run.world.end_with_failed()
+    saved = f"; the run is saved after step {run.iteration:,}, and goes on from there" if run.iteration else ""
+    raise InputError(f"{run.reading_error}{saved}") from run.reading_error
 
 
 def _report(run: Run, alpha: float) -> None:
@@ -150,8 +189,9 @@ def _save(run: Run) -> None:
             f"library of one of them computes differently; run the same command again on equal, sound machines."
         )
     training.gather_sums()
-    position = Position(run.iteration, {"bad_images": world.total(run.bad_images)}, world.size)
+    position = Position(run.iteration, {"bad_images": world.total(run.bad_images)}, world.size, run.inventory)
     run.log.flush()
+    run.saved_at = run.iteration
     world.on_main(lambda: run.saver.save(training, position, settings.flat(), settings.data.dataset))
 
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
@@ -132,11 +133,14 @@ class RunLog:
         self._file = None
         self._board = None
         self._written: set[tuple[str, int]] = set()
+        self._last: dict[str, Mapping[str, object]] = {}
         if folder is None:
             return
         self._path = folder / LOG_NAME
         with self._disk():
-            self._written = _keep_until(self._path, resume_at)
+            kept = _keep_until(self._path, resume_at)
+            self._written = {(str(record.get("kind")), int(record["iteration"])) for record in kept}
+            self._last = {str(record.get("kind")): _content(record) for record in kept}
             self._file = self._path.open("a", buffering=1)
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_at + 1 if resume_at else None)
 
@@ -158,6 +162,13 @@ class RunLog:
                 if isinstance(value, int | float) and math.isfinite(value):
                     self._board.add_scalar(name, value, iteration)
 
+    def note(self, kind: str, iteration: int, content: Mapping[str, object]) -> None:
+        """One JSON line that is no measurement, unless the last of its kind says the same."""
+        if self._file is None or self._last.get(kind) == content:
+            return
+        with self._disk():
+            self._file.write(json.dumps({"kind": kind, "iteration": iteration, **content}) + "\n")
+
     def flush(self) -> None:
         """Wait until what was written is on the disk: a checkpoint must not be newer than the log."""
         if self._file is not None:
@@ -178,8 +189,8 @@ class RunLog:
             yield
         except OSError as error:
             raise InputError(
-                f"log {self._path} cannot be written ({error.strerror or error}); free space or choose another "
-                "--save_dir, then run the same command again to go on."
+                f"log {self._path} cannot be written ({error.strerror or error}); free space, or move the run's folder "
+                "to another --save_dir, then run the same command again to go on."
             ) from None
 
 
@@ -190,21 +201,25 @@ def _finite(value: LoggedValue) -> LoggedValue | list[float | None]:
     return value if value is None or math.isfinite(value) else None
 
 
-def _keep_until(path: Path, iteration: int) -> set[tuple[str, int]]:
-    """Drop the lines after `iteration`, and one that a crash cut short; the kinds and iterations of the rest."""
+def _keep_until(path: Path, iteration: int) -> list[dict[str, Any]]:
+    """Drop the lines after `iteration`, and one that a crash cut short; the records of the rest."""
     if not path.exists():
-        return set()
-    kept, written = [], set()
+        return []
+    kept, records = [], []
     for line in path.read_text(errors="replace").splitlines():
         try:
             record = json.loads(line)
-            if record["iteration"] <= iteration:
+            if int(record["iteration"]) <= iteration:
                 kept.append(line)
-                written.add((str(record["kind"]), int(record["iteration"])))
+                records.append(record)
         except (ValueError, KeyError, TypeError):
             continue
     write_whole(path, "".join(line + "\n" for line in kept).encode())
-    return written
+    return records
+
+
+def _content(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name not in ("kind", "iteration")}
 
 
 def console_line(line: TrainingLine, iterations: int, speed: Speedometer) -> str:

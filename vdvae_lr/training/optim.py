@@ -102,22 +102,26 @@ class Optimiser:
         self._rule = _build_rule(weights, settings)
 
     def step(self, iteration: int) -> None:
-        """Clip, decide, update, average; on the device throughout (apex's rule excepted)."""
+        """Clip, decide, update, average; on the device throughout (apex's rule excepted).
+
+        A step for which some process lacked images changes nothing, and does not count as skipped.
+        """
         self._rule.param_groups[0]["lr"] = self.settings.lr_at(iteration, self._run_iterations)
         if self.scaler.is_enabled():
             self.scaler.unscale_(self._rule)
         gradients = self.weights.gradients
         torch.linalg.vector_norm(gradients, out=self.gradient_norm)
         threshold = self.settings.skip_threshold if self.settings.skip_threshold >= 0 else float("inf")
-        apply = self.gradient_norm < threshold  # false for NaN, and for infinity whatever the threshold
+        whole = self.weights.lacks_images == 0
+        apply = (self.gradient_norm < threshold) & whole  # false for NaN, and for infinity whatever the threshold
         gradients.mul_((self.settings.grad_clip / (self.gradient_norm + 1e-6)).clamp(max=1.0))
         self._update(apply)
         if self.scaler.is_enabled():
             self.scaler.update()
         applied = apply.float()
         self.ema.update(self.weights.values.data, applied)
-        self.skipped += 1 - applied
-        self.consecutive_skips.add_(1).mul_(1 - applied)
+        self.skipped += whole * (1 - applied)
+        self.consecutive_skips.add_(whole).mul_(1 - applied)
 
     def _update(self, apply: Tensor) -> None:
         if self.settings.optimizer == "adamw":

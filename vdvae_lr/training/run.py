@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from vdvae_lr.datasets.catalogue import open_splits
+from vdvae_lr.datasets.inventory import Inventory, differences, inventory_lines, inventory_number, take_inventory
 from vdvae_lr.datasets.loader import check_readers
 from vdvae_lr.datasets.sampler import TrainingOrder
 from vdvae_lr.datasets.sources import ImageSource
@@ -17,10 +18,13 @@ from vdvae_lr.training.checkpoint import BackgroundSaver, CheckpointFolder, rest
 from vdvae_lr.training.display import Display
 from vdvae_lr.training.interruption import ending_at_ctrl_c
 from vdvae_lr.training.metrics import RunLog, Speedometer
-from vdvae_lr.training.run_folder import run_folder
+from vdvae_lr.training.run_folder import record_settings, run_folder
 from vdvae_lr.training.settings import Settings
 from vdvae_lr.training.snapshot import Position
 from vdvae_lr.training.step import TrainingStep
+
+NEVER = 2**62
+"""More steps than any run has."""
 
 
 @dataclass
@@ -32,6 +36,7 @@ class Run:
     folder: Path
     training: TrainingStep
     order: TrainingOrder
+    inventory: Inventory
     train_images: ImageSource
     held_out_images: ImageSource
     saver: BackgroundSaver
@@ -39,10 +44,15 @@ class Run:
     log: RunLog
     iteration: int = 0
     bad_images: int = 0  # that this process replaced
+    reading_error: InputError | None = None  # that this process met; it reads no more
+    reading_failed_at: int = NEVER  # the step that it met it in
+    bad_images_before: dict[int, int] = field(default_factory=dict)  # the steps since the processes last met
+    saved_at: int = field(init=False)
     speed: Speedometer = field(init=False)
 
     def __post_init__(self) -> None:
-        """Start the clock."""
+        """Start the clock; what the run goes on from is saved."""
+        self.saved_at = self.iteration
         self.speed = Speedometer(self.settings.run.iters, self.order.global_batch)
 
     def due(self, every: int) -> bool:
@@ -61,6 +71,11 @@ def prepared_run(settings: Settings, world: World) -> Iterator[Run]:
     global_batch = micro_batches(run, world.size) * run.n_batch
     settings = replace(settings, run=replace(run, global_batch=global_batch))  # for good: 0 is this many now
     splits = open_splits(settings.data, config.image_size, config.image_channels)
+    inventory = take_inventory(splits)
+    if not world.agree(inventory_number(inventory)):
+        raise InputError(
+            "the processes do not find the same images; let --data_root name a folder with the same content for all."
+        )
     start = _start_weights(settings, world)
     order = TrainingOrder(len(splits.train), global_batch, run.n_batch, world.rank, world.size, run.seed)
     with ExitStack() as held:
@@ -69,20 +84,22 @@ def prepared_run(settings: Settings, world: World) -> Iterator[Run]:
         training = build_training(settings, world, start)
         checkpoints = CheckpointFolder(folder, run.keep_checkpoints, run.iters_per_ckpt)
         position, notices = _found_position(checkpoints, training)
-        crowd = check_readers(settings.data.num_workers, splits.train)
+        notices += _changed_images(settings, folder, position, inventory)
+        notices += check_readers(settings.data.num_workers, splits.train)
+        world.on_main(lambda: record_settings(folder, settings))
         display = Display(shown=world.is_main, done=position.iteration, iterations=run.iters, bar=not world.relayed)
-        for line in [notice, crowd, *notices]:
-            if line:
-                display.say(line)
+        for line in [*([notice] if notice else []), *notices, *inventory_lines(splits)]:
+            display.say(line)
         if world.is_main:
             checkpoints.clear_leftovers()
         saver, log = BackgroundSaver(checkpoints), RunLog(folder if world.is_main else None, position.iteration)
+        log.note("images", position.iteration, inventory)
         held.callback(saver.close)
         held.callback(log.close)
         bad_images = int(position.loop.get("bad_images", 0)) if world.is_main else 0
         held_out = splits.test if run.test_eval else splits.valid
         yield Run(
-            settings, world, folder, training, order, splits.train, held_out, saver, display, log,
+            settings, world, folder, training, order, inventory, splits.train, held_out, saver, display, log,
             position.iteration, bad_images,
         )  # fmt: skip
 
@@ -120,3 +137,24 @@ def _found_position(checkpoints: CheckpointFolder, training: TrainingStep) -> tu
             "noise, but sums round differently, so from here the run is no longer equal bit for bit to an unbroken one."
         )
     return position, notices
+
+
+def _changed_images(settings: Settings, folder: Path, position: Position, inventory: Inventory) -> list[str]:
+    """What a person should know of images that are not those of the checkpoint.
+
+    Raises:
+        InputError: the run would train on with them, and nobody said that it shall.
+    """
+    changed = differences(position.images, inventory) if position.images else []
+    if not changed:
+        return []
+    run = settings.run
+    trains = position.iteration < run.iters and not run.test_eval
+    what = f"the images are not those that run {folder} had at step {position.iteration:,} ({'; '.join(changed)})"
+    if trains and not run.accept_changed_images:
+        raise InputError(
+            f"{what}: put those back or name their folder with --data_root, choose another --desc, or go on with these "
+            "by --accept_changed_images."
+        )
+    after = "; from here the run differs from an unbroken one" if trains else ""
+    return [f"T{what[1:]}{after}."]

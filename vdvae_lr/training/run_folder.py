@@ -31,6 +31,8 @@ _HOLDER_NAME = ".lock-holder"  # opening the lock itself would empty it
 def run_folder(settings: Settings) -> Iterator[tuple[Path, str | None]]:
     """The run's folder, locked and ready to write to, and a sentence for the person if an earlier run was moved aside.
 
+    Settings are recorded where there were none; those of an earlier start stay until the caller replaces them.
+
     Raises:
         InputError: the folder cannot be written, is in use, belongs to other settings, or is not a run's.
     """
@@ -48,10 +50,16 @@ def run_folder(settings: Settings) -> Iterator[tuple[Path, str | None]]:
             f"run folder {folder} cannot be written ({error.strerror or error}); choose another --save_dir."
         ) from None
     try:
-        write_whole(folder / SETTINGS_NAME, (json.dumps(settings.flat(), indent=2) + "\n").encode())
+        if not (folder / SETTINGS_NAME).exists():
+            record_settings(folder, settings)
         yield folder, notice
     finally:
         lock.release()
+
+
+def record_settings(folder: Path, settings: Settings) -> None:
+    """Write `settings.json` (raises InputError where the disk refuses)."""
+    write_whole(folder / SETTINGS_NAME, (json.dumps(settings.flat(), indent=2) + "\n").encode())
 
 
 def _locked(folder: Path) -> FileLock:

@@ -27,6 +27,9 @@ class RunSettings:
     """Folder for runs. Running the same command again goes on where it stopped."""
     fresh: bool = False
     """Start anew: an existing run of this name is moved aside, never overwritten."""
+    accept_changed_images: bool = False
+    """Go on although images were added, removed or renamed since the last checkpoint: from there the run differs from
+    an unbroken one."""
     dry_run: bool = False
     """Print the resolved settings, the parameter count and the schedule, then stop; needs no data and no weights."""
     pretrained: str = "none"
@@ -139,6 +142,9 @@ NEUTRAL = frozenset(
     {"fresh", "dry_run", "save_dir", "desc", "data_root", "weights_mirror", "lr_repository", "device", "num_workers"}
     | {"test_eval", "eval_examples", "iters_per_print", "iters_per_eval", "iters_per_images", "iters_per_save"}
     | {"iters_per_ckpt", "keep_checkpoints", "num_images_visualize", "stuck_after_s", "checkpoint_activations"}
-    | {"watch_examples"}
+    | {"watch_examples", "accept_changed_images", "bad_images"}
 )
-"""Settings that may differ when a run goes on: none of them changes what is computed."""
+"""Settings that may differ when a run goes on: none of them changes what was computed until then.
+
+`bad_images` changes nothing before the first unreadable image, and there a run with `stop` ends.
+"""

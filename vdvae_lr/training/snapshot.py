@@ -4,7 +4,7 @@ config.json            the model's settings, so that the folder also serves as w
 model.safetensors      weights
 ema.safetensors        averaged weights
 optimiser.safetensors  AdamW's averages and step count
-state.json             iteration, counters, running sums, settings, versions, number of processes
+state.json             iteration, counters, running sums, images, settings, versions, number of processes
 SHA256SUMS             of every other file, as `sha256sum --check` reads it
 """
 
@@ -12,13 +12,14 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from vdvae_lr.datasets.inventory import Inventory
 from vdvae_lr.hub.run_record import DIGESTS_NAME, EMA_NAME
 from vdvae_lr.hub.weight_folder import WEIGHTS_NAME, write_config, write_weights
 from vdvae_lr.training.step import TrainingStep
@@ -31,11 +32,15 @@ COUNT_NAME = "counters/step"
 
 @dataclass(frozen=True)
 class Position:
-    """Where a run stands: iterations done, by how many processes, and what its log must remember."""
+    """Where a run stands: iterations done, by how many processes, what its log must remember, and on which images.
+
+    `images` is the inventory of its data; empty where an earlier version saved it.
+    """
 
     iteration: int
     loop: Mapping[str, Any]
     processes: int = 1
+    images: Inventory = field(default_factory=dict)
 
 
 class Snapshot:
@@ -59,6 +64,7 @@ class Snapshot:
             "iteration": position.iteration,
             "processes": position.processes,
             "loop": dict(position.loop),
+            "images": dict(position.images),
             "scaler": optimiser.scaler.state_dict(),
             "skipped": float(optimiser.skipped),
             "consecutive_skips": float(optimiser.consecutive_skips),

@@ -68,6 +68,9 @@ class TrainingStep:
         seed: of the training noise.
         precision: of the convolutions.
         cuda_graph: capture the micro-batch once and replay it (CUDA only).
+
+    Attributes:
+        has_images: false from when this process can no longer read its images.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class TrainingStep:
         self.sums = torch.zeros(len(TERM_NAMES), dtype=torch.float64, device=device)
         self.finite_steps = torch.zeros((), dtype=torch.float64, device=device)
         self.precision: Precision = precision
+        self.has_images = True
         self._seed = seed
         self._micro_batches = micro_batches
         self._local_share = world.size / micro_batches
@@ -110,11 +114,15 @@ class TrainingStep:
         self._capture_at_first_use = cuda_graph and device.type == "cuda"
 
     def __call__(self, iteration: int, alpha: float, batches: Iterable[MicroBatch]) -> None:
-        """One update from this process's micro-batches of the step."""
-        gradients = self.optimiser.weights.gradients
+        """One update from this process's micro-batches of the step.
+
+        Where `has_images` is false on some process when its `batches` end, the step changes nothing on any: all of them
+        then stand after the last whole step, although they learn of it later.
+        """
+        weights = self.optimiser.weights
         self._alpha.fill_(alpha)
         self._step_terms.zero_()
-        gradients.zero_()
+        weights.gradients.zero_()
         for batch in batches:
             self._pixels.copy_(batch.pixels, non_blocking=True)
             self.noise.draw(noise_key("train", self._seed, iteration, batch.micro_batch))
@@ -122,11 +130,12 @@ class TrainingStep:
                 self._run = self._captured()
                 self._capture_at_first_use = False
             self._run()
-        self.world.all_reduce_mean_(gradients)
+        weights.lacks_images.fill_(not self.has_images)
+        self.world.all_reduce_mean_(weights.message)
         self.optimiser.step(iteration)
-        finite = self._step_terms.isfinite().all()
-        self.sums += torch.where(finite, self._step_terms, 0)
-        self.finite_steps += finite
+        counted = self._step_terms.isfinite().all() & (weights.lacks_images == 0)
+        self.sums += torch.where(counted, self._step_terms, 0)
+        self.finite_steps += counted
 
     def gather_sums(self) -> None:
         """Move all processes' running sums to the main one, whose checkpoint carries them."""

@@ -18,6 +18,10 @@ class FlatWeights:
     """Owns `values` and `gradients` (N,), and knows where each of the model's parameters lies in such a buffer.
 
     The model must already be on its device and in its memory format: strides are kept.
+
+    Attributes:
+        message: (N + 64,) what the processes reduce at each step: `gradients`, then `lacks_images`, then padding.
+        lacks_images: () above 0 after the reduction if some process could not read its images of this step.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -29,7 +33,8 @@ class FlatWeights:
             size += -(-parameter.numel() // _ALIGNMENT) * _ALIGNMENT
         first = next(iter(parameters.values()))
         self.values = nn.Parameter(torch.zeros(size, dtype=first.dtype, device=first.device))
-        self.gradients = torch.zeros_like(self.values.data)
+        self.message = torch.zeros(size + _ALIGNMENT, dtype=first.dtype, device=first.device)
+        self.gradients, self.lacks_images = self.message[:size], self.message[size]
         self.values.grad = self.gradients
         views, gradient_views = self.named(self.values.data), self.named(self.gradients)
         for name, parameter in parameters.items():
