@@ -98,8 +98,8 @@ OTHER_PAGES = {"save_all": True, "append_images": [Image.new("RGB", (8, 8))] * 2
             png(8, 2, bytes(12), chunk(b"gAMA", struct.pack(">I", 100_000))),
             "enlarged to 8x8 and converted from its gamma to sRGB",
         ),
-        (image_bytes(FLAT, **OTHER_PAGES), "cut to the first of its 3 pictures"),
-        (image_bytes(FLAT, "TIFF", **OTHER_PAGES), "cut to the first of its several pictures"),
+        (image_bytes(FLAT, **OTHER_PAGES), "taken from the first of its 3 pictures"),
+        (image_bytes(FLAT, "TIFF", **OTHER_PAGES), "taken from the first of its several pictures"),
         (tiff(2, [8] * 3, bytes(48), t274=[3]), "enlarged to 8x8 and turned upright"),
         (png16(2, 0, 0, 0), "enlarged to 8x8 and turned from 16-bit colour to colour"),
         (

@@ -23,6 +23,7 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp",
 FORMATS = "PNG, JPEG, WebP, BMP or TIFF"
 # Only these decoders look at a file's content, so a file cannot reach Pillow's rarer, less tested ones by its bytes.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+_DEEP_LAYOUTS = (";12", ";16", ";16B", ";16L", ";16N")
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -141,10 +142,16 @@ def _read(file: IO[bytes], info: Mapping[str, Any]) -> tuple[Image.Image, Stored
         colours, change = to_srgb(colours, opened.info)
         picture = on_white(colours, opacity)
         picture = picture if turn is None else picture.transpose(turn)
-        mode = "LA" if layout.startswith("LA;16") else opened.mode
-        is_deep = re.search(r";(12|16[BLN]?)$", layout) is not None and layout != "BGR;16"  # BMP's 5, 6 and 5 bits
-        is_turned = is_turned or turn is not None
-        return picture, StoredImage(*picture.size, mode, is_deep, change, opacity is not None, frames, is_turned)
+        return picture, StoredImage(
+            width=picture.width,
+            height=picture.height,
+            mode="LA" if layout.startswith("LA;16") else opened.mode,
+            is_deep=layout.endswith(_DEEP_LAYOUTS) and layout != "BGR;16",  # BMP's, of 5, 6 and 5 bits
+            colours=change,
+            has_transparency=opacity is not None,
+            frames=frames,
+            is_turned=is_turned or turn is not None,
+        )
 
 
 def _layout(image: ImageFile.ImageFile) -> str:

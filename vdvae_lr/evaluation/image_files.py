@@ -137,7 +137,7 @@ def _change(stored: StoredImage, config: VAEConfig) -> str:
     smaller = min(stored.width, stored.height)
     done = []
     if stored.frames != 1:
-        done.append(f"cut to the first of its {stored.frames or 'several'} pictures")
+        done.append(f"taken from the first of its {stored.frames or 'several'} pictures")
     if stored.width != stored.height:
         done.append(f"cut from {stored.width}x{stored.height} to its central square")
     if smaller != size:
