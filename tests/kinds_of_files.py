@@ -76,7 +76,8 @@ def with_odd_chunks() -> Cases:
     large = [
         chunk(b"zTXt", b"a\0\0" + zeros),
         chunk(b"iTXt", b"a\0\1\0\0\0" + zeros),
-        chunk(b"tEXt", b"a\0" + bytes(66 << 20)),
+        chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1_000_000))) * 70,  # each is allowed, but not their sum
+        chunk(b"zTXt", b"a\0\0" + zeros) + chunk(b"tEXt", b"a\0" + bytes(17 << 20)),
     ]
     damaged = [
         chunk(b"tEXt", b"a\0b", damaged=True),
