@@ -1,4 +1,4 @@
-"""One image file to one array: modes, depth, transparency, orientation, cut and size."""
+"""One image file to one array: modes, cut and size, and what is no image. `test_kinds_of_files.py` has the colours."""
 
 import io
 from pathlib import Path
@@ -37,11 +37,6 @@ def test_shrinking_averages_instead_of_picking_pixels():
     assert np.abs(small.astype(int) - 127.5).max() < 10
 
 
-def test_grey_of_16_bits_is_scaled_and_not_clipped():
-    levels = np.array([[0, 257 * 100], [257 * 200, 65535]], np.uint16)
-    np.testing.assert_array_equal(decode_image(saved(Image.fromarray(levels)), 2, 1)[..., 0], [[0, 100], [200, 255]])
-
-
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_every_usual_mode_becomes_grey_or_colour(mode: str, channels: int):
@@ -50,29 +45,6 @@ def test_every_usual_mode_becomes_grey_or_colour(mode: str, channels: int):
     assert decoded.shape == (6, 6, channels)
     assert decoded.dtype == np.uint8
     assert decoded.min() == 255
-
-
-def test_transparent_pixels_lie_on_white():
-    half = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
-    assert decode_image(saved(half), 4, 3).min() == 255
-    palette = Image.new("P", (4, 4), 0)
-    palette.putpalette([10, 20, 30])
-    assert decode_image(saved(palette, transparency=0), 4, 3).min() == 255
-
-
-def test_a_photo_is_turned_upright_by_its_exif_orientation():
-    pixels = np.zeros((8, 8, 3), np.uint8)
-    pixels[:4] = 255
-    exif = Image.Exif()
-    exif[0x0112] = 3  # upside down
-    decoded = decode_image(saved(Image.fromarray(pixels), exif=exif), 8, 3)
-    np.testing.assert_array_equal(decoded, pixels[::-1])
-
-
-@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "BMP"])
-def test_other_formats(kind: str):
-    decoded = decode_image(saved(Image.new("RGB", (12, 12), (200, 100, 50)), kind), 6, 3)
-    assert np.abs(decoded.astype(int) - [200, 100, 50]).max() <= 4
 
 
 def test_text_cut_files_and_missing_files_are_unreadable(tmp_path: Path):

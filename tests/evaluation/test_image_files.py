@@ -2,11 +2,16 @@
 
 import dataclasses
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import SMALL
+from kinds_of_colour import SRGB_PROFILE
+from made_images import chunk, png, png16, tiff
+from made_images import saved as image_bytes
+from made_profiles import SRGB, grey_profile, rgb_profile
 from PIL import Image
 from refusals import refused
 
@@ -51,7 +56,7 @@ def test_an_exact_file_is_read_as_it_is(tmp_path: Path, mode: str, config: VAECo
         ("a.png", "RGB", (4, 4), SMALL, "enlarged to 8x8"),
         ("a.png", "RGB", (12, 8), SMALL, "cut from 12x8 to its central square"),
         ("a.png", "L", (8, 8), SMALL, "turned from grey to colour"),
-        ("a.png", "RGBA", (8, 8), SMALL, "turned from colour with transparency to colour"),
+        ("a.png", "RGBA", (8, 8), SMALL, "laid on white where it is transparent"),
         ("a.png", "P", (8, 8), GREY, "turned from palette to grey"),
         ("a.jpg", "CMYK", (8, 8), SMALL, "turned from four-ink colour (CMYK) to colour"),
         (
@@ -80,12 +85,51 @@ def test_a_grey_of_16_bits_is_said_in_words(tmp_path: Path) -> None:
     assert (read.change, set(read.picture.ravel())) == ("turned from 16-bit grey to grey", {7})
 
 
+FLAT = Image.new("RGB", (8, 8), (200, 60, 40))
+OTHER_PAGES = {"save_all": True, "append_images": [Image.new("RGB", (8, 8))] * 2}
+
+
+@pytest.mark.parametrize(
+    ("content", "change"),
+    [
+        (image_bytes(FLAT, icc_profile=rgb_profile(SRGB, 1.0)), "converted from its colour profile to sRGB"),
+        (
+            image_bytes(FLAT.convert("L"), icc_profile=grey_profile(1.0)),
+            "converted from its colour profile to sRGB and turned from grey to colour",
+        ),
+        (
+            image_bytes(FLAT, icc_profile=b"none"),
+            "taken as sRGB (its colour profile is damaged or does not fit)",
+        ),
+        (
+            png(8, 2, bytes(12), chunk(b"gAMA", struct.pack(">I", 100_000))),
+            "enlarged to 8x8 and converted from its gamma to sRGB",
+        ),
+        (image_bytes(FLAT, **OTHER_PAGES), "taken from the first of its 3 pictures"),
+        (image_bytes(FLAT, "TIFF", **OTHER_PAGES), "taken from the first of its several pictures"),
+        (tiff(2, [8] * 3, bytes(48), t274=[3]), "enlarged to 8x8 and turned upright"),
+        (png16(2, 0, 0, 0), "enlarged to 8x8 and turned from 16-bit colour to colour"),
+        (
+            png16(4, 0, 0),
+            "enlarged to 8x8, laid on white where it is transparent and turned from 16-bit grey to colour",
+        ),
+        (image_bytes(FLAT.convert("RGBA")), ""),
+        (image_bytes(FLAT, icc_profile=SRGB_PROFILE), ""),
+        (image_bytes(FLAT, "TIFF"), ""),
+    ],
+)
+def test_what_is_done_to_colours_and_pages_is_said(tmp_path: Path, content: bytes, change: str) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    assert read_image(path, SMALL).change == change
+
+
 def test_a_photo_is_seen_upright(tmp_path: Path) -> None:
     """Orientation 6: stored lying, to be turned by a quarter."""
     exif = Image.Exif()
     exif[0x0112] = 6
     path = saved(tmp_path / "a.jpg", "RGB", (20, 10), exif=exif)
-    assert read_image(path, SMALL).change.startswith("cut from 10x20")
+    assert read_image(path, SMALL).change == "cut from 10x20 to its central square, reduced to 8x8 and turned upright"
 
 
 def test_files_and_folders_in_order(tmp_path: Path) -> None:
@@ -103,7 +147,7 @@ def test_files_and_folders_in_order(tmp_path: Path) -> None:
 def test_what_is_no_image(tmp_path: Path) -> None:
     text = tmp_path / "a.png"
     text.write_text("no image")
-    with refused(str(text), "cannot be read as an image", "give a PNG, JPEG, WebP or BMP file"):
+    with refused(str(text), "cannot be read as an image", "give a PNG, JPEG, WebP, BMP or TIFF file"):
         read_image(text, SMALL)
     with refused("b.png", "does not exist", "name an image file"):
         find_image_files([tmp_path / "b.png"])

@@ -21,7 +21,7 @@ class OwnImagesSettings(PictureSettings):
     latents: PosteriorLatents = "mean"
     """Of an image: the posterior's mean in every group, or one draw."""
     exact: bool = False
-    """Refuse image files that would have to be cut, resized or converted."""
+    """Refuse image files that would have to be cut, turned, resized or converted."""
 
 
 def check_images(settings: OwnImagesSettings, studio: Studio, paths: Sequence[Path]) -> None:

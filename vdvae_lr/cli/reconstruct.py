@@ -30,7 +30,8 @@ class ReconstructSettings(OwnImagesSettings):
     NAMES: ClassVar[str] = r"-.*-first-\d+"
 
     images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE_OR_FOLDER")]
-    """Image files (PNG, JPEG, WebP, BMP), or folders of them; cut to the central square and resized where needed."""
+    """Image files (PNG, JPEG, WebP, BMP, TIFF), or folders of them. Each is cut to its central square and resized where
+    that is needed."""
     first_groups: str = ""
     """Values of k, a column each: numbers, resolutions (16x16: down to the last group there) or all, with commas.
     Empty: the end of every resolution."""

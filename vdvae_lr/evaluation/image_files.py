@@ -3,15 +3,14 @@
 Shapes: B images, C channels (1 or 3), H W the model's resolution.
 """
 
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 
-from vdvae_lr.datasets.decoding import UnreadableImageError, decode_image
+from vdvae_lr.datasets.decoding import FORMATS, StoredImage, UnreadableImageError, decode
 from vdvae_lr.datasets.folder import find_images
 from vdvae_lr.datasets.sources import is_there
 from vdvae_lr.errors import InputError
@@ -25,16 +24,23 @@ _MODE_WORDS = {
     "1": "black and white",
     "L": "grey",
     "LA": "grey",
-    "I;16": "16-bit grey",
-    "I;16B": "16-bit grey",
-    "I": "grey of more than 8 bits",
+    "La": "grey",
+    "I;16": "grey",
+    "I;16B": "grey",
     "F": "floating-point grey",
     "RGB": "colour",
     "RGBA": "colour",
+    "YCbCr": "colour",
     "P": "palette",
+    "PA": "palette",
     "CMYK": "four-ink colour (CMYK)",
+    "LAB": "Lab colour",
 }
-_LYING = (5, 6, 7, 8)  # EXIF orientations that exchange width and height
+_COLOUR_WORDS = {
+    "profile": "converted from its colour profile to sRGB",
+    "gamma": "converted from its gamma to sRGB",
+    "unusable profile": "taken as sRGB (its colour profile is damaged or does not fit)",
+}
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,7 @@ def read_image(path: Path, config: VAEConfig, exact: bool = False) -> ReadImage:
     """One file, cut to its central square and resized to the model's size and channels.
 
     Args:
-        path: of a PNG, JPEG, WebP or BMP file.
+        path: of a PNG, JPEG, WebP, BMP or TIFF file.
         config: of the model.
         exact: refuse a file that is not of the model's size and channels already.
 
@@ -83,17 +89,16 @@ def read_image(path: Path, config: VAEConfig, exact: bool = False) -> ReadImage:
     """
     size, channels = config.image_size, config.image_channels
     try:
-        picture = decode_image(path, size, channels)
+        decoded = decode(path, size, channels)
     except UnreadableImageError as error:
-        raise InputError(f"{path} cannot be read as an image ({error}); give a PNG, JPEG, WebP or BMP file.") from None
-    width, height, mode = _header(path)
-    change = _change(width, height, mode, config)
+        raise InputError(f"{path} cannot be read as an image ({error}); give a {FORMATS} file.") from None
+    change = _change(decoded.stored, config)
     if exact and change:
         raise InputError(
             f"{path} is not what the model takes, {size}x{size} {_KIND[channels]}: it would be {change}; "
             "convert it yourself, or leave out --exact."
         )
-    return ReadImage(path, picture, change)
+    return ReadImage(path, decoded.pixels, change)
 
 
 def pictures_of(config: VAEConfig, images: Images) -> Pictures:
@@ -129,25 +134,23 @@ def single_picture(picture: Pictures) -> Image.Image:
     return Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
 
 
-def _header(path: Path) -> tuple[int, int, str]:
-    """Width and height as seen upright, and the kind of pixels in words, of a file that could be decoded."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Image.open(path) as opened:
-            width, height = opened.size
-            lying = opened.getexif().get(ExifTags.Base.Orientation) in _LYING
-            mode = _MODE_WORDS.get(opened.mode, opened.mode)
-            mode += " with transparency" if opened.has_transparency_data else ""
-    return (height, width, mode) if lying else (width, height, mode)
-
-
-def _change(width: int, height: int, mode: str, config: VAEConfig) -> str:
+def _change(stored: StoredImage, config: VAEConfig) -> str:
     size, wanted = config.image_size, _KIND[config.image_channels]
+    kind = ("16-bit " if stored.is_deep else "") + _MODE_WORDS.get(stored.mode, stored.mode)
+    smaller = min(stored.width, stored.height)
     done = []
-    if width != height:
-        done.append(f"cut from {width}x{height} to its central square")
-    if min(width, height) != size:
-        done.append(f"{'enlarged' if min(width, height) < size else 'reduced'} to {size}x{size}")
-    if mode != wanted:
-        done.append(f"turned from {mode} to {wanted}")
+    if stored.frames != 1:
+        done.append(f"taken from the first of its {stored.frames or 'several'} pictures")
+    if stored.width != stored.height:
+        done.append(f"cut from {stored.width}x{stored.height} to its central square")
+    if smaller != size:
+        done.append(f"{'enlarged' if smaller < size else 'reduced'} to {size}x{size}")
+    if stored.is_turned:
+        done.append("turned upright")
+    if stored.colours != "none":
+        done.append(_COLOUR_WORDS[stored.colours])
+    if stored.has_transparency:
+        done.append("laid on white where it is transparent")
+    if kind != wanted:
+        done.append(f"turned from {kind} to {wanted}")
     return " and ".join(done) if len(done) < 3 else ", ".join(done[:-1]) + f" and {done[-1]}"
