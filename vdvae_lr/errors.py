@@ -19,6 +19,10 @@ class InputError(Exception):
     """A person's input cannot be used; the message is one sentence with the thing's name and the remedy."""
 
 
+class Unreachable(InputError):
+    """Something is not on this machine, and there is no network to fetch it."""
+
+
 class UnmeasurableError(InputError):
     """One measurement that a sound model and sound images do not allow; others on the same model may still be made.
 

@@ -72,8 +72,6 @@ def prepared_run(settings: Settings, world: World) -> Iterator[Run]:
         for line in [notice, *notices]:
             if line:
                 display.say(line)
-        if world.is_main:
-            checkpoints.clear_leftovers()
         saver, log = BackgroundSaver(checkpoints), RunLog(folder if world.is_main else None, position.iteration)
         held.callback(saver.close)
         held.callback(log.close)
