@@ -2,7 +2,10 @@
 
 import dataclasses
 import gc
+import os
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -185,6 +188,60 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     (newest / "ema.safetensors").write_bytes(content)
     with refused(f"{newest}/ema.safetensors", "is damaged or was changed", "take an earlier checkpoint"):
         VDVAE.from_pretrained(run)
+
+
+class Killed(BaseException):
+    """What ends a save between two of its steps."""
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("config", [SMALL, EVERY_SETTING], ids=["same settings", "other settings"])
+def test_a_save_that_is_killed_between_two_files_leaves_one_model_or_a_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: VAEConfig, listed: bool
+) -> None:
+    """Whatever the moment, also over an earlier version's folder: no settings of one model with another's weights."""
+    earlier, later = model_of(config), model_of(dataclasses.replace(SMALL, input_shift=-1.0), seed=1)
+    replace, ends = Path.replace, []
+    for steps in range(6):
+        folder = tmp_path / str(steps)
+        earlier.save_pretrained(folder)
+        if not listed:
+            (folder / "SHA256SUMS").unlink()
+        left = [steps]
+
+        def step(self: Path, target: Path, left: list[int] = left) -> Path:
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+            return replace(self, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", step)
+            with suppress(Killed):
+                later.save_pretrained(folder)
+        try:
+            found = VDVAE.from_pretrained(folder)
+        except InputError as error:
+            assert f"{folder}/" in str(error) and "fetch or make it again" in str(error)
+            ends.append("refused")
+        else:
+            whole = later if found.config == later.config else earlier
+            assert found.config == whole.config
+            assert_same_bits(dict(found.state_dict()), dict(whole.state_dict()))
+            ends.append("later" if whole is later else "earlier")
+        later.save_pretrained(folder)  # which mends it
+        assert_same_bits(dict(VDVAE.from_pretrained(folder).state_dict()), dict(later.state_dict()))
+    assert ends == ["earlier", "earlier", "refused", "refused", "later", "later"]
+
+
+def test_what_a_killed_save_left_goes_a_day_later_and_what_is_being_saved_stays(tmp_path: Path) -> None:
+    for name in (".saving-old", ".saving-new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(b"half")
+    yesterday = time.time() - 90_000
+    os.utime(tmp_path / ".saving-old", (yesterday, yesterday))
+    model_of().save_pretrained(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == WRITTEN | {".saving-new"}
 
 
 def test_a_card_outlives_loading_and_saving_again(tmp_path: Path) -> None:

@@ -210,8 +210,7 @@ def pull_elsewhere(*words: str) -> Iterator[None]:
     except Unreachable as error:
         command = shlex.join(["vdvae-lr", "pull", *words])
         raise InputError(
-            f"{str(error).removesuffix('.')}, or run '{command}' on a machine with network that has the same HF_HOME "
-            "(with a FOLDER at its end it writes one to copy)."
+            f"{str(error).removesuffix('.')}, or run this on a machine with network and the same HF_HOME: {command}"
         ) from error.__cause__
 
 
