@@ -6,6 +6,7 @@ from vdvae_lr.errors import InputError
 
 PACKAGE_ROOT = Path(__file__).resolve().parent
 CHECKOUT_ROOT = PACKAGE_ROOT.parent
+_BASES = (PACKAGE_ROOT / "_bundled", CHECKOUT_ROOT)
 
 
 def bundled_folder(name: str) -> Path:
@@ -13,9 +14,14 @@ def bundled_folder(name: str) -> Path:
 
     Raises `InputError` when neither has it: the installation is not whole.
     """
-    for base in (PACKAGE_ROOT / "_bundled", CHECKOUT_ROOT):
+    for base in _BASES:
         if (base / name).is_dir():
             return base / name
     raise InputError(
         f"this installation of vdvae_lr lacks its folder '{name}': install it again, or run from a checkout"
     )
+
+
+def is_bundled_model(folder: Path) -> bool:
+    """Whether a folder of weights is one of those that travel with the program."""
+    return folder.resolve().parent in [base / "models" for base in _BASES]

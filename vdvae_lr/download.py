@@ -163,30 +163,43 @@ def check_digest(path: Path, target: Path, remedy: str, sha256: str | None = Non
 
 
 def _recorded_digest(record: Path) -> str:
-    lines = [line for line in record.read_text().splitlines() if not line.startswith("#")]
+    lines = [line for line in record.read_text(errors="replace").splitlines() if not line.startswith("#")]
     return lines[0].split()[0] if lines and lines[0].split() else ""
 
 
-def file_sha256(path: Path, unpacked: bool = False) -> str:
-    """Hexadecimal SHA-256 of a file, or of what its gzip wrapping holds; `InputError` if it cannot be read."""
+def file_sha256(path: Path, unpacked: bool = False, shown: bool = True) -> str:
+    """Hexadecimal SHA-256 of a file.
+
+    Args:
+        path: of the file.
+        unpacked: of what its gzip wrapping holds instead.
+        shown: with a progress bar; False beside work that has a display of its own.
+
+    Raises:
+        InputError: the file cannot be read, or its wrapping is damaged.
+    """
     digest = hashlib.sha256()
     try:
-        with gzip.open(path) if unpacked else path.open("rb") as file, progress_bar() as bar:
+        with gzip.open(path) if unpacked else path.open("rb") as file, progress_bar(shown) as bar:
             task = bar.add_task(f"checking {path.name}", total=None if unpacked else path.stat().st_size)
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
                 bar.advance(task, len(chunk))
-    except (OSError, EOFError, zlib.error) as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{path} is damaged ({error}): delete it and run the same command again") from error
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror or error}): check its permissions and the disk"
+        ) from error
     return digest.hexdigest()
 
 
 @contextmanager
-def progress_bar() -> Iterator[Progress]:
-    """A bar that counts bytes, on the error stream where that is a terminal, gone when done."""
+def progress_bar(shown: bool = True) -> Iterator[Progress]:
+    """A bar that counts bytes, on the error stream where that is a terminal, gone when done; none unless `shown`."""
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as bar:
         yield bar
 
 
@@ -290,7 +303,7 @@ def _resumable(part: Path, tag: str, size: int | None) -> int:
     """Bytes of `part` to go on from: none of another version, of one that nobody can tell, or of a longer file."""
     have = _arrived(part)
     kept = tag_of(part)
-    same = bool(tag) and kept.is_file() and kept.read_text() == tag
+    same = bool(tag) and kept.is_file() and kept.read_text(errors="replace") == tag
     return have if same and (size is None or have <= size) else 0
 
 

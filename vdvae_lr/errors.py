@@ -25,6 +25,10 @@ class InputError(Exception):
         super().__init__(printable(message))
 
 
+class Unreachable(InputError):
+    """Something is not on this machine, and there is no network to fetch it."""
+
+
 class UnmeasurableError(InputError):
     """One measurement that a sound model and sound images do not allow; others on the same model may still be made.
 

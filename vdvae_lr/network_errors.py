@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from vdvae_lr.errors import InputError
+from vdvae_lr.errors import InputError, Unreachable
 
 _MOST_OF_A_SIDE = 200  # letters
 
@@ -17,14 +17,14 @@ def network_errors(source: str, remedy: str, arrived: Callable[[], int] = lambda
     """What a transfer can meet, as one sentence that names `source` and ends with what to do.
 
     Raises:
-        InputError: instead of the client's and the system's own exceptions.
+        InputError: instead of the client's and the system's own exceptions; Unreachable where there is no network.
     """
     from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled  # type: ignore[attr-defined]
 
     try:
         yield
     except OfflineModeIsEnabled:
-        raise InputError(
+        raise Unreachable(
             f"{source} is not on this machine and HF_HUB_OFFLINE forbids the network: unset it, or {remedy}"
         ) from None
     except HfHubHTTPError as error:
@@ -32,7 +32,7 @@ def network_errors(source: str, remedy: str, arrived: Callable[[], int] = lambda
             f"{source} answers {status_words(error.response.status_code)}{_kept(arrived())}: {remedy}"
         ) from None
     except (HTTPError, ValueError) as error:  # the latter of a host that no name can have, and of more than 50 GB
-        raise InputError(f"{source} cannot be reached ({first_line(error)}){_kept(arrived())}: {remedy}") from None
+        raise Unreachable(f"{source} cannot be reached ({first_line(error)}){_kept(arrived())}: {remedy}") from None
     except OSError as error:
         if error.errno is not None:
             reason = error.strerror or error

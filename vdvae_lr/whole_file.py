@@ -21,18 +21,20 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            remove(temporary)  # what a killed process left
             yield temporary
             temporary.replace(path)
         finally:
-            _remove(temporary)
+            remove(temporary)
     except OSError as error:
         raise InputError(
             f"{path} cannot be written ({error.strerror or error}); free space or choose another folder."
         ) from None
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
+def remove(path: Path) -> None:
+    """Remove a file, a link (not what it leads to), or a folder with everything in it; raises OSError."""
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

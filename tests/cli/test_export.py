@@ -95,7 +95,8 @@ def test_an_exported_run_is_a_folder_of_weights_card_and_picture(trained: Path, 
     target = tmp_path / "made" / "folder"
     assert main(["export", str(trained), str(target)]) == 0
     names = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()}
-    assert names == {"README.md", "config.json", "model.safetensors", "figures/reconstructions_and_samples.png"}
+    written = {"README.md", "SHA256SUMS", "config.json", "model.safetensors"}
+    assert names == written | {"figures/reconstructions_and_samples.png"}
     assert [path.name for path in target.parent.iterdir()] == ["folder"]
     assert ".part" not in (target / "README.md").read_text()  # the name it was written under
 

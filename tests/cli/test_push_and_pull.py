@@ -27,7 +27,7 @@ pytestmark = [
 ]
 REPOSITORY = "tester/model"
 PICTURE = "figures/reconstructions_and_samples.png"
-PUSHED = {"README.md", "config.json", "model.safetensors", PICTURE}
+PUSHED = {"README.md", "SHA256SUMS", "config.json", "model.safetensors", PICTURE}
 
 
 @pytest.fixture(scope="module")

@@ -168,7 +168,7 @@ def test_with_a_hub_in_trouble_the_cache_is_enough(hub: LoopbackHub) -> None:
 def test_without_network_and_cache_it_is_told_why(
     hub: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    missing, remedy = f"{LARGE} of {REPOSITORY} is not in the cache", "allow it, or fetch the weights first"
+    missing, remedy = f"{LARGE} of {REPOSITORY} is not in the cache", "allow it"
     with client_at(NOWHERE, tmp_path / "home"), refused(missing, "the Hub cannot be reached (", LATER):
         get()
     with refused(missing, "local_files_only", remedy):

@@ -2,7 +2,10 @@
 
 import dataclasses
 import gc
+import os
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from conftest import SMALL
 from huggingface_hub import ModelCard
 from loopback_client import LARGE_UPLOAD_WARNING
 from loopback_hub import LoopbackHub
+from refusals import refused
 from short_runs import short_run
 from training_runs import assert_same_bits
 
@@ -23,7 +27,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Implicitly cleaning up:ResourceWarning"),
 ]
 NAME = "tester/model"
-WRITTEN = {"README.md", "config.json", "model.safetensors"}
+WRITTEN = {"README.md", "SHA256SUMS", "config.json", "model.safetensors"}
 EVERY_SETTING = VAEConfig(
     image_size=16,
     image_channels=1,
@@ -88,7 +92,7 @@ def test_the_loaded_model_computes_the_same(tmp_path: Path) -> None:
     assert torch.equal(*drawn)
 
 
-def test_a_save_leaves_three_files_that_all_may_read_alike(tmp_path: Path) -> None:
+def test_a_save_leaves_four_files_that_all_may_read_alike(tmp_path: Path) -> None:
     model_of().save_pretrained(tmp_path / "folder")
     modes = {path.name: path.stat().st_mode for path in (tmp_path / "folder").iterdir()}
     assert modes.keys() == WRITTEN
@@ -106,9 +110,9 @@ def test_saving_over_an_earlier_model_replaces_its_files_and_no_other(tmp_path: 
     assert contents(tmp_path).keys() == WRITTEN | {"notes.txt"}
 
 
-@pytest.mark.parametrize("refused", ["config", "weights", "card"])
+@pytest.mark.parametrize("file", ["config", "weights", "card"])
 def test_a_disk_that_refuses_halfway_takes_nothing_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:
     def full(*arguments: object) -> None:
         path = next(argument for argument in arguments if isinstance(argument, Path))
@@ -119,7 +123,7 @@ def test_a_disk_that_refuses_halfway_takes_nothing_away(
     model_of().save_pretrained(tmp_path)
     before = contents(tmp_path)
     places = {"config": "vdvae_lr.hub.vdvae.write_config", "weights": "vdvae_lr.hub.vdvae.write_weights"}
-    monkeypatch.setattr(places.get(refused, "huggingface_hub.ModelCard.save"), full)
+    monkeypatch.setattr(places.get(file, "huggingface_hub.ModelCard.save"), full)
     with pytest.raises(InputError) as caught:
         model_of(seed=1).save_pretrained(tmp_path)
     assert str(caught.value) == (
@@ -182,8 +186,62 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     content = bytearray((newest / "ema.safetensors").read_bytes())
     content[-2] ^= 0x7F
     (newest / "ema.safetensors").write_bytes(content)
-    with pytest.raises(InputError, match=r"ema\.safetensors is damaged: SHA256SUMS lists another content"):
+    with refused(f"{newest}/ema.safetensors", "is damaged or was changed", "take an earlier checkpoint"):
         VDVAE.from_pretrained(run)
+
+
+class Killed(BaseException):
+    """What ends a save between two of its steps."""
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("config", [SMALL, EVERY_SETTING], ids=["same settings", "other settings"])
+def test_a_save_that_is_killed_between_two_files_leaves_one_model_or_a_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: VAEConfig, listed: bool
+) -> None:
+    """Whatever the moment, also over an earlier version's folder: no settings of one model with another's weights."""
+    earlier, later = model_of(config), model_of(dataclasses.replace(SMALL, input_shift=-1.0), seed=1)
+    replace, ends = Path.replace, []
+    for steps in range(6):
+        folder = tmp_path / str(steps)
+        earlier.save_pretrained(folder)
+        if not listed:
+            (folder / "SHA256SUMS").unlink()
+        left = [steps]
+
+        def step(self: Path, target: Path, left: list[int] = left) -> Path:
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+            return replace(self, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", step)
+            with suppress(Killed):
+                later.save_pretrained(folder)
+        try:
+            found = VDVAE.from_pretrained(folder)
+        except InputError as error:
+            assert f"{folder}/" in str(error) and "fetch or make it again" in str(error)
+            ends.append("refused")
+        else:
+            whole = later if found.config == later.config else earlier
+            assert found.config == whole.config
+            assert_same_bits(dict(found.state_dict()), dict(whole.state_dict()))
+            ends.append("later" if whole is later else "earlier")
+        later.save_pretrained(folder)  # which mends it
+        assert_same_bits(dict(VDVAE.from_pretrained(folder).state_dict()), dict(later.state_dict()))
+    assert ends == ["earlier", "earlier", "refused", "refused", "later", "later"]
+
+
+def test_what_a_killed_save_left_goes_a_day_later_and_what_is_being_saved_stays(tmp_path: Path) -> None:
+    for name in (".saving-old", ".saving-new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(b"half")
+    yesterday = time.time() - 90_000
+    os.utime(tmp_path / ".saving-old", (yesterday, yesterday))
+    model_of().save_pretrained(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == WRITTEN | {".saving-new"}
 
 
 def test_a_card_outlives_loading_and_saving_again(tmp_path: Path) -> None:

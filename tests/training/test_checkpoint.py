@@ -13,9 +13,11 @@ import torch
 from training_runs import assert_same_bits, batches_of, fingerprint, tiny_pixels, tiny_settings, tiny_training
 
 from vdvae_lr.distributed import World
+from vdvae_lr.download import file_sha256
 from vdvae_lr.errors import InputError
 from vdvae_lr.training.checkpoint import BackgroundSaver, CheckpointFolder, read_checked_state, restore
-from vdvae_lr.training.snapshot import Position, Snapshot, file_digest
+from vdvae_lr.training.run_folder import _clear_leftovers, run_folder
+from vdvae_lr.training.snapshot import Position, Snapshot
 from vdvae_lr.training.step import TrainingStep
 
 
@@ -148,7 +150,7 @@ def test_a_pickle_in_a_weight_files_place_does_not_run(checkpoints: CheckpointFo
     path.write_bytes(pickle.dumps(Bomb()))
     digests = path.with_name("SHA256SUMS")
     lines = [line for line in digests.read_text().splitlines() if path.name not in line]
-    digests.write_text("\n".join([*lines, f"{file_digest(path)}  {path.name}"]))  # as somebody with intent would
+    digests.write_text("\n".join([*lines, f"{file_sha256(path)}  {path.name}"]))  # as somebody with intent would
     found = checkpoints.newest_sound()
     assert found is not None
     with pytest.raises(InputError, match="damaged"):
@@ -185,11 +187,46 @@ def test_a_background_save_that_fails_is_heard_of(tmp_path: Path, monkeypatch: p
     saver.close()
 
 
-def test_leftovers_of_a_killed_process_go(checkpoints: CheckpointFolder) -> None:
-    path = save(checkpoints, trained(0), 2)
-    shutil.copytree(path, path.with_name(".step-00000004.part"))
-    checkpoints.clear_leftovers()
+def placed(path: Path, kind: str) -> None:
+    """Put something other than a checkpoint at `path`."""
+    if kind == "file":
+        path.write_text("text")
+    elif kind == "folder":
+        path.mkdir()
+        (path / "file").write_text("text")
+    else:
+        path.symlink_to(path.parent.parent / ("elsewhere" if kind == "link" else "nowhere"))
+
+
+@pytest.mark.parametrize("name", ["step-00000004", ".step-00000004.part", ".step-00000004.old.part", "step-00000003"])
+@pytest.mark.parametrize("kind", ["file", "folder", "link", "broken link"])
+def test_what_is_in_a_checkpoints_way_leaves_nothing_behind(tmp_path: Path, kind: str, name: str) -> None:
+    checkpoints, training = CheckpointFolder(tmp_path, keep=1, snapshot_every=0), trained(0)
+    checkpoints.folder.mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "mine").write_text("text")
+    placed(checkpoints.folder / name, kind)
+    for iteration in (4, 6):
+        path = save(checkpoints, training, iteration)
+        assert read_checked_state(path)["iteration"] == iteration
+    _clear_leftovers(tmp_path)
     assert list(checkpoints.folder.iterdir()) == [path]
+    assert (tmp_path / "elsewhere" / "mine").read_text() == "text"  # a link goes, not what it leads to
+
+
+def test_leftovers_of_a_killed_process_go_with_the_next_start(tmp_path: Path) -> None:
+    settings = tiny_settings(save_dir=str(tmp_path), desc="run")
+    with run_folder(settings) as (folder, _):
+        (folder / "checkpoints").mkdir()
+    for place in ("images", "checkpoints"):
+        for kind in ("file", "folder", "link", "broken link"):
+            placed(folder / place / f".{kind}.part", kind)
+    (folder / "images" / "step-00000002.png").write_text("picture")
+    (folder / ".settings.json.part").write_text("half")
+    with run_folder(settings):
+        pass
+    left = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if ".lock" not in path.name}
+    assert left == {"checkpoints", "images", "images/step-00000002.png", "settings.json"}
 
 
 def test_only_damaged_ones_end_with_advice(checkpoints: CheckpointFolder) -> None:

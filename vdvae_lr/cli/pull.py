@@ -10,6 +10,7 @@ import tyro
 
 from vdvae_lr.cli.config import model_settings
 from vdvae_lr.errors import InputError
+from vdvae_lr.hub.digest_list import DIGESTS_NAME, check_listed_digest, write_digests
 from vdvae_lr.hub.hub_client import HubAccess, optional_repository_file
 from vdvae_lr.hub.model_card import CARD_NAME, FIGURES, PICTURE_NAME
 from vdvae_lr.hub.published import PUBLISHED, published_file
@@ -18,7 +19,7 @@ from vdvae_lr.hub.vdvae import VDVAE
 from vdvae_lr.hub.weight_folder import CONFIG_NAME, WEIGHTS_NAME
 from vdvae_lr.whole_file import replacing
 
-_BESIDE_THE_WEIGHTS = (CONFIG_NAME, CARD_NAME, f"{FIGURES}/{PICTURE_NAME}")
+_BESIDE_THE_WEIGHTS = (DIGESTS_NAME, CONFIG_NAME, CARD_NAME, f"{FIGURES}/{PICTURE_NAME}")
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def run(settings: PullSettings) -> None:
 
 
 def _write(settings: PullSettings, source: WeightSource, folder: Path) -> None:
-    """A repository's own files as they are; of other weights, a folder of ours."""
+    """A repository's own files as they are, with digests where it has none; of other weights, a folder of ours."""
     with replacing(folder) as fresh:
         if source.repository:
             fresh.mkdir()
@@ -81,3 +82,8 @@ def _copy_repository(source: WeightSource, folder: Path) -> None:
         if path is not None:
             (folder / name).parent.mkdir(exist_ok=True)
             shutil.copy(path, folder / name)
+    if (folder / DIGESTS_NAME).is_file():
+        for name in (CONFIG_NAME, WEIGHTS_NAME):
+            check_listed_digest(folder / name, source.remedy)
+    else:
+        write_digests(folder, (CONFIG_NAME, WEIGHTS_NAME))

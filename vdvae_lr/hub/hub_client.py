@@ -5,12 +5,20 @@ cache. Nothing but the files asked for by name is ever written, whatever a repos
 """
 
 import hashlib
+import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from huggingface_hub import cached_assets_path, get_session, hf_hub_download
+from huggingface_hub import (
+    _CACHED_NO_EXIST,
+    cached_assets_path,
+    get_session,
+    hf_hub_download,
+    try_to_load_from_cache,
+)
 from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError is its HTTP client's
     EntryNotFoundError,
     GatedRepoError,
@@ -24,12 +32,13 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError i
 )
 
 from vdvae_lr.download import file_sha256, record_of
-from vdvae_lr.errors import InputError
+from vdvae_lr.errors import InputError, Unreachable
 from vdvae_lr.network_errors import first_line, network_errors, status_words
 
 LIBRARY = "vdvae_lr"
 _UPLOAD_TIMEOUT_S = 120.0  # without a byte; a Hub may think for a while about a large commit
 _OURS = ("config.json", "model.safetensors")
+_COMMIT = re.compile("[0-9a-f]{40}")
 _REMEDY = "try again later, or check the connection"
 
 
@@ -68,7 +77,7 @@ def prepare_cached(target: Path, access: HubAccess) -> None:
         InputError: it is not there, and nothing may be fetched.
     """
     if access.local_files_only and not target.exists():
-        raise InputError(f"{target.name} is not in the cache, and local_files_only forbids fetching; leave that out.")
+        raise Unreachable(f"{target.name} is not in the cache, and local_files_only forbids fetching; leave that out.")
     if access.force_download:
         for path in (target, record_of(target)):
             path.unlink(missing_ok=True)
@@ -88,12 +97,23 @@ def repository_file(repository: str, name: str, access: HubAccess) -> Path:
 
 def optional_repository_file(repository: str, name: str, access: HubAccess) -> Path | None:
     """The same, or None where the repository has no such file, or where it cannot be asked and the cache has none."""
+    if _is_known_absent(repository, name, access):
+        return None
     try:
         return repository_file(repository, name, access)
     except InputError as error:
         if isinstance(error.__cause__, EntryNotFoundError):
             return None
         raise
+
+
+def _is_known_absent(repository: str, name: str, access: HubAccess) -> bool:
+    """Whether the Hub said earlier that this commit has no such file; the files of a commit never change."""
+    if access.force_download or not _COMMIT.fullmatch(access.revision or ""):
+        return False
+    with hub_errors(repository, name, access.revision):
+        found = try_to_load_from_cache(repository, name, access.cache_dir, access.revision)
+    return found is _CACHED_NO_EXIST
 
 
 def _check_content(path: Path, repository: str) -> None:
@@ -132,7 +152,8 @@ def hub_errors(repository: str, name: str, revision: str | None = None) -> Itera
             with _causes():
                 yield
         except (HFValidationError, EntryNotFoundError, HfHubHTTPError) as error:
-            raise InputError(_sentence(error, repository, name, revision)) from error
+            kind = Unreachable if _is_unreachable(error) else InputError
+            raise kind(_sentence(error, repository, name, revision)) from error
         except (LocalTokenNotFoundError, HTTPError, ValueError) as error:
             if _is_about_the_token(error):
                 raise InputError(
@@ -174,6 +195,30 @@ def upload_timeout() -> Iterator[None]:
         session.timeout = before
 
 
+@contextmanager
+def pull_elsewhere(*words: str) -> Iterator[None]:
+    """Where the network is out of reach, also name the command that fetches these weights on another machine.
+
+    Args:
+        words: what `vdvae-lr pull` is told, as the person called the weights.
+
+    Raises:
+        InputError: as inside.
+    """
+    try:
+        yield
+    except Unreachable as error:
+        command = shlex.join(["vdvae-lr", "pull", *words])
+        raise InputError(
+            f"{str(error).removesuffix('.')}, or run this on a machine with network and the same HF_HOME: {command}"
+        ) from error.__cause__
+
+
+def _is_unreachable(error: Exception) -> bool:
+    """Whether a file is not in the cache and no server answered."""
+    return isinstance(error, LocalEntryNotFoundError) and not isinstance(error.__cause__, HfHubHTTPError)
+
+
 def _sentence(error: Exception, repository: str, name: str, revision: str | None) -> str:
     where = f"repository {repository}" + (f" at {revision}" if revision else "")
     match error:
@@ -210,5 +255,5 @@ def _why_unreachable(error: Exception) -> str:
     if isinstance(cause, HfHubHTTPError):
         return f"the Hub {_refusal(cause)}"
     if cause is None or "offline" in str(cause).lower():
-        return "the network may not be used (HF_HUB_OFFLINE or local_files_only); allow it, or fetch the weights first"
+        return "the network may not be used (HF_HUB_OFFLINE or local_files_only); allow it"
     return f"the Hub cannot be reached ({first_line(cause)}); {_REMEDY}" if isinstance(cause, Exception) else _REMEDY

@@ -1,6 +1,7 @@
 """The model card: what the weights are, how they were made, what they score, what one may do with them."""
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +9,11 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from vdvae_lr import __version__
+from vdvae_lr.errors import InputError
 from vdvae_lr.hub.published import PUBLISHED
 from vdvae_lr.hub.run_record import RunRecord
 from vdvae_lr.model.vae import VDVAE, VAEConfig
-from vdvae_lr.network_errors import without_secrets
+from vdvae_lr.network_errors import first_line, without_secrets
 
 CARD_NAME = "README.md"
 FIGURES = "figures"
@@ -32,6 +34,7 @@ _DATA_TERMS = {
     "fashion": "Fashion-MNIST is MIT, © 2017 Zalando SE.",
     "fashion_small": "The images are from Fashion-MNIST: MIT, © 2017 Zalando SE.",
 }
+_LICENCE_LINE = re.compile(r"^- Weights: .*$", re.MULTILINE)
 _SILENT_GROUP = 1e-4
 """nats/dim below which a group says next to nothing."""
 
@@ -72,6 +75,23 @@ def model_card(model: VDVAE, provenance: Provenance, repository: str = "") -> Mo
     ]
     body = "\n\n".join(section for section in sections if section)
     return ModelCard(f"---\n{_metadata(provenance).to_yaml()}\n---\n\n{body}\n")
+
+
+def licensed(card: bytes, licence: str, source: Path) -> bytes:
+    """A card with another licence, in its metadata and in its line on the weights.
+
+    Raises:
+        InputError: its metadata cannot be read; `source` is named.
+    """
+    try:
+        made = ModelCard(card.decode("utf-8-sig"))
+    except Exception as error:  # of YAML, of text, or of the Hub's own classes
+        raise InputError(
+            f"model card {source} has metadata that cannot be read ({first_line(error)}); mend or remove it."
+        ) from None
+    made.data["license"] = licence
+    made.text = _LICENCE_LINE.sub(lambda line: f"- Weights: {licence}.", made.text)
+    return str(made).encode()
 
 
 def _title(provenance: Provenance, repository: str) -> str:

@@ -6,6 +6,7 @@ published, one weight over concat(state, feature); here, one for each (`TwoInput
 """
 
 import pickle
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -147,6 +148,7 @@ def load_pickle(path: Path) -> Any:
         InputError: the file is missing, cut, or a pickle that asks for more.
     """
     try:
+        _check_sums(path)
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"weights file {path} does not exist; check the path.") from None
@@ -157,6 +159,27 @@ def load_pickle(path: Path) -> Any:
         ) from None
     except Exception as error:  # a damaged file can make torch.load raise nearly anything
         raise InputError(f"weights file {path} cannot be read ({first_line(error)}); fetch it again.") from None
+
+
+def _check_sums(path: Path) -> None:
+    """Compare what `torch.save` wrote with the CRC-32 sums in the file, which `torch.load` does not do.
+
+    Files of the format before torch 1.6 have none.
+
+    Raises:
+        ValueError, or what zipfile raises: the file is damaged.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if not any(member.CRC for member in members):  # as torch.serialization.set_crc32_options(False) writes it
+            return
+        if sum(member.file_size for member in members) > path.stat().st_size:  # torch compresses nothing
+            raise ValueError("it announces more content than it has")
+        damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"the checksum of {damaged} in it is wrong")
 
 
 def write_published(model: VDVAE, state: Mapping[str, Tensor], path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from vdvae_lr.download import check_https, fetch
 from vdvae_lr.errors import InputError
-from vdvae_lr.hub.hub_client import HubAccess, asset_path, prepare_cached, repository_file
+from vdvae_lr.hub.hub_client import HubAccess, asset_path, prepare_cached, pull_elsewhere, repository_file
 from vdvae_lr.hub.openai import load_pickle, read_tensors
 from vdvae_lr.hub.weight_folder import checked_dataclass
 from vdvae_lr.model.vae import VAEConfig
@@ -107,18 +107,21 @@ def published_file(name: str, kind: FileKind, mirror: str = "", access: HubAcces
         if not path.is_file():
             raise InputError(f"{path} does not exist; put the published file there, or leave --weights_mirror out.")
         return path
+    pull = [name, *(["--everything"] if kind != "model-ema" else []), *(["--weights_mirror", mirror] if mirror else [])]
     if mirror and "://" not in mirror:
         if mirror.count("/") != 1:
             raise InputError(
                 f"mirror '{mirror}' is no folder here; give one, an https address or a Hub repository (OWNER/NAME) as "
                 "--weights_mirror."
             )
-        return repository_file(mirror, file_name, access or HubAccess())
+        with pull_elsewhere(*pull):
+            return repository_file(mirror, file_name, access or HubAccess())
     if mirror:
         check_https(mirror)
     url = f"{mirror.rstrip('/')}/{file_name}" if mirror else f"{SERVER}/{model.stem}-{kind}.th"
     remedy = f"try again later, or name another source of {file_name} with --weights_mirror"
     check = load_pickle if kind == "opt" else read_tensors
     target = asset_path("published", file_name)
-    prepare_cached(target, access or HubAccess())
-    return fetch(url, target, remedy, KNOWN_SHA256.get(file_name), check=check)
+    with pull_elsewhere(*pull):
+        prepare_cached(target, access or HubAccess())
+        return fetch(url, target, remedy, KNOWN_SHA256.get(file_name), check=check)

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vdvae_lr.download import file_sha256
 from vdvae_lr.errors import InputError
 
 SETTINGS_NAME = "settings.json"
@@ -20,7 +19,6 @@ LOG_NAME = "log.jsonl"
 IMAGES = "images"
 CHECKPOINTS = "checkpoints"
 EMA_NAME = "ema.safetensors"
-DIGESTS_NAME = "SHA256SUMS"
 _BOUND_SPLITS = {"test": "test", "eval": "validation"}
 
 
@@ -50,27 +48,6 @@ class RunRecord:
 def complete_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in a run's folder for them, oldest first."""
     return sorted(path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit())
-
-
-def listed_digests(checkpoint: Path) -> dict[str, str]:
-    """Digests by file name, from a checkpoint's SHA256SUMS.
-
-    Raises:
-        InputError: it is missing, or no text.
-    """
-    try:
-        lines = (checkpoint / DIGESTS_NAME).read_text().splitlines()
-    except (OSError, ValueError):
-        raise InputError(f"checkpoint {checkpoint} is damaged: its {DIGESTS_NAME} cannot be read.") from None
-    return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-
-
-def check_listed_digest(path: Path) -> None:
-    """Compare a file with the SHA256SUMS beside it, where there are any (raises InputError)."""
-    if not (path.parent / DIGESTS_NAME).is_file():
-        return
-    if file_sha256(path) != listed_digests(path.parent).get(path.name, ""):
-        raise InputError(f"{path} is damaged: {DIGESTS_NAME} lists another content; take an earlier checkpoint.")
 
 
 def newest_checkpoint(run: Path) -> Path:

@@ -17,20 +17,29 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import torch
 from torch import Tensor
 
-from vdvae_lr.bundled import bundled_folder
-from vdvae_lr.download import check_https, fetch
+from vdvae_lr.bundled import bundled_folder, is_bundled_model
+from vdvae_lr.download import check_https, fetch, record_of
 from vdvae_lr.errors import InputError, nearest_name_hint
-from vdvae_lr.hub.hub_client import HubAccess, asset_path, prepare_cached, repository_file
+from vdvae_lr.hub.digest_list import DIGESTS_NAME, check_listed_digest, listed_digests, read_digests
+from vdvae_lr.hub.hub_client import (
+    HubAccess,
+    asset_path,
+    optional_repository_file,
+    prepare_cached,
+    pull_elsewhere,
+    repository_file,
+)
 from vdvae_lr.hub.openai import from_published, published_shapes, read_tensors
 from vdvae_lr.hub.published import PUBLISHED, PublishedModel, published_file
-from vdvae_lr.hub.run_record import CHECKPOINTS, EMA_NAME, check_listed_digest, newest_checkpoint
+from vdvae_lr.hub.run_record import CHECKPOINTS, EMA_NAME, newest_checkpoint
 from vdvae_lr.hub.weight_folder import (
     CONFIG_NAME,
     WEIGHTS_NAME,
@@ -48,6 +57,7 @@ MIRROR_VARIABLE = "VDVAE_LR_MIRROR"
 LR_REPOSITORY_VARIABLE = "VDVAE_LR_REPOSITORY"
 _PICKLES = (".th", ".pt")
 _LONGEST_NAME = 255  # bytes of a file's name; longer ones are an error to ask for
+_BESIDE = (CONFIG_NAME, DIGESTS_NAME)  # files that belong to a file of weights at an address
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -90,6 +100,8 @@ class WeightSource:
         published: the published model it is, if its name says so.
         repository: of the Hub, where it came from one.
         averaged: whether these are averaged weights; None: nothing says so.
+        remedy: what a person can do where the file is not the one that its folder's digests list, as the end of a
+            sentence; empty: what helps for any folder.
     """
 
     path: Path
@@ -98,6 +110,7 @@ class WeightSource:
     published: PublishedModel | None = None
     repository: str = ""
     averaged: bool | None = None
+    remedy: str = field(default="", compare=False)
 
     @property
     def known_config(self) -> VAEConfig | None:
@@ -125,11 +138,13 @@ def find_weights(
     access = access or HubAccess(revision=settings.revision or None)
     local = _on_this_machine(name, ema)
     if local is None and name.startswith(LR_PREFIX):
-        return _in_repository(settings.lr_repository_of(name.removeprefix(LR_PREFIX)), access)
+        with pull_elsewhere(name, *_pull_options(settings, access)):
+            return _in_repository(settings.lr_repository_of(name.removeprefix(LR_PREFIX)), access)
     if local is None and "://" not in name and _REPOSITORY.fullmatch(name):
         if Path(name).parent.is_dir():  # more likely a folder's name with a slip in it than somebody's account
             raise InputError(f"there is no folder {name}; check its name (to mean a Hub repository, start elsewhere).")
-        return _in_repository(name, access)
+        with pull_elsewhere(name, *_pull_options(WeightSettings(), access)):
+            return _in_repository(name, access)
     if access.revision:
         raise InputError(f"'{name}' is no Hub repository, so it has no revision '{access.revision}'; leave it out.")
     if local is not None:
@@ -138,8 +153,15 @@ def find_weights(
         path = published_file(name, "model-ema" if ema else "model", settings.mirror, access)
         return WeightSource(path, published=PUBLISHED[name], averaged=ema)
     if "://" in name:
-        return _at_address(name, access)
+        with pull_elsewhere(name if without_secrets(name) == name else "ADDRESS"):
+            return _at_address(name, access)
     raise _unknown(name)
+
+
+def _pull_options(settings: WeightSettings, access: HubAccess) -> list[str]:
+    """The options with which `vdvae-lr pull` finds the same repository."""
+    given = {"--revision": access.revision, "--lr_repository": settings.lr_repository}
+    return [word for option, value in given.items() if value for word in (option, value)]
 
 
 def _on_this_machine(name: str, ema: bool) -> WeightSource | None:
@@ -158,12 +180,13 @@ def bundled_models() -> list[str]:
     return sorted(path.parent.name for path in bundled_folder("models").glob(f"*/{CONFIG_NAME}"))
 
 
-def _in_file(path: Path) -> WeightSource:
+def _in_file(path: Path, remedy: str = "") -> WeightSource:
     if not path.is_file():
         raise InputError(f"weights file {path} does not exist; check the path.")
     if path.suffix == ".safetensors":
         described = (path.parent / CONFIG_NAME).is_file()
-        return WeightSource(path, *read_config(path.parent)) if described else WeightSource(path)
+        config, dataset = read_config(path.parent, remedy) if described else (None, None)
+        return WeightSource(path, config, dataset, remedy=remedy)
     if path.suffix in _PICKLES:
         return WeightSource(path, published=_published_by_file_name(path.name))
     raise InputError(f"{path} is no file of weights; give one that ends in .th or .safetensors.")
@@ -172,19 +195,32 @@ def _in_file(path: Path) -> WeightSource:
 def _in_folder(folder: Path, ema: bool) -> WeightSource:
     if (folder / CHECKPOINTS).is_dir():
         folder = newest_checkpoint(folder)
-    both = (folder / EMA_NAME).is_file()
+    remedy = _remedy_for(folder)
+    both = (folder / EMA_NAME).is_file() or EMA_NAME in listed_digests(folder)
     name = EMA_NAME if both and ema else WEIGHTS_NAME
     if (folder / name).is_file():
-        check_listed_digest(folder / name)
-        return WeightSource(folder / name, *read_config(folder), averaged=ema if both else None)
+        return WeightSource(folder / name, *read_config(folder, remedy), averaged=ema if both else None, remedy=remedy)
+    if name in listed_digests(folder):
+        raise InputError(f"{folder / name} is missing, though {DIGESTS_NAME} lists it; {remedy or 'copy it there'}.")
     raise InputError(f"folder {folder} holds no {WEIGHTS_NAME}; give a folder of weights or a training run.")
+
+
+def _remedy_for(folder: Path) -> str:
+    """What helps where a file of `folder` is damaged; empty: what helps for any folder."""
+    if folder.parent.name == CHECKPOINTS:
+        return "take an earlier checkpoint"
+    if is_bundled_model(folder):
+        return "install vdvae_lr again, or check its folder out again"
+    return ""
 
 
 def _in_repository(repository: str, access: HubAccess) -> WeightSource:
     config = repository_file(repository, CONFIG_NAME, access)
     same_commit = HubAccess(**(vars(access) | {"revision": config.parent.name}))
+    optional_repository_file(repository, DIGESTS_NAME, same_commit)
+    remedy = f"delete {config.parent} to fetch it again, or choose another --revision of repository {repository}"
     weights = repository_file(repository, WEIGHTS_NAME, same_commit)
-    return WeightSource(weights, *read_config(config.parent), repository=repository)
+    return WeightSource(weights, *read_config(config.parent, remedy), repository=repository, remedy=remedy)
 
 
 def _at_address(url: str, access: HubAccess) -> WeightSource:
@@ -200,10 +236,21 @@ def _at_address(url: str, access: HubAccess) -> WeightSource:
     path = fetch(url, folder / name, remedy, check=read_tensors if name.endswith(_PICKLES) else read_shapes)
     if path.suffix in _PICKLES:
         return _in_file(path)
-    beside = parts._replace(path=parts.path.removesuffix(name) + CONFIG_NAME).geturl()
     prepare_cached(folder / CONFIG_NAME, access)
-    fetch(beside, folder / CONFIG_NAME, "put the config.json of these weights beside them", check=read_config_file)
-    return _in_file(path)
+    beside = {each: parts._replace(path=parts.path.removesuffix(name) + each).geturl() for each in _BESIDE}
+    if not (folder / CONFIG_NAME).exists():
+        _fetch_digests(beside[DIGESTS_NAME], folder / DIGESTS_NAME)
+    remedy = "put the config.json of these weights beside them"
+    fetch(beside[CONFIG_NAME], folder / CONFIG_NAME, remedy, check=read_config_file)
+    return _in_file(path, f"delete {folder} to fetch it again")
+
+
+def _fetch_digests(url: str, target: Path) -> None:
+    """Fetch the SHA256SUMS of weights at an address; nothing where there is none, or a page that says so."""
+    for path in (target, record_of(target)):
+        path.unlink(missing_ok=True)  # of an earlier version of the weights
+    with suppress(InputError):
+        fetch(url, target, "look for it", check=read_digests)
 
 
 def _published_by_file_name(name: str) -> PublishedModel | None:
@@ -232,6 +279,7 @@ def read_state(source: WeightSource, model: VDVAE) -> dict[str, Tensor]:
 
 
 def _fitting_state(source: WeightSource, model: VDVAE) -> dict[str, Tensor]:
+    check_listed_digest(source.path, source.remedy)
     if source.path.suffix in _PICKLES:
         return from_published(model, read_tensors(source.path), str(source.path))
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}

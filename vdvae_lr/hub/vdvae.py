@@ -5,6 +5,9 @@ model.save_pretrained("folder")
 model.push_to_hub("somebody/lrvdvae-ffhq256")
 """
 
+import time
+from codecs import BOM_UTF8
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,14 +17,21 @@ import torch
 from huggingface_hub import ModelCard, ModelHubMixin
 
 from vdvae_lr.errors import InputError
+from vdvae_lr.hub.digest_list import DIGESTS_NAME, write_digests
 from vdvae_lr.hub.hub_client import LIBRARY, HubAccess, hub_errors, upload_timeout
-from vdvae_lr.hub.model_card import CARD_NAME, FIGURES, PICTURE_NAME, Provenance, model_card
+from vdvae_lr.hub.model_card import CARD_NAME, FIGURES, PICTURE_NAME, Provenance, licensed, model_card
 from vdvae_lr.hub.published import PUBLISHED
 from vdvae_lr.hub.run_record import EMA_NAME, read_run_record
 from vdvae_lr.hub.sources import WeightSettings, WeightSource, find_weights, read_state, settings_of
-from vdvae_lr.hub.weight_folder import WEIGHTS_NAME, write_config, write_weights
+from vdvae_lr.hub.weight_folder import CONFIG_NAME, WEIGHTS_NAME, write_config, write_weights
 from vdvae_lr.model.vae import VDVAE as PlainVDVAE
 from vdvae_lr.model.vae import VAEConfig
+from vdvae_lr.whole_file import remove
+
+_SAVING = ".saving-"
+_LONGEST_SAVE_S = 86_400.0
+_WEIGHTS_LAST = (DIGESTS_NAME, CONFIG_NAME, WEIGHTS_NAME)
+"""The order in which saved files take their places, after all others."""
 
 
 class VDVAE(PlainVDVAE, ModelHubMixin, library_name=LIBRARY):
@@ -80,7 +90,10 @@ class VDVAE(PlainVDVAE, ModelHubMixin, library_name=LIBRARY):
         return model.eval()
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
-        """Write model.safetensors, config.json and a model card; what the folder held stays until each is whole.
+        """Write model.safetensors, config.json, their digests and a model card.
+
+        What the folder held stays until all files are whole. Then they take their places, the digests before what they
+        are of: if the process is killed in between, the folder is refused rather than taken for either model.
 
         Args:
             save_directory: made where needed.
@@ -92,14 +105,16 @@ class VDVAE(PlainVDVAE, ModelHubMixin, library_name=LIBRARY):
         target = Path(save_directory)
         try:
             target.mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(dir=target, prefix=".saving-") as name:
+            _clear_leftovers(target)
+            with TemporaryDirectory(dir=target, prefix=_SAVING) as name:
                 answer = super().save_pretrained(name, **({"repo_id": target.name} | options))
                 if self._picture() is None:
                     (target / FIGURES / PICTURE_NAME).unlink(missing_ok=True)  # of weights that were here before
-                for path in sorted(path for path in Path(name).rglob("*") if path.is_file()):
-                    final = target / path.relative_to(name)
+                names = [path.relative_to(name).as_posix() for path in Path(name).rglob("*") if path.is_file()]
+                for each in [*sorted(set(names) - set(_WEIGHTS_LAST)), *_WEIGHTS_LAST]:
+                    final = target / each
                     final.parent.mkdir(exist_ok=True)
-                    path.replace(final)
+                    (Path(name) / each).replace(final)
         except OSError as error:
             raise InputError(
                 f"{target} cannot be written ({error.strerror or error}); free space or choose another folder."
@@ -125,27 +140,43 @@ class VDVAE(PlainVDVAE, ModelHubMixin, library_name=LIBRARY):
             return address
 
     def generate_model_card(self, *arguments: Any, **facts: Any) -> ModelCard:
-        """The card of these weights, filled from the run that made them where it is known."""
-        beside = self.provenance.card
-        if self.provenance.record is None and beside is not None:
-            return ModelCard.load(beside)  # what it says of data, making and terms is more than can be told without it
+        """A card of what is known of these weights; those that came with a card are saved with that one instead."""
         return model_card(self, self.provenance, **facts)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         write_config(save_directory, self.config, self.dataset)
         write_weights(save_directory / WEIGHTS_NAME, self.state_dict())
+        write_digests(save_directory, (CONFIG_NAME, WEIGHTS_NAME))  # not of the card, which people edit on the Hub
+        card = self._kept_card()
+        if card is not None:
+            (save_directory / CARD_NAME).write_bytes(card)
         picture = self._picture()
         if picture is not None:
             (save_directory / FIGURES).mkdir()
             (save_directory / FIGURES / PICTURE_NAME).write_bytes(picture.read_bytes())
 
+    def _kept_card(self) -> bytes | None:
+        """The card that came with the weights, where no run is known: it says more of them than can be told without."""
+        record, path, licence = self.provenance.record, self.provenance.card, self.provenance.licence
+        if record is not None or path is None or not path.is_file():
+            return None
+        content = path.read_bytes()
+        return licensed(content, licence, path) if licence else content
+
     def _picture(self) -> Path | None:
         """The one that the card shows."""
         record, card = self.provenance.record, self.provenance.card
-        if record is not None:
-            return record.picture
         beside = card.parent / FIGURES / PICTURE_NAME if card is not None else None
-        return beside if beside is not None and beside.is_file() else None
+        picture = record.picture if record is not None else beside
+        return picture if picture is not None and picture.is_file() else None
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Remove what a killed process was saving; a younger one may be another process's that saves at this moment."""
+    for path in folder.glob(f"{_SAVING}*"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _LONGEST_SAVE_S:
+                remove(path)
 
 
 def _provenance(source: WeightSource) -> Provenance:
@@ -156,5 +187,6 @@ def _provenance(source: WeightSource) -> Provenance:
     if record is not None and source.path.name != EMA_NAME:  # a run measures and draws with its averaged weights
         record = replace(record, split="", bound={}, bound_iteration=0, picture=None)
     card = source.path.parent / CARD_NAME
-    ours = card.is_file() and card.read_text(errors="replace").startswith("---\n")  # not just any README
-    return Provenance(dataset, record, averaged=source.averaged, published=name, card=card if ours else None)
+    ours = card.is_file() and card.read_bytes()[:8].removeprefix(BOM_UTF8).startswith((b"---\n", b"---\r\n"))
+    kept = card if ours else None  # not just any README: a card begins with its metadata
+    return Provenance(dataset, record, averaged=source.averaged, published=name, card=kept)

@@ -1,4 +1,4 @@
-"""A folder of weights: `model.safetensors` beside the `config.json` that says what model they are of.
+"""A folder of weights: `model.safetensors` beside the `config.json` that says what model they are of, with digests.
 
 This is what `save_pretrained` folders, the bundled models and every checkpoint have in common.
 """
@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vdvae_lr.errors import InputError, nearest_name_hint
+from vdvae_lr.hub.digest_list import check_listed_digest
 from vdvae_lr.model.vae import VAEConfig
 from vdvae_lr.network_errors import plain
 
@@ -33,9 +34,20 @@ def write_config(folder: Path, config: VAEConfig, dataset: str) -> None:
     (folder / CONFIG_NAME).write_text(json.dumps(content, indent=2) + "\n")
 
 
-def read_config(folder: Path) -> tuple[VAEConfig, str]:
-    """The model's settings and its data set's name, from the folder's `config.json` (raises InputError)."""
-    return read_config_file(folder / CONFIG_NAME)
+def read_config(folder: Path, remedy: str = "") -> tuple[VAEConfig, str]:
+    """The model's settings and its data set's name, from the folder's `config.json`.
+
+    Args:
+        folder: of weights.
+        remedy: what to do where the file is not the one that the folder's digests list.
+
+    Raises:
+        InputError: as `read_config_file` and `check_listed_digest`.
+    """
+    path = folder / CONFIG_NAME
+    if path.is_file():
+        check_listed_digest(path, remedy)
+    return read_config_file(path)
 
 
 def read_config_file(path: Path) -> tuple[VAEConfig, str]:

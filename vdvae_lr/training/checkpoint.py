@@ -7,7 +7,7 @@ hidden before it is removed. Whatever moment a process is killed at, every `step
 """
 
 import json
-import shutil
+import os
 from collections.abc import Mapping
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,8 +18,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vdvae_lr.download import file_sha256
 from vdvae_lr.errors import InputError
-from vdvae_lr.hub.run_record import CHECKPOINTS, EMA_NAME, complete_checkpoints, listed_digests
+from vdvae_lr.hub.digest_list import DIGESTS_NAME, listed_digests
+from vdvae_lr.hub.run_record import CHECKPOINTS, EMA_NAME, complete_checkpoints
 from vdvae_lr.hub.weight_folder import CONFIG_NAME, WEIGHTS_NAME, read_weights
 from vdvae_lr.training.snapshot import (
     COUNT_NAME,
@@ -27,12 +29,11 @@ from vdvae_lr.training.snapshot import (
     STATE_NAME,
     Position,
     Snapshot,
-    file_digest,
     flush,
 )
 from vdvae_lr.training.step import TrainingStep
+from vdvae_lr.whole_file import remove
 
-_HIDDEN = ".*.part"
 _PATIENCE_S = 10.0
 _NEEDED = frozenset({CONFIG_NAME, WEIGHTS_NAME, EMA_NAME, OPTIMISER_NAME, STATE_NAME})
 
@@ -58,39 +59,33 @@ class CheckpointFolder:
             InputError: the disk refused; what was there before is untouched.
         """
         final = self.folder / f"step-{snapshot.iteration:08d}"
-        temporary = self._hidden(final)
+        temporary = final.with_name(f".{final.name}.part")
         try:
+            remove(temporary)
             temporary.mkdir(parents=True)
             snapshot.write(temporary)
-            if final.exists():  # a damaged one that the run went back behind
+            if os.path.lexists(final):  # a damaged one that the run went back behind, a file, a link that leads nowhere
                 self._remove(final)
             temporary.replace(final)
             flush(self.folder)
         except OSError as error:
-            shutil.rmtree(temporary, ignore_errors=True)
             raise InputError(
                 f"checkpoint {final} could not be written ({error.strerror or error}), earlier ones are untouched; "
                 "free space, or move the run's folder to another --save_dir, then run the same command again to go on."
             ) from None
+        finally:
+            with suppress(OSError):
+                remove(temporary)
         with suppress(OSError):  # what cannot be removed now is tried again after the next one
             self._prune(final)
         return final
 
-    def clear_leftovers(self) -> None:
-        """Remove what a killed process did not finish writing or removing."""
-        for path in self.folder.glob(_HIDDEN):
-            shutil.rmtree(path, ignore_errors=True)
-
-    def _hidden(self, path: Path) -> Path:
-        hidden = path.with_name(f".{path.name}.part")
-        shutil.rmtree(hidden, ignore_errors=True)
-        return hidden
-
     def _remove(self, path: Path) -> None:
         hidden = path.with_name(f".{path.name}.old.part")
-        shutil.rmtree(hidden, ignore_errors=True)
+        remove(hidden)
         path.replace(hidden)
-        shutil.rmtree(hidden, ignore_errors=True)
+        with suppress(OSError):  # the run's next start tries again
+            remove(hidden)
 
     def _prune(self, newest: Path) -> None:
         """Keep the last ones up to `newest`; a later one is a damaged one that the run went back behind."""
@@ -164,7 +159,11 @@ def read_checked_state(checkpoint: Path) -> dict[str, Any]:
     Raises:
         InputError: a file is missing, cut or changed.
     """
-    digests = listed_digests(checkpoint)
+    digests: dict[str, str] = {}
+    with suppress(InputError):
+        digests = listed_digests(checkpoint)
+    if not digests:
+        raise InputError(f"checkpoint {checkpoint} is damaged: {DIGESTS_NAME} is missing, cut or changed.")
     for name in sorted(_NEEDED | digests.keys()):
         if _digest_if_readable(checkpoint / name) != digests.get(name, ""):
             raise InputError(f"checkpoint {checkpoint} is damaged: {name} is missing, cut or changed.")
@@ -174,8 +173,8 @@ def read_checked_state(checkpoint: Path) -> dict[str, Any]:
 
 def _digest_if_readable(path: Path) -> str | None:
     try:
-        return file_digest(path)
-    except OSError:
+        return file_sha256(path)
+    except InputError:
         return None
 
 

@@ -90,8 +90,6 @@ def prepared_run(settings: Settings, world: World) -> Iterator[Run]:
         display = Display(shown=world.is_main, done=position.iteration, iterations=run.iters, bar=not world.relayed)
         for line in [*([notice] if notice else []), *notices, *inventory_lines(splits)]:
             display.say(line)
-        if world.is_main:
-            checkpoints.clear_leftovers()
         saver, log = BackgroundSaver(checkpoints), RunLog(folder if world.is_main else None, position.iteration)
         log.note("images", position.iteration, inventory)
         held.callback(saver.close)

@@ -12,7 +12,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from vdvae_lr.errors import InputError
 from vdvae_lr.hub.run_record import CHECKPOINTS, IMAGES, SETTINGS_NAME
 from vdvae_lr.training.settings import NEUTRAL, Settings
-from vdvae_lr.whole_file import write_whole
+from vdvae_lr.whole_file import remove, write_whole
 
 LOCK_NAME = ".lock"
 _HOLDER_NAME = ".lock-holder"  # opening the lock itself would empty it
@@ -45,6 +45,7 @@ def run_folder(settings: Settings) -> Iterator[tuple[Path, str | None]]:
             _check_same_settings(folder, settings)
         (folder / IMAGES).mkdir(parents=True, exist_ok=True)
         lock = _locked(folder)
+        _clear_leftovers(folder)
     except OSError as error:
         raise InputError(
             f"run folder {folder} cannot be written ({error.strerror or error}); choose another --save_dir."
@@ -74,6 +75,14 @@ def _locked(folder: Path) -> FileLock:
         ) from None
     holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
     return lock
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Remove what a killed process did not finish writing or removing; only the run itself writes in these folders."""
+    for place in (IMAGES, CHECKPOINTS):
+        for path in (folder / place).glob(".*.part"):
+            with suppress(OSError):
+                remove(path)
 
 
 def _moved_aside(folder: Path) -> Path:

@@ -8,7 +8,6 @@ state.json             iteration, counters, running sums, images, settings, vers
 SHA256SUMS             of every other file, as `sha256sum --check` reads it
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -20,7 +19,8 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.datasets.inventory import Inventory
-from vdvae_lr.hub.run_record import DIGESTS_NAME, EMA_NAME
+from vdvae_lr.hub.digest_list import write_digests
+from vdvae_lr.hub.run_record import EMA_NAME
 from vdvae_lr.hub.weight_folder import WEIGHTS_NAME, write_config, write_weights
 from vdvae_lr.training.step import TrainingStep
 
@@ -87,7 +87,7 @@ class Snapshot:
         return int(self._state["iteration"])
 
     def write(self, folder: Path) -> None:
-        """Write every file into `folder`, and wait until they are on the disk; raises OSError."""
+        """Write every file into `folder`, and wait until they are on the disk (raises OSError, InputError)."""
         named = {name: self._training.optimiser.weights.named(buffer) for name, buffer in self._buffers.items()}
         write_config(folder, self._training.model.config, self._dataset)
         write_weights(folder / WEIGHTS_NAME, named.pop("values"))
@@ -95,16 +95,9 @@ class Snapshot:
         moments = {f"{kind}/{name}": tensor for kind, group in named.items() for name, tensor in group.items()}
         write_weights(folder / OPTIMISER_NAME, moments | {COUNT_NAME: self._update_count})
         (folder / STATE_NAME).write_text(json.dumps(self._state, indent=2) + "\n")
-        digests = [f"{file_digest(path)}  {path.name}\n" for path in sorted(folder.iterdir())]
-        (folder / DIGESTS_NAME).write_text("".join(digests))
+        write_digests(folder, [path.name for path in folder.iterdir()])
         for path in [*folder.iterdir(), folder]:
             flush(path)
-
-
-def file_digest(path: Path) -> str:
-    """The sha256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def flush(path: Path) -> None:
