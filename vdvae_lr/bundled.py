@@ -6,7 +6,6 @@ from vdvae_lr.errors import InputError
 
 PACKAGE_ROOT = Path(__file__).resolve().parent
 CHECKOUT_ROOT = PACKAGE_ROOT.parent
-_BASES = (PACKAGE_ROOT / "_bundled", CHECKOUT_ROOT)
 
 
 def bundled_folder(name: str) -> Path:
@@ -14,7 +13,7 @@ def bundled_folder(name: str) -> Path:
 
     Raises `InputError` when neither has it: the installation is not whole.
     """
-    for base in _BASES:
+    for base in _bases():
         if (base / name).is_dir():
             return base / name
     raise InputError(
@@ -24,4 +23,9 @@ def bundled_folder(name: str) -> Path:
 
 def is_bundled_model(folder: Path) -> bool:
     """Whether a folder of weights is one of those that travel with the program."""
-    return folder.resolve().parent in [base / "models" for base in _BASES]
+    return folder.resolve().parent in [base / "models" for base in _bases()]
+
+
+def _bases() -> tuple[Path, Path]:
+    """Where such folders lie: in a wheel, and in a checkout."""
+    return PACKAGE_ROOT / "_bundled", CHECKOUT_ROOT

@@ -79,8 +79,8 @@ def _locked(folder: Path) -> FileLock:
 
 def _clear_leftovers(folder: Path) -> None:
     """Remove what a killed process did not finish writing or removing; only the run itself writes in these folders."""
-    for place in (IMAGES, CHECKPOINTS):
-        for path in (folder / place).glob(".*.part"):
+    for place in (folder, folder / IMAGES, folder / CHECKPOINTS):
+        for path in place.glob(".*.part"):
             with suppress(OSError):
                 remove(path)
 
