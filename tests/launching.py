@@ -90,6 +90,11 @@ def log_of(save_dir: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log_lines(save_dir)]
 
 
+def measured_lines(save_dir: Path) -> list[dict[str, Any]]:
+    """The lines with measurements: all but those that say what images were found."""
+    return [line for line in log_of(save_dir) if line["kind"] != "images"]
+
+
 def final_tensors(save_dir: Path) -> dict[str, Any]:
     """Every tensor of the newest checkpoint: weights, average, AdamW's state."""
     newest = max((save_dir / "run" / "checkpoints").glob("step-*"))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from launching import LAUNCHERS, launch, log_of, train_command
+from launching import LAUNCHERS, launch, measured_lines, train_command
 from training_runs import write_images
 
 
@@ -25,7 +25,7 @@ def test_two_processes_compute_what_one_does(tmp_path: Path, alone: Path, launch
     ended = launch(launcher, tmp_path / "output", train_command(alone / "images", tmp_path / "two"))
     assert [one.code for one in ended] == [0] * len(ended), "\n".join(one.errors for one in ended)
     assert sum(one.output.count("Finished") for one in ended) == 1
-    for single, joint in zip(log_of(alone / "one"), log_of(tmp_path / "two"), strict=True):
+    for single, joint in zip(measured_lines(alone / "one"), measured_lines(tmp_path / "two"), strict=True):
         assert single.keys() == joint.keys()
         for name, value in single.items():
             if isinstance(value, float):

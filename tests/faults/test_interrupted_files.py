@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from launching import CHECKOUT, final_tensors, launch, log_lines, log_of, train_command
+from launching import CHECKOUT, final_tensors, launch, log_lines, log_of, measured_lines, train_command
 from started_processes import Start
 from training_runs import assert_same_bits, write_images
 
@@ -155,5 +155,5 @@ def test_another_number_of_processes_goes_on_and_says_what_that_means(tmp_path: 
     (ended,) = launch("alone", tmp_path / "c", train)
     assert ended.code == 0, ended.errors
     assert "It was saved by 2 process(es) and goes on with 1" in " ".join(ended.output.split())
-    for line, other in zip(log_of(tmp_path / "unbroken"), log_of(tmp_path / "out"), strict=True):
+    for line, other in zip(measured_lines(tmp_path / "unbroken"), measured_lines(tmp_path / "out"), strict=True):
         assert line["negative_elbo_nats_per_dim"] == pytest.approx(other["negative_elbo_nats_per_dim"], rel=1e-4)

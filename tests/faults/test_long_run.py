@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from launching import launch, log_of, train_command
+from launching import launch, measured_lines, train_command
 from training_runs import write_images
 
 FAULTY = Path(__file__).parent / "faulty_train.py"
@@ -35,5 +35,5 @@ def test_a_long_run_grows_nowhere(tmp_path: Path) -> None:
     assert last["memory_kb"] < 1.01 * half["memory_kb"]
     assert last["files"] <= half["files"]
     assert last["threads"] <= half["threads"]
-    assert len(log_of(tmp_path / "out")) == STEPS // 100 + STEPS // 1000
+    assert len(measured_lines(tmp_path / "out")) == STEPS // 100 + STEPS // 1000
     assert len(ended.output.splitlines()) < STEPS // 100 + STEPS // 1000 + 10
