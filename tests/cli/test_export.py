@@ -137,3 +137,14 @@ def test_a_place_that_cannot_be_written_is_one_sentence(
     message = capsys.readouterr().err
     assert "cannot be written" in message and message.count("\n") == 1
     assert (tmp_path / "taken").read_text() == "mine"
+
+
+def test_what_a_killed_export_left_is_no_part_of_the_next(trained: Path, tmp_path: Path) -> None:
+    half = tmp_path / ".folder.part"
+    (half / ".saving-abc").mkdir(parents=True)
+    (half / "old.txt").write_text("half")
+    assert main(["export", str(trained), str(tmp_path / "folder")]) == 0
+    assert {path.name for path in (tmp_path / "folder").iterdir()} == {
+        *("README.md", "SHA256SUMS", "config.json", "model.safetensors", "figures")
+    }
+    assert not half.exists()

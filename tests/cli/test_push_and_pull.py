@@ -207,6 +207,16 @@ def test_a_name_of_ours_is_pulled_from_the_repository_it_stands_for(
     assert "--lr_repository" in answer(capsys, *words[:2])
 
 
+def test_what_a_killed_pull_left_is_not_in_the_way_of_the_next(hub: LoopbackHub, tmp_path: Path) -> None:
+    VDVAE(SMALL).save_pretrained(tmp_path / "made")
+    hub.put(REPOSITORY, contents(tmp_path / "made"))
+    (tmp_path / ".pulled.part").mkdir()
+    (tmp_path / ".pulled.part" / "old.txt").write_text("half")
+    assert main(["pull", REPOSITORY, str(tmp_path / "pulled")]) == 0
+    assert contents(tmp_path / "pulled") == contents(tmp_path / "made")
+    assert not (tmp_path / ".pulled.part").exists()
+
+
 def test_a_repository_without_card_is_pulled_without(hub: LoopbackHub, tmp_path: Path) -> None:
     VDVAE(SMALL).save_pretrained(tmp_path / "made")
     files = {name: content for name, content in contents(tmp_path / "made").items() if name != "README.md"}

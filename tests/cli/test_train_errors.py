@@ -63,6 +63,7 @@ def test_missing_published_weights_say_how_to_get_them(workplace: Path, capsys: 
     error = capsys.readouterr().err
     assert "ffhq256-iter-1700000-model-ema.th is not on this machine and HF_HUB_OFFLINE forbids the network" in error
     assert "--weights_mirror" in error and error.count("\n") == 1
+    assert error.endswith(": vdvae-lr pull ffhq256\n")
     assert list(workplace.iterdir()) == []
 
 

@@ -9,6 +9,7 @@ from loopback_files import LoopbackFiles
 from loopback_hub import LoopbackHub
 from refusals import refused
 
+from vdvae_lr import VDVAE
 from vdvae_lr.cli.main import main
 from vdvae_lr.errors import InputError
 from vdvae_lr.hub.sources import WeightSettings, find_weights
@@ -23,9 +24,9 @@ ELSEWHERE = "or run this on a machine with network and the same HF_HOME: vdvae-l
 def cause(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """What a refusal says of it: forbidden, or out of reach."""
     monkeypatch.setattr("vdvae_lr.hub.published.SERVER", NOWHERE)
-    with client_at(NOWHERE, tmp_path / "home"):
+    with client_at(NOWHERE, tmp_path / "home"), monkeypatch.context() as patch:  # undone in this order
         if request.param == "offline":
-            monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+            patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         yield "HF_HUB_OFFLINE" if request.param == "offline" else "cannot be reached"
 
 
@@ -53,7 +54,7 @@ def test_weights_by_every_kind_of_name(
     assert "secret" not in str(caught.value)
 
 
-def test_the_optimisers_state(cause: str, tmp_path: Path) -> None:
+def test_the_optimisers_state(cause: str) -> None:
     run = RunSettings(restore_path="fashion", restore_optimizer_path="ffhq256")
     with refused("ffhq256-iter-1700000-opt.th", cause, f"{ELSEWHERE}ffhq256 --everything"):
         find_start_weights(run, WeightSettings(), find_weights("fashion").config)  # type: ignore[arg-type]
@@ -66,9 +67,7 @@ def test_on_the_command_line(cause: str, capsys: pytest.CaptureFixture[str]) -> 
     assert message.endswith(f"{ELSEWHERE}tester/model")
 
 
-def test_files_that_may_not_be_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vdvae_lr import VDVAE
-
+def test_files_that_may_not_be_fetched(tmp_path: Path) -> None:
     with client_at(NOWHERE, tmp_path / "home"):
         for name in ("ffhq256", "tester/model", f"{NOWHERE}/a.th"):
             with refused("", "local_files_only", f"{ELSEWHERE}{name}"):

@@ -240,7 +240,7 @@ def test_two_processes_fetch_once_and_a_resumed_run_asks_nothing(hub: LoopbackHu
     ended = launch("srun", tmp_path / "output", words, **hub.environment(tmp_path / "home"))
     assert [one.code for one in ended] == [0, 0], "\n".join(one.errors for one in ended)
     got = [request.path for request in hub.requests if request.method == "GET"]
-    assert sorted(path.rpartition("/")[2] for path in got) == ["config.json", "model.safetensors"]
+    assert sorted(path.rpartition("/")[2] for path in got) == ["SHA256SUMS", "config.json", "model.safetensors"]
     assert processes_of(tmp_path) == [2, 2, 2]
     finished, asked = final_tensors(tmp_path), len(hub.requests)
     shutil.rmtree(tmp_path / "run" / "checkpoints" / f"step-{TINY['iters']:08d}")
