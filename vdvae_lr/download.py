@@ -24,6 +24,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.network_errors import network_errors, without_secrets
+from vdvae_lr.paths import cannot_be_read
 
 _CHUNK = 1 << 20  # bytes read at once
 _NO_HEAD = (403, 405, 501)  # servers, and signed addresses, that answer GET alone
@@ -176,6 +177,8 @@ def file_sha256(path: Path, unpacked: bool = False) -> str:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
                 bar.advance(task, len(chunk))
+    except PermissionError as error:
+        raise cannot_be_read(path, error) from None
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} is damaged ({error}): delete it and run the same command again") from error
     return digest.hexdigest()

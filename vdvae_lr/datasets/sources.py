@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vdvae_lr.errors import InputError
+from vdvae_lr.paths import exists
 
 Pixels = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
@@ -99,8 +100,12 @@ def all_rows(images: Pixels) -> Rows:
 
 
 def existing(path: Path, dataset: str) -> Path:
-    """`path` itself; `InputError` with the command that makes it when it is not there."""
-    if path.exists():
+    """`path` itself.
+
+    Raises:
+        InputError: it is not there, with the command that makes it, or it may not be looked at.
+    """
+    if exists(path):
         return path
     raise InputError(
         f"data set '{dataset}' needs {path}, which does not exist: "

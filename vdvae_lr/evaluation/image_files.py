@@ -16,6 +16,7 @@ from vdvae_lr.datasets.folder import find_images
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.images import Pictures
 from vdvae_lr.model.vae import VAEConfig
+from vdvae_lr.paths import exists, is_folder, path_of
 
 Images = Pictures | str | Path | Sequence[str | Path]
 """(B, H, W, C) or (H, W, C) uint8, or files and folders of images."""
@@ -55,10 +56,10 @@ def find_image_files(names: Iterable[str | Path]) -> list[Path]:
     """
     paths: list[Path] = []
     for name in names:
-        path = Path(name)
-        if path.is_dir():
+        path = path_of(name)
+        if is_folder(path):
             paths += [path / found for found in find_images(path)]
-        elif path.exists():
+        elif exists(path):
             paths.append(path)
         else:
             raise InputError(f"{path} does not exist; name an image file, or a folder of images.")

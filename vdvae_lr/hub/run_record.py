@@ -7,6 +7,7 @@ RUN/settings.json    the resolved settings, flat
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from vdvae_lr.download import file_sha256
 from vdvae_lr.errors import InputError
+from vdvae_lr.paths import cannot_be_read, entries, is_file
 
 SETTINGS_NAME = "settings.json"
 LOG_NAME = "log.jsonl"
@@ -21,6 +23,7 @@ IMAGES = "images"
 CHECKPOINTS = "checkpoints"
 EMA_NAME = "ema.safetensors"
 DIGESTS_NAME = "SHA256SUMS"
+_CHECKPOINT = re.compile(r"step-\d+")
 _BOUND_SPLITS = {"test": "test", "eval": "validation"}
 
 
@@ -48,8 +51,12 @@ class RunRecord:
 
 
 def complete_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in a run's folder for them, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit())
+    """The checkpoints in a run's folder for them, oldest first.
+
+    Raises:
+        InputError: the folder may not be read.
+    """
+    return sorted(path for path in entries(folder) if _CHECKPOINT.fullmatch(path.name))
 
 
 def listed_digests(checkpoint: Path) -> dict[str, str]:
@@ -60,6 +67,8 @@ def listed_digests(checkpoint: Path) -> dict[str, str]:
     """
     try:
         lines = (checkpoint / DIGESTS_NAME).read_text().splitlines()
+    except PermissionError as error:
+        raise cannot_be_read(checkpoint / DIGESTS_NAME, error) from None
     except (OSError, ValueError):
         raise InputError(f"checkpoint {checkpoint} is damaged: its {DIGESTS_NAME} cannot be read.") from None
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
@@ -67,7 +76,7 @@ def listed_digests(checkpoint: Path) -> dict[str, str]:
 
 def check_listed_digest(path: Path) -> None:
     """Compare a file with the SHA256SUMS beside it, where there are any (raises InputError)."""
-    if not (path.parent / DIGESTS_NAME).is_file():
+    if not is_file(path.parent / DIGESTS_NAME):
         return
     if file_sha256(path) != listed_digests(path.parent).get(path.name, ""):
         raise InputError(f"{path} is damaged: {DIGESTS_NAME} lists another content; take an earlier checkpoint.")
@@ -86,15 +95,22 @@ def newest_checkpoint(run: Path) -> Path:
 
 
 def read_run_record(checkpoint: Path) -> RunRecord | None:
-    """The record of the run that `checkpoint` lies in; None where it lies in none."""
+    """The record of the run that `checkpoint` lies in; None where it lies in none.
+
+    Raises:
+        InputError: a file of the run may not be read.
+    """
     run = checkpoint.resolve().parent.parent
     try:
         settings = dict(json.loads((run / SETTINGS_NAME).read_text()))
         iteration = int(checkpoint.name.removeprefix("step-"))
+    except PermissionError as error:
+        raise cannot_be_read(run / SETTINGS_NAME, error) from None
     except (OSError, ValueError, TypeError):
         return None
     split, bound = _last_bound(run / LOG_NAME, iteration)
-    pictures = [path for path in (run / IMAGES).glob("step-*.png") if path.stem <= f"step-{iteration:08d}"]
+    drawn = [path for path in entries(run / IMAGES) if path.match("step-*.png")]
+    pictures = [path for path in drawn if path.stem <= f"step-{iteration:08d}"]
     return RunRecord(
         run.name,
         iteration,
@@ -118,9 +134,11 @@ def _last_bound(log: Path, iteration: int) -> tuple[str, Mapping[str, Any]]:
 
 
 def _records(log: Path) -> Iterator[dict[str, Any]]:
-    if not log.is_file():
-        return
-    for line in log.read_text(errors="replace").splitlines():
+    try:
+        text = log.read_text(errors="replace") if is_file(log) else ""
+    except OSError as error:
+        raise cannot_be_read(log, error) from None
+    for line in text.splitlines():
         try:
             record = json.loads(line)
         except ValueError:

@@ -22,6 +22,7 @@ from vdvae_lr.hub.sources import WeightSettings, WeightSource, find_weights, rea
 from vdvae_lr.hub.weight_folder import WEIGHTS_NAME, write_config, write_weights
 from vdvae_lr.model.vae import VDVAE as PlainVDVAE
 from vdvae_lr.model.vae import VAEConfig
+from vdvae_lr.paths import cannot_be_read, is_file, path_of
 
 
 class VDVAE(PlainVDVAE, ModelHubMixin, library_name=LIBRARY):
@@ -89,7 +90,7 @@ class VDVAE(PlainVDVAE, ModelHubMixin, library_name=LIBRARY):
         Raises:
             InputError: the disk refused, or the Hub did.
         """
-        target = Path(save_directory)
+        target = path_of(save_directory)
         try:
             target.mkdir(parents=True, exist_ok=True)
             with TemporaryDirectory(dir=target, prefix=".saving-") as name:
@@ -145,7 +146,7 @@ class VDVAE(PlainVDVAE, ModelHubMixin, library_name=LIBRARY):
         if record is not None:
             return record.picture
         beside = card.parent / FIGURES / PICTURE_NAME if card is not None else None
-        return beside if beside is not None and beside.is_file() else None
+        return beside if beside is not None and is_file(beside) else None
 
 
 def _provenance(source: WeightSource) -> Provenance:
@@ -156,5 +157,8 @@ def _provenance(source: WeightSource) -> Provenance:
     if record is not None and source.path.name != EMA_NAME:  # a run measures and draws with its averaged weights
         record = replace(record, split="", bound={}, bound_iteration=0, picture=None)
     card = source.path.parent / CARD_NAME
-    ours = card.is_file() and card.read_text(errors="replace").startswith("---\n")  # not just any README
+    try:
+        ours = is_file(card) and card.read_text(errors="replace").startswith("---\n")  # not just any README
+    except OSError as error:
+        raise cannot_be_read(card, error) from None
     return Provenance(dataset, record, averaged=source.averaged, published=name, card=card if ours else None)

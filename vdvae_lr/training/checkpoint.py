@@ -21,6 +21,7 @@ from torch import Tensor
 from vdvae_lr.errors import InputError
 from vdvae_lr.hub.run_record import CHECKPOINTS, EMA_NAME, complete_checkpoints, listed_digests
 from vdvae_lr.hub.weight_folder import CONFIG_NAME, WEIGHTS_NAME, read_weights
+from vdvae_lr.paths import UnreadableError, cannot_be_read
 from vdvae_lr.training.snapshot import (
     COUNT_NAME,
     OPTIMISER_NAME,
@@ -108,12 +109,14 @@ class CheckpointFolder:
         """The newest checkpoint whose files match their digests, its state, and a sentence for each damaged later one.
 
         Raises:
-            InputError: there are checkpoints, and all of them are damaged.
+            InputError: there are checkpoints, and all of them are damaged, or one that may not be read comes first.
         """
         complaints: list[str] = []
         for path in reversed(self.existing()):
             try:
                 return path, read_checked_state(path), complaints
+            except UnreadableError:
+                raise  # it may be sound, and training from an earlier one would be lost work
             except InputError as error:
                 complaints.append(str(error))
         if complaints:
@@ -175,6 +178,8 @@ def read_checked_state(checkpoint: Path) -> dict[str, Any]:
 def _digest_if_readable(path: Path) -> str | None:
     try:
         return file_digest(path)
+    except PermissionError as error:
+        raise cannot_be_read(path, error) from None
     except OSError:
         return None
 
