@@ -71,7 +71,8 @@ class VDVAE(PlainVDVAE, ModelHubMixin, library_name=LIBRARY):
             InputError: no such weights, damaged ones, or settings neither given nor found.
         """
         sources = sources or WeightSettings()
-        access = HubAccess(revision or sources.revision or None, token, cache_dir, force_download, local_files_only)
+        cache = path_of(cache_dir) if cache_dir is not None else None
+        access = HubAccess(revision or sources.revision or None, token, cache, force_download, local_files_only)
         source = find_weights(str(name_or_path), sources, ema=ema, access=access)
         chosen = settings_of(source, config)
         with torch.device("meta"):
