@@ -43,6 +43,7 @@ from vdvae_lr.datasets.catalogue import Splits, open_splits
 from vdvae_lr.distributed import World, start_world
 from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError
 from vdvae_lr.model.vae import VDVAE, VAEConfig
+from vdvae_lr.paths import path_of
 from vdvae_lr.presets import read_presets
 from vdvae_lr.training.build import StartWeights, build_training, find_start_weights
 from vdvae_lr.training.settings import Settings
@@ -368,7 +369,7 @@ def main() -> int:
     parser.add_argument("--memory", action="store_true", help="memory of the ffhq256 step on a CPU (minutes)")
     parser.add_argument("--steps", type=int, default=5, help="measured steps of each kind (default: 5)")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of --cifar10 (default: cpu)")
-    parser.add_argument("--out", type=Path, help="file to write the tables to as well")
+    parser.add_argument("--out", type=path_of, help="file to write the tables to as well")
     parser.add_argument("--case", help=argparse.SUPPRESS)  # one measurement in a process of its own: `measure_apart`
     options = parser.parse_args()
     if options.steps < 1:

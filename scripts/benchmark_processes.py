@@ -31,6 +31,7 @@ from benchmark import Report, describe_machine, generated_images
 from bookkeeping import MILLISECONDS, elbo_settings, measure_overhead, measure_saving
 
 from vdvae_lr.distributed import World, joined_world
+from vdvae_lr.paths import path_of
 from vdvae_lr.training.build import StartWeights, build_training
 from vdvae_lr.training.settings import Settings
 
@@ -186,8 +187,8 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=2, help="a process, of --scaling (default: 2)")
     parser.add_argument("--steps", type=int, default=9, help="rounds, or measured steps of --overhead (default: 9)")
     parser.add_argument("--saves", type=int, default=7, help="checkpoints of --saving (default: 7)")
-    parser.add_argument("--folder", type=Path, help="where --saving writes (default: the system's temporary folder)")
-    parser.add_argument("--out", type=Path, help="file to write the tables to as well")
+    parser.add_argument("--folder", type=path_of, help="where --saving writes (default: the system's temporary folder)")
+    parser.add_argument("--out", type=path_of, help="file to write the tables to as well")
     options = parser.parse_args()
     if min(options.steps, options.images, options.saves) < 1:
         parser.error("--steps, --images and --saves must be at least 1")

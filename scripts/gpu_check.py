@@ -44,6 +44,7 @@ from gpu_check_table import Check
 
 from vdvae_lr.bundled import CHECKOUT_ROOT as ROOT
 from vdvae_lr.distributed import start_world
+from vdvae_lr.paths import path_of
 from vdvae_lr.training.build import build_training
 from vdvae_lr.training.step import TrainingStep
 
@@ -203,7 +204,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=8.0, help="time for everything (default: 8)")
     parser.add_argument("--sections", default=",".join(SECTIONS), help="comma-separated (default: %(default)s)")
     parser.add_argument("--compile", action="store_true", help="compile however long it takes")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs/benchmarks/gpu_check.md", help="the table's file")
+    parser.add_argument("--out", type=path_of, default=ROOT / "docs/benchmarks/gpu_check.md", help="the table's file")
     options = parser.parse_args()
     sections: list[str] = options.sections.split(",")
     if unknown := [name for name in sections if name not in SECTIONS]:

@@ -21,7 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout need 
 
 from vdvae_lr.bundled import CHECKOUT_ROOT, bundled_folder
 from vdvae_lr.hub.weight_folder import type_words
+from vdvae_lr.paths import path_of
 from vdvae_lr.presets import read_presets
+from vdvae_lr.setting_checks import range_words
 from vdvae_lr.training.settings import NEUTRAL, Settings
 
 OUT = CHECKOUT_ROOT / "docs" / "settings.md"
@@ -34,8 +36,9 @@ _HEAD = """\
 
 Settings come from four places, later ones winning: the defaults below, the preset that a preset names as its `base`,
 the preset or presets that `--hps` names (left to right), and the command line. On the command line a setting is
-`--NAME VALUE`; one that is true or false is switched on by `--NAME` and off by `--no_NAME`. In a preset, a TOML file,
-it is a line `NAME = value`. A name that does not exist is refused with the nearest one that does.
+`--NAME VALUE`; one that is true or false is switched on by `--NAME` and off by `--no_NAME` (`--NAME True` and
+`--NAME=false` work as well). In a preset, a TOML file, it is a line `NAME = value`. A name that does not exist is
+refused with the nearest one that does.
 `python train.py --hps PRESET --dry_run` prints what results; a run keeps it in `settings.json`.
 
 When a run goes on, these may differ from before, since none of them changes what was computed so far (any other
@@ -45,6 +48,25 @@ difference is refused and named):
 
 `vdvae-lr COMMAND --help` lists the settings of the other commands. [Own data](own_data.md#choosing-a-model) explains
 the block strings; [what is computed](method.md) the settings of the loss.
+
+## Paths and numbers
+
+Every setting of every command that names a file or folder reads paths in one way, on the command line, in presets, in
+environment variables and in Python:
+
+| written | meaning |
+|---|---|
+| `runs/first`, `../runs/first` | from the working folder, in which the command was started; also a preset's `base` |
+| `~/runs`, `~USER/runs` | in the home folder, also where no shell sees to it (`--save_dir=~/runs`, TOML) |
+| `./~/runs` | a folder that is really called `~` |
+
+`--save_dir=~/runs` and `--save_dir /home/me/runs` are the same run. A file or folder that this user may not read ends
+the command with a sentence that says so; it never counts as missing or damaged.
+
+Numbers have to lie in the range that the tables give. Infinity is allowed for `grad_clip` (no clipping),
+`skip_threshold` (only updates that are not finite are skipped) and `stuck_after_s` (never), NaN nowhere.
+
+A preset is UTF-8 text, with or without a byte-order mark. Its settings stand in one list, without tables (`[run]`).
 """
 _PRESETS = """\
 ## What the presets set
@@ -87,11 +109,13 @@ def _fields(kind: type) -> Iterator[Field]:
     meanings = field_docstrings(kind)
     hints = typing.get_type_hints(kind, include_extras=True)
     for field in dataclasses.fields(kind):
-        hint, aliases = hints[field.name], ()
+        hint, aliases, extras = hints[field.name], (), ()
         if typing.get_origin(hint) is Annotated:
             hint, *extras = typing.get_args(hint)
             aliases = tuple(alias for extra in extras for alias in getattr(extra, "aliases", None) or ())
-        yield Field(field.name, aliases, type_words(hint), _value(field.default), meanings[field.name])
+        yield Field(
+            field.name, aliases, type_words(hint) + range_words(extras), _value(field.default), meanings[field.name]
+        )
 
 
 def field_docstrings(kind: type) -> dict[str, str]:
@@ -147,7 +171,7 @@ def _row(*cells: str) -> str:
 def main() -> None:
     """Write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=OUT, help="the page's file (default: docs/settings.md)")
+    parser.add_argument("--out", type=path_of, default=OUT, help="the page's file (default: docs/settings.md)")
     options = parser.parse_args()
     options.out.write_text(reference(), encoding="utf-8")
     print(f"wrote {options.out}")

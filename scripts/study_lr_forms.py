@@ -38,6 +38,7 @@ from study_lr_forms_figure import FIGURE, draw
 from study_lr_forms_table import read_results, write_document
 
 from vdvae_lr.bundled import CHECKOUT_ROOT as ROOT
+from vdvae_lr.paths import path_of
 from vdvae_lr.whole_file import write_whole
 
 PHOTOS_PRESET = "docs/studies/lr_forms/photos16.toml"
@@ -274,13 +275,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--data", choices=("fashion", "photos"), default="fashion", help="to confirm, or train longer, on"
     )
-    parser.add_argument("--data_root", type=Path, help="folder of the images; photos: where their PNGs are or go")
-    parser.add_argument("--photos", type=Path, help="archive of 32×32 colour images under the key 'train'")
+    parser.add_argument("--data_root", type=path_of, help="folder of the images; photos: where their PNGs are or go")
+    parser.add_argument("--photos", type=path_of, help="archive of 32×32 colour images under the key 'train'")
     names = [row.name for row in ROWS]
     parser.add_argument("--rows", nargs="*", choices=names, metavar="ROW", help="rows to run; none: those of the stage")
     parser.add_argument("--seeds", nargs="*", type=int, help="none: 0, 1 and 2 to confirm, else 0")
-    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "study_lr_forms", help="for runs and logs")
-    parser.add_argument("--results", type=Path, default=ROOT / "docs" / "studies" / "lr_forms")
+    parser.add_argument("--work", type=path_of, default=ROOT / "runs" / "study_lr_forms", help="for runs and logs")
+    parser.add_argument("--results", type=path_of, default=ROOT / "docs" / "studies" / "lr_forms")
     parser.add_argument("--iters", type=int, help=f"of a row; none: {ITERS}, or {LONGER_ITERS} to go on longer")
     parser.add_argument("--examples", type=int, default=1000, help="test images a row is measured on")
     parser.add_argument("--jobs", type=int, default=1, help="rows at a time")

@@ -28,6 +28,7 @@ from vdvae_lr.evaluation.document import read_evaluation
 from vdvae_lr.evaluation.picture_grid import picture_grid, save_png
 from vdvae_lr.evaluation.sampling import sample
 from vdvae_lr.hub.vdvae import VDVAE
+from vdvae_lr.paths import path_of
 from vdvae_lr.whole_file import write_whole
 
 PICTURE = ROOT / "docs" / "figures" / "study_lr_forms_samples.png"
@@ -130,9 +131,9 @@ def main(words: Sequence[str] | None = None) -> int:
     """Read, and write the document's tables; the exit status."""
     parser = argparse.ArgumentParser(description="Read the study's rows by the encoder from before fine-tuning.")
     parser.add_argument("--data", choices=("fashion", "photos"), default="fashion")
-    parser.add_argument("--data_root", type=Path, help="folder of the images")
-    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "study_lr_forms", help="of the rows' runs")
-    parser.add_argument("--results", type=Path, default=ROOT / "docs" / "studies" / "lr_forms")
+    parser.add_argument("--data_root", type=path_of, help="folder of the images")
+    parser.add_argument("--work", type=path_of, default=ROOT / "runs" / "study_lr_forms", help="of the rows' runs")
+    parser.add_argument("--results", type=path_of, default=ROOT / "docs" / "studies" / "lr_forms")
     parser.add_argument("--examples", type=int, default=300, help="images and samples of a row")
     parser.add_argument("--longer", action="store_true", help="the rows that went on longer")
     parser.add_argument("--samples", action="store_true", help="only draw the picture")

@@ -11,7 +11,8 @@ import vdvae_lr
 PACKAGE = Path(vdvae_lr.__file__).parent
 LAYERS = ("cli", "training", "evaluation", "hub", "datasets", "losses", "model")  # each may import itself and the right
 # under them all; they know none of them
-BASE = ("distributed", "peers", "download", "network_errors", "presets", "errors", "bundled", "whole_file")
+BASE = ("distributed", "peers", "download", "network_errors", "presets", "errors", "bundled", "whole_file", "paths")
+BASE += ("setting_checks",)
 OPTIONAL = {"mpi4py", "apex", "wandb"}
 IMPURE = {"os", "io", "pathlib", "json", "tomllib", "pickle", "shutil", "tempfile", "socket", "subprocess", "urllib"}
 IMPURE |= {"safetensors", "PIL", "vdvae_lr.distributed", "vdvae_lr.bundled", "torch.distributed"}

@@ -24,6 +24,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.network_errors import network_errors, without_secrets
+from vdvae_lr.paths import cannot_be_read
 
 _CHUNK = 1 << 20  # bytes read at once
 _NO_HEAD = (403, 405, 501)  # servers, and signed addresses, that answer GET alone
@@ -188,9 +189,7 @@ def file_sha256(path: Path, unpacked: bool = False, shown: bool = True) -> str:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{path} is damaged ({error}): delete it and run the same command again") from error
     except OSError as error:
-        raise InputError(
-            f"{path} cannot be read ({error.strerror or error}): check its permissions and the disk"
-        ) from error
+        raise cannot_be_read(path, error) from error
     return digest.hexdigest()
 
 

@@ -50,6 +50,7 @@ def _printable_letter(letter: str) -> str:
 
 
 def nearest_name_hint(name: str, known: Sequence[str]) -> str:
-    """`" (did you mean 'x'?)"` for the known name closest to `name`, or an empty string when none is close."""
-    close = get_close_matches(name, known, n=1, cutoff=0.6)
-    return f" (did you mean '{close[0]}'?)" if close else ""
+    """`" (did you mean 'x'?)"` for the known name closest to `name`, whatever the case; empty when none is close."""
+    spelt = {each.lower(): each for each in known}
+    close = get_close_matches(name.lower(), spelt, n=1, cutoff=0.6)
+    return f" (did you mean '{spelt[close[0]]}'?)" if close else ""

@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout need 
 
 from vdvae_lr.datasets.cifar import PICKLED_FOLDER
 from vdvae_lr.datasets.preparation import argument_parser, ensure_file, extract_tar, run_script
+from vdvae_lr.paths import path_of
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
@@ -20,7 +21,7 @@ def main() -> None:
     """Parse the command line and prepare the data set."""
     parser = argument_parser(__file__, __doc__)
     parser.add_argument("--url", default=URL, help="address of the archive")
-    parser.add_argument("--from", dest="given", type=Path, help="the archive, already downloaded")
+    parser.add_argument("--from", dest="given", type=path_of, help="the archive, already downloaded")
     options = parser.parse_args()
     archive = ensure_file(options.data_root / "cifar-10-python.tar.gz", options.url, SHA256, given=options.given)
     print(f"ready: {extract_tar(archive, PICKLED_FOLDER, options.data_root)}")

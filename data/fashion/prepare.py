@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout need 
 
 from vdvae_lr.datasets.idx import TEST_FILE, TRAIN_FILE
 from vdvae_lr.datasets.preparation import argument_parser, ensure_file, run_script
+from vdvae_lr.paths import path_of
 
 URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 # Of the content: Debian packs the same bytes with other gzip settings, so the packed files differ.
@@ -24,7 +25,7 @@ def main() -> None:
     """Parse the command line and prepare the data set."""
     parser = argument_parser(__file__, __doc__)
     parser.add_argument("--url", default=URL, help="address of the folder that holds the files")
-    parser.add_argument("--from", dest="given", type=Path, help="folder that holds the files already")
+    parser.add_argument("--from", dest="given", type=path_of, help="folder that holds the files already")
     options = parser.parse_args()
     for name, sha256 in CONTENT_SHA256.items():
         given = options.given / name if options.given else None

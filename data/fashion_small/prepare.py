@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout need 
 from vdvae_lr.datasets.idx import HELD_OUT, TEST_FILE, TRAIN_FILE, VALID_FILE, read_idx_images
 from vdvae_lr.datasets.preparation import argument_parser, run_script
 from vdvae_lr.datasets.sources import Pixels
+from vdvae_lr.paths import path_of
 
 N_TRAIN, N_VALID, N_TEST = 6_000, 1_000, 1_000
 
@@ -21,7 +22,7 @@ N_TRAIN, N_VALID, N_TEST = 6_000, 1_000, 1_000
 def main() -> None:
     """Parse the command line and write the three files and their checksums."""
     parser = argument_parser(__file__, __doc__)
-    parser.add_argument("--from", dest="given", type=Path, required=True, help="folder of the official files")
+    parser.add_argument("--from", dest="given", type=path_of, required=True, help="folder of the official files")
     options = parser.parse_args()
     full_train = read_idx_images(options.given, TRAIN_FILE, "fashion")
     full_test = read_idx_images(options.given, TEST_FILE, "fashion")

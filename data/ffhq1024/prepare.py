@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout need 
 
 from vdvae_lr.datasets.preparation import argument_parser, run_script
 from vdvae_lr.errors import InputError
+from vdvae_lr.paths import path_of
 
 FIRST_VALIDATION_IMAGE = 65_000
 TOTAL = 70_000
@@ -22,7 +23,7 @@ TOTAL = 70_000
 def main() -> None:
     """Parse the command line and prepare the data set."""
     parser = argument_parser(__file__, __doc__)
-    parser.add_argument("--from", dest="given", type=Path, required=True, help="folder of the official PNG files")
+    parser.add_argument("--from", dest="given", type=path_of, required=True, help="folder of the official PNG files")
     options = parser.parse_args()
     target = options.data_root / "ffhq1024"
     counts = sort_images(options.given, target)

@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout need 
 
 from vdvae_lr.datasets.arrays import check_image_array
 from vdvae_lr.datasets.preparation import argument_parser, ensure_file, run_script
+from vdvae_lr.paths import path_of
 
 URL = "https://openaipublic.blob.core.windows.net/very-deep-vaes-assets/vdvae-assets/ffhq-256.npy"
 
@@ -19,7 +20,7 @@ def main() -> None:
     """Parse the command line and prepare the data set."""
     parser = argument_parser(__file__, __doc__)
     parser.add_argument("--url", default=URL, help="address of the file")
-    parser.add_argument("--from", dest="given", type=Path, help="the file, already downloaded")
+    parser.add_argument("--from", dest="given", type=path_of, help="the file, already downloaded")
     options = parser.parse_args()
     path = ensure_file(options.data_root / "ffhq-256.npy", options.url, given=options.given)
     print(f"ready: {path}, {len(check_image_array(path, 256, 'ffhq256')):,} images")

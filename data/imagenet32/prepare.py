@@ -14,12 +14,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout need 
 
 from vdvae_lr.datasets.conversion import convert_imagenet
 from vdvae_lr.datasets.preparation import argument_parser, run_script
+from vdvae_lr.paths import path_of
 
 
 def main() -> None:
     """Parse the command line and prepare the data set."""
     parser = argument_parser(__file__, __doc__)
-    parser.add_argument("--from", dest="given", type=Path, nargs="+", required=True, help="archives or folders")
+    parser.add_argument("--from", dest="given", type=path_of, nargs="+", required=True, help="archives or folders")
     options = parser.parse_args()
     for path, n_images in convert_imagenet(options.given, 32, options.data_root).items():
         print(f"ready: {path}, {n_images:,} images")

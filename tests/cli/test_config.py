@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from conftest import SMALL
 from reference_cases import PUBLISHED_MODELS
+from refusals import refused
 
 from vdvae_lr.cli.config import apply_values, resolve_settings
 from vdvae_lr.errors import InputError
@@ -90,8 +91,23 @@ def test_published_presets_hold_the_published_settings(name: str) -> None:
         ('lr = "fast"', ["lr is 'fast'", "a number"]),
         ("compile = 1", ["compile is 1", "true or false"]),
         ('lr_form = "rwa"', ["lr_form is 'rwa'", "raw"]),
-        ("iters = 0", ["iters is 0", "at least 1"]),
-        ("[run]\niters = 3", ["'run'"]),
+        ("iters = 0", ["iters is 0", "1 or more"]),
+        ("[run]\niters = 3", ["'run' is a table", "NAME = VALUE, without [run]"]),
+        ("run.iters = 3", ["'run' is a table"]),
+        ("iters = 1e5", ["iters is 100000.0", "write 100000"]),
+        ("iters = [3]", ["iters is [3]", "a whole number"]),
+        ('lr = "1e-4"', ["lr is '1e-4'", "write 1e-4, without quotes"]),
+        ('compile = "False"', ["compile is 'False'", "write false, without quotes"]),
+        ("desc = 2020-01-02", ["desc is 2020-01-02", "it must be text"]),
+        ("lr = nan", ["mine.toml: lr is nan", "it must be a number"]),
+        ("lr = inf", ["mine.toml: lr is inf", "it must be finite"]),
+        ("seed = 99999999999999999999", ["seed is 99999999999999999999", "at most"]),
+        ('save_dir = "a\\u0000b"', ["save_dir", "NUL"]),
+        ('save_dir = "~nobody-is-called-so/a"', ["save_dir", "no home folder of user 'nobody-is-called-so'"]),
+        ('hps = "fashion"', ["sets hps", 'base = "NAME"']),
+        ("base = 3", ["base is 3", "the name of one preset"]),
+        ("lr = 1\nlr = 2\nseed = 3", ["cannot be read", "line 2"]),
+        ("# comment\niters 3", ["cannot be read", "line 2"]),
         ("iters = ", ["cannot be read"]),
         ('base = "a\\u0000"', ["cannot be read", "null"]),
         ('base = "fashon"', ["'fashon'", "did you mean 'fashion'"]),
@@ -102,6 +118,80 @@ def test_mistake_in_a_preset_is_named(tmp_path: Path, text: str, words: list[str
     with pytest.raises(InputError) as caught:
         resolve(f"--hps {path}")
     assert [word for word in words if word not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        ("iters = 3".encode("utf-16"), "it is UTF-16 text; save it as UTF-8"),
+        ("iters = 3".encode("utf-16-be"), "cannot be read"),
+        ('# ü\ndesc = "é"'.encode("latin-1"), "line 1 is not UTF-8 text; save the file as UTF-8"),
+        ('iters = 3\ndesc = "é"'.encode("latin-1"), "line 2 is not UTF-8 text; save the file as UTF-8"),
+        (b"#" * 2_000_000, "it is larger than 1,048,576 bytes"),
+    ],
+)
+def test_preset_that_is_no_text_says_what_to_do(tmp_path: Path, content: bytes, cause: str) -> None:
+    (tmp_path / "mine.toml").write_bytes(content)
+    with refused("mine.toml", cause, "mend the file"):
+        read_presets(str(tmp_path / "mine.toml"))
+
+
+@pytest.mark.parametrize("locale", ["utf-8", "latin-1", "ascii"])
+def test_preset_is_utf_8_with_or_without_a_mark_and_whatever_the_locale(
+    tmp_path: Path, locale: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Editors of Windows begin a file with a byte-order mark, and end lines in their own way."""
+    monkeypatch.setattr("locale.getpreferredencoding", lambda do_setlocale=True: locale)
+    text = 'iters = 3\r\ndesc = "Größe"\r\n'.encode()
+    for mark in (b"", b"\xef\xbb\xbf"):
+        (tmp_path / "mine.toml").write_bytes(mark + text)
+        assert read_presets(str(tmp_path / "mine.toml")) == {"iters": 3, "desc": "Größe"}
+
+
+def test_a_tilde_is_the_same_run_wherever_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    preset_file(tmp_path, "other", "iters = 7\n")
+    mine = preset_file(tmp_path, "mine", 'base = "~/other.toml"\nsave_dir = "~/runs"\nrestore_path = "~/w.th"\n')
+    preset = resolve(f"--hps {mine}")
+    assert preset == resolve("--hps ~/mine.toml") == resolve("--hps=~/mine.toml")
+    assert preset == resolve(f"--hps {tmp_path}/mine.toml --save_dir=~/runs --restore_path {tmp_path}/w.th")
+    assert (preset.run.iters, preset.run.save_dir) == (7, f"{tmp_path}/runs")
+    assert preset.run.name == "mine"
+
+
+def test_a_base_is_looked_for_in_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "presets").mkdir()
+    preset_file(tmp_path / "presets", "below", "iters = 7\n")
+    preset_file(tmp_path / "presets", "mine", 'base = "below.toml"\n')
+    monkeypatch.chdir(tmp_path)
+    with refused("below.toml", "there is", "relative paths start in the working folder"):
+        read_presets("presets/mine.toml")
+    preset_file(tmp_path / "presets", "mine", 'base = "presets/below.toml"\n')
+    assert read_presets("presets/mine.toml") == {"iters": 7}
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ("FFHQ256", "did you mean 'ffhq256'?"),
+        ("Fashion", "did you mean 'fashion'?"),
+        ("hps/fashion", "did you mean 'fashion'?"),
+        ("hps/fashon.toml", "did you mean 'fashion'?"),
+        ("fashion,", "has an empty name beside a comma"),
+        (",fashion", "has an empty name beside a comma"),
+        ("fashion,,paper", "has an empty name beside a comma"),
+        ("x" * 300, "there is no preset"),
+        ("x" * 300 + ".toml", "File name too long"),
+        (".", "there is no preset"),
+    ],
+)
+def test_preset_that_is_not_called_so(names: str, words: str) -> None:
+    with pytest.raises(InputError, match=re.escape(words)):
+        read_presets(names)
+
+
+def test_spaces_around_presets_do_not_matter() -> None:
+    assert read_presets(" fashion , paper ") == read_presets("fashion,paper")
 
 
 def test_whole_number_does_for_a_real_one(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_by_group(two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[
     ("words", "message"),
     [
         (["--variances", "0.3", "-0.1"], "a noise variance is -0.1; it must be"),
-        (["--variances", "nan"], "a noise variance is nan"),
+        (["--variances", "nan"], "variances is nan"),
         (["--variances"], "no noise variance to measure at"),
         (["--variances", "0.3", "0", "0.3"], "variances are 0.3, 0, 0.3; name each once"),
         (["--variances", "0.3", "1e80"], "variance 1e+80 makes images that are no numbers; give less noise"),

@@ -116,7 +116,7 @@ def test_what_is_there_stays_until_it_is_to_be_replaced(model: VDVAE, capsys: py
 @pytest.mark.parametrize(
     ("words", "cause"),
     [
-        (["--count", 0], "count is 0; ask for 1 picture or more."),
+        (["--count", 0], "count is 0; it must be 1 or more."),
         (["--batch", 0], "batch is 0; it must be 1 or more."),
         (["--out", "folder"], "out is folder; the grid is one .png file (single pictures go to --files FOLDER)."),
         (["--temperature", "16:0.5"], "no latent group has resolution 16x16"),

@@ -163,6 +163,18 @@ def test_anything_but_a_state_dict_is_refused(tmp_path: Path, content: object) -
     assert "no state dict" in refusal(path)
 
 
+@pytest.mark.parametrize("where", ["model", "state_dict", "model_state_dict", "ema", 0])
+def test_a_state_dict_inside_a_checkpoint_is_found_and_the_way_out_works(tmp_path: Path, where: str | int) -> None:
+    """As other programs save them, with an optimiser and a count beside the weights."""
+    weights = {"a.weight": torch.ones(2), "a.bias": torch.zeros(2)}
+    optimiser = {"state": {0: {"step": torch.tensor(1.0)}}, "param_groups": [{"lr": 0.1}]}
+    torch.save({"epoch": 3, "optimizer": optimiser, where: weights, "hyper_parameters": {"lr": 0.1}}, tmp_path / "c.pt")
+    sentence = refusal(tmp_path / "c.pt")
+    assert f"inside, under {where!r}" in sentence and f"[{where!r}]" in sentence
+    torch.save(torch.load(tmp_path / "c.pt", weights_only=True)[where], tmp_path / "w.th")
+    assert_same_tensors(read_tensors(tmp_path / "w.th"), weights)
+
+
 def test_a_text_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "page.th"
     path.write_text("<html>404 Not Found</html>\n")

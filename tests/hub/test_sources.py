@@ -356,7 +356,7 @@ def make(path: Path, content: str = "") -> None:
         ("a/b/c", "there are no weights", "OWNER/NAME", lambda: None),
         ("tester/model\n", "there are no weights", "OWNER/NAME", lambda: None),
         ("".join(map(str, range(150))), "there are no weights", "OWNER/NAME", lambda: None),
-        ("x\0y", "there are no weights", "OWNER/NAME", lambda: None),
+        ("x\0y", "NUL character", "remove it", lambda: None),
     ],
     ids=range(13),
 )

@@ -6,14 +6,15 @@ list of names.
 
 import argparse
 import dataclasses
+import datetime
+import math
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from vdvae_lr.bundled import bundled_folder
+from vdvae_lr.cli.command_line import parse_settings, whole_number_hint
 from vdvae_lr.datasets.catalogue import DATASETS
 from vdvae_lr.errors import InputError, nearest_name_hint
 from vdvae_lr.hub.sources import WeightSettings, find_weights, settings_of
@@ -38,7 +39,7 @@ def resolve_settings(arguments: Sequence[str], program: str) -> Settings:
     else:
         hps = given["hps"] or RunSettings.hps
         preset = apply_values(Settings(), {**read_presets(hps), "hps": hps}, f"--hps {hps}")
-    return tyro.cli(Settings, default=preset, args=list(arguments), prog=program, use_underscores=True)
+    return parse_settings(Settings, arguments, program, preset)
 
 
 def _found(arguments: Sequence[str]) -> dict[str, str | None]:
@@ -87,11 +88,35 @@ def apply_values(settings: Settings, values: Mapping[str, Any], source: str) -> 
     }
     changes: dict[str, dict[str, Any]] = {group: {} for group in groups}
     for name, value in values.items():
+        if isinstance(value, Mapping):
+            raise InputError(f"{source}: '{name}' is a table; write every setting as NAME = VALUE, without [{name}].")
         if name not in hints:
             raise InputError(f"{source}: there is no setting '{name}'{nearest_name_hint(name, list(hints))}.")
         group, hint = hints[name]
         if not value_fits(value, hint):
-            raise InputError(f"{source}: {name} is {value!r}; it must be {type_words(hint)}.")
+            hint_words = type_words(hint) + (whole_number_hint(value) if hint is int else _without_quotes(value, hint))
+            raise InputError(f"{source}: {name} is {_as_written(value)}; it must be {hint_words}.")
         changes[group][name] = value
-    replaced = {group: dataclasses.replace(getattr(settings, group), **new) for group, new in changes.items() if new}
+    try:
+        replaced = {
+            group: dataclasses.replace(getattr(settings, group), **new) for group, new in changes.items() if new
+        }
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
     return dataclasses.replace(settings, **replaced)
+
+
+def _as_written(value: object) -> str:
+    return str(value) if isinstance(value, datetime.date | datetime.time) else repr(value)
+
+
+def _without_quotes(value: object, hint: Any) -> str:
+    """What to do about `lr = "0.1"` and `fresh = "true"`."""
+    if not isinstance(value, str) or hint not in (float, bool):
+        return ""
+    words = value.strip().lower()
+    try:
+        fits = words in ("true", "false") if hint is bool else not math.isnan(float(words))
+    except ValueError:
+        return ""
+    return f"; write {words}, without quotes" if fits else ""

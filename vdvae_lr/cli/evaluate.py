@@ -42,6 +42,7 @@ from vdvae_lr.evaluation.quantities import group_resolutions
 from vdvae_lr.evaluation.sections import Findings, SectionSettings, Task, measure_sections
 from vdvae_lr.hub.vdvae import VDVAE
 from vdvae_lr.network_errors import without_secrets
+from vdvae_lr.setting_checks import PathText
 from vdvae_lr.whole_file import write_whole
 
 TABLE_NAME = "evaluation.txt"
@@ -51,13 +52,13 @@ TABLE_NAME = "evaluation.txt"
 class EvaluateSettings(HeldOutImages):
     """Measure what a model's latents do, by latent group, by resolution and in total."""
 
-    model: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_WEIGHTS")]
+    model: Annotated[PathText, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_WEIGHTS")]
     """A run's folder, a folder or file of weights, or a bundled or published name."""
-    out: str = ""
+    out: PathText = ""
     """Folder for the results; empty: RUN/evaluation for a run, else evaluation-NAME."""
     name: str = ""
     """What tables call the model; empty: as its folder or file is called."""
-    before: str = ""
+    before: PathText = ""
     """The model as it was before fine-tuning; empty: what the run started from, where that can be found; none:
     leave it out."""
     sections: tyro.conf.OmitArgPrefixes[SectionSettings] = dataclasses.field(default_factory=SectionSettings)

@@ -12,6 +12,8 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.hub.openai import write_published
 from vdvae_lr.hub.sources import WeightSettings
 from vdvae_lr.hub.vdvae import VDVAE
+from vdvae_lr.paths import exists
+from vdvae_lr.setting_checks import PathText, check_settings
 from vdvae_lr.whole_file import replacing
 
 
@@ -19,9 +21,9 @@ from vdvae_lr.whole_file import replacing
 class ExportSettings:
     """Write weights where other programs, or `--pretrained`, can read them."""
 
-    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_WEIGHTS")]
+    source: Annotated[PathText, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_WEIGHTS")]
     """A run, a checkpoint, a folder or file of weights, a Hub repository, an address, or a name."""
-    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
+    target: Annotated[PathText, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
     """safetensors: the folder to make; published: the .th file to write. Nothing that exists is overwritten."""
     format: Literal["safetensors", "published"] = "safetensors"
     """safetensors: a folder with model.safetensors, config.json and a model card; published: the published code's
@@ -32,6 +34,10 @@ class ExportSettings:
     """Preset of the model's settings, for weights that come without them (.th files of your own)."""
     weights: tyro.conf.OmitArgPrefixes[WeightSettings] = dataclasses.field(default_factory=WeightSettings)
 
+    def __post_init__(self) -> None:
+        """Check every setting by its type; raises InputError."""
+        check_settings(self)
+
 
 def run(settings: ExportSettings) -> None:
     """Export.
@@ -40,7 +46,7 @@ def run(settings: ExportSettings) -> None:
         InputError: no such weights, or a target that exists or cannot be written.
     """
     target = Path(settings.target)
-    if target.exists():
+    if exists(target):
         raise InputError(f"{target} exists already; choose another name, or remove it first.")
     model = VDVAE.from_pretrained(
         settings.source, ema=settings.ema, config=model_settings(settings.hps), sources=settings.weights

@@ -6,7 +6,7 @@ Shapes: B images, C channels, H W resolution.
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import tyro
@@ -23,6 +23,7 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.measuring import Measuring, Tracker
 from vdvae_lr.hub.sources import WeightSettings
 from vdvae_lr.hub.vdvae import VDVAE
+from vdvae_lr.setting_checks import AtOnce, Between, CountOrNone, PathText, check_settings
 
 
 @dataclass(frozen=True)
@@ -40,22 +41,22 @@ class HeldOutImages:
 
     split: Literal["train", "valid", "test"] = "test"
     """Images to measure on."""
-    examples: int = 0
+    examples: CountOrNone = 0
     """Measure on the first so many images only; 0: all of them."""
-    images: int = 8
+    images: Annotated[int, Between(0, 65_536)] = 8
     """Images in a picture's row; 0: no pictures."""
     seed: int = 0
     """Of all noise: the same for every model."""
-    batch: int = 32
+    batch: AtOnce = 32
     """Images at once on one process; changes no number."""
     dataset: str = ""
     """Data set to measure on; empty: the one the first model was trained on."""
-    data_root: str = ""
+    data_root: PathText = ""
     """Folder that holds the data set's files; empty: where a run among the models found them, or data/NAME."""
     bad_images: Literal["", "stop", "skip"] = ""
     """What to do about a file that is no readable image: stop and name it, or skip it (another one stands in); empty:
     as a run among the models did, else stop."""
-    num_workers: int = 0
+    num_workers: CountOrNone = 0
     """Processes that read images ahead."""
     hps: str = ""
     """Preset of the model's settings, for weights that come without them (published .th files)."""
@@ -65,13 +66,7 @@ class HeldOutImages:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be measured; raises InputError."""
-        self.check_at_least(examples=0, images=0, batch=1, num_workers=0)
-
-    def check_at_least(self, **least: int) -> None:
-        """Refuse settings that are smaller (raises InputError)."""
-        for name, smallest in least.items():
-            if getattr(self, name) < smallest:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be {smallest} or more.")
+        check_settings(self)
 
     def find(self, models: Mapping[str, VDVAE], console: Console) -> FoundImages:
         """Find the data, and say what was found.

@@ -20,6 +20,7 @@ from vdvae_lr.evaluation.images import Pictures
 from vdvae_lr.evaluation.interpolating import InterpolationPath, check_interpolation, interpolate
 from vdvae_lr.evaluation.latent_codes import Coordinates
 from vdvae_lr.evaluation.picture_grid import check_grid_fits, picture_grid
+from vdvae_lr.setting_checks import AtOnce
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +34,7 @@ class InterpolateSettings(OwnImagesSettings):
     """Image file to begin at."""
     second: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="SECOND_FILE")]
     """Image file to end at."""
-    steps: int = 9
+    steps: AtOnce = 9
     """Pictures of a row, with both reconstructions at its ends."""
     path: InterpolationPath = "spherical"
     """An arc between the latents of each group, or a line."""

@@ -34,10 +34,9 @@ class Command:
         module = import_module(f"vdvae_lr.cli.{self.module}")
         if not self.settings:
             return int(module.main(arguments, program))
-        import tyro
+        from vdvae_lr.cli.command_line import parse_settings
 
-        kind = getattr(module, self.settings)
-        return module.run(tyro.cli(kind, args=list(arguments), prog=program, use_underscores=True)) or 0
+        return module.run(parse_settings(getattr(module, self.settings), arguments, program)) or 0
 
 
 COMMANDS: dict[str, Command] = {

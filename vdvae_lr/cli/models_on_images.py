@@ -13,6 +13,7 @@ from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.comparison import check_comparable
 from vdvae_lr.hub.vdvae import VDVAE
+from vdvae_lr.paths import expanded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ def named_sources(words: Iterable[str]) -> dict[str, str]:
             raise InputError(f"'{word}' names no model; write NAME=RUN_OR_WEIGHTS, such as before=fashion.")
         if name in sources:
             raise InputError(f"two models are called '{name}'; give each its own name.")
-        sources[name] = source
+        sources[name] = expanded(source)
     if not sources:
         raise InputError("there is no model to measure; give at least one as NAME=RUN_OR_WEIGHTS.")
     return sources

@@ -26,6 +26,7 @@ from vdvae_lr.evaluation.picture_grid import save_png
 from vdvae_lr.evaluation.quantities import Quantity, group_resolutions
 from vdvae_lr.hub.vdvae import VDVAE
 from vdvae_lr.network_errors import without_secrets
+from vdvae_lr.setting_checks import CountOrNone
 from vdvae_lr.whole_file import write_whole
 
 
@@ -33,7 +34,7 @@ from vdvae_lr.whole_file import write_whole
 class NoiseSettings(ModelsOnImages):
     """Show and measure what noise in the latents does to the image: the visible side of posterior collapse."""
 
-    examples: int = RESPONSE_EXAMPLES
+    examples: CountOrNone = RESPONSE_EXAMPLES
     """Measure on the first so many images only; 0: all of them."""
     variances: tuple[float, ...] = NOISE_VARIANCES
     """Of the noise; 0: the clean reconstruction."""

@@ -28,6 +28,8 @@ from vdvae_lr.evaluation.picture_grid import save_png
 from vdvae_lr.evaluation.quantities import group_resolutions
 from vdvae_lr.hub.sources import WeightSettings
 from vdvae_lr.hub.vdvae import VDVAE
+from vdvae_lr.paths import entries, exists, is_file, is_folder
+from vdvae_lr.setting_checks import AtOnce, PathText, check_settings
 
 T = TypeVar("T")
 
@@ -41,17 +43,17 @@ class PictureSettings:
     NAMES: ClassVar[str] = ""
     """Pattern of what single files are called behind their number; empty: nothing."""
 
-    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_WEIGHTS")]
+    source: Annotated[PathText, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_WEIGHTS")]
     """A run's folder, a folder or file of weights, or a bundled or published name."""
-    out: str = ""
+    out: PathText = ""
     """The grid to write, a .png file; empty: the command's name with .png, or no grid where --files is given."""
-    files: str = ""
+    files: PathText = ""
     """Folder for single pictures at their own size, as numbered PNG files; empty: none."""
     overwrite: bool = False
     """Replace a grid that exists, and the single files of an earlier call in the folder."""
     seed: int = 0
     """Of all noise."""
-    batch: int = 32
+    batch: AtOnce = 32
     """Pictures at once, for memory and time; they are the same but for rounding."""
     hps: str = ""
     """Preset of the model's settings, for weights that come without them (published .th files)."""
@@ -61,20 +63,19 @@ class PictureSettings:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be done; raises InputError."""
-        if self.batch < 1:
-            raise InputError(f"batch is {self.batch}; it must be 1 or more.")
+        check_settings(self)
         if self.out and Path(self.out).suffix.lower() != ".png":
             raise InputError(f"out is {self.out}; the grid is one .png file (single pictures go to --files FOLDER).")
 
     @property
     def grid(self) -> Path | None:
         """The grid's file; None: single files only."""
-        return _place(self.out or f"{self.COMMAND}.png") if self.out or not self.files else None
+        return Path(self.out or f"{self.COMMAND}.png") if self.out or not self.files else None
 
     @property
     def folder(self) -> Path | None:
         """Of the single files; None: none."""
-        return _place(self.files) if self.files else None
+        return Path(self.files) if self.files else None
 
 
 class PictureWriter:
@@ -105,7 +106,7 @@ class PictureWriter:
                 raise InputError(f"{path} is among the images to read, and would be replaced; write somewhere else.")
         if settings.overwrite:
             return
-        if self._grid is not None and self._grid.exists():
+        if self._grid is not None and exists(self._grid):
             raise InputError(f"{self._grid} exists; name another file with --out, or replace it with --overwrite.")
         if self._earlier:
             raise InputError(
@@ -162,13 +163,13 @@ class PictureWriter:
 
     def _check_places(self) -> None:
         if self._folder is not None:
-            if self._folder.is_file():
+            if is_file(self._folder):
                 raise InputError(f"{self._folder} is a file; name a folder for single pictures with --files.")
             _check_writable(self._folder, self._folder, os.R_OK)
         if self._grid is None:
             return
         _check_writable(self._grid, self._grid.parent)
-        if self._grid.is_dir():
+        if is_folder(self._grid):
             raise InputError(f"{self._grid} is a folder; name a file for the grid with --out.")
         among = self._folder is not None and self._grid.parent.resolve() == self._folder.resolve()
         if among and self._ours.fullmatch(self._grid.name):
@@ -178,9 +179,9 @@ class PictureWriter:
             )
 
     def _files_of_an_earlier_call(self) -> list[Path]:
-        if self._folder is None or not self._folder.exists():
+        if self._folder is None:
             return []
-        return sorted(path for path in self._folder.iterdir() if self._ours.fullmatch(path.name))
+        return sorted(path for path in entries(self._folder) if self._ours.fullmatch(path.name))
 
 
 @dataclass(frozen=True)
@@ -225,14 +226,6 @@ def _make_here(settings: PictureSettings, work: Callable[[Studio], None], writer
 def counted(count: int, thing: str) -> str:
     """`1 picture`, `2 pictures`."""
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
-
-
-def _place(text: str) -> Path:
-    """`~` is the home folder, as in a shell, which leaves it alone in quotes and in `--out=~/x.png`."""
-    try:
-        return Path(text).expanduser()
-    except RuntimeError:
-        return Path(text)
 
 
 def _check_writable(path: Path, folder: Path, besides: int = 0) -> None:

@@ -17,6 +17,8 @@ from vdvae_lr.hub.published import PUBLISHED, published_file
 from vdvae_lr.hub.sources import WeightSettings, WeightSource, find_weights
 from vdvae_lr.hub.vdvae import VDVAE
 from vdvae_lr.hub.weight_folder import CONFIG_NAME, WEIGHTS_NAME
+from vdvae_lr.paths import exists
+from vdvae_lr.setting_checks import PathText, check_settings
 from vdvae_lr.whole_file import replacing
 
 _BESIDE_THE_WEIGHTS = (DIGESTS_NAME, CONFIG_NAME, CARD_NAME, f"{FIGURES}/{PICTURE_NAME}")
@@ -26,15 +28,19 @@ _BESIDE_THE_WEIGHTS = (DIGESTS_NAME, CONFIG_NAME, CARD_NAME, f"{FIGURES}/{PICTUR
 class PullSettings:
     """Fetch weights into the Hugging Face cache (HF_HOME), where later commands find them without network."""
 
-    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+    name: Annotated[PathText, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     """A published name, lrvdvae-NAME, a Hub repository, or an https address."""
-    folder: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")] = ""
+    folder: Annotated[PathText, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")] = ""
     """Also write them here, with settings and model card; nothing that exists is overwritten."""
     everything: bool = False
     """Of a published model also the weights before averaging and the optimiser's state."""
     hps: str = ""
     """Preset of the model's settings, for weights that come without them."""
     weights: tyro.conf.OmitArgPrefixes[WeightSettings] = dataclasses.field(default_factory=WeightSettings)
+
+    def __post_init__(self) -> None:
+        """Check every setting by its type; raises InputError."""
+        check_settings(self)
 
 
 def run(settings: PullSettings) -> None:
@@ -44,9 +50,9 @@ def run(settings: PullSettings) -> None:
         InputError: no such weights, no connection, or a folder that exists or cannot be written.
     """
     folder = Path(settings.folder) if settings.folder else None
-    if folder is not None and folder.exists():
+    if folder is not None and exists(folder):
         raise InputError(f"{folder} exists already; choose another name, or remove it first.")
-    if Path(settings.name).exists():
+    if exists(Path(settings.name)):
         raise InputError(f"{settings.name} is on this machine already; pull from a folder without that name.")
     source = find_weights(settings.name, settings.weights)
     paths = [source.path]

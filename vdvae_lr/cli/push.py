@@ -12,13 +12,14 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.hub.sources import WeightSettings
 from vdvae_lr.hub.vdvae import VDVAE
 from vdvae_lr.network_errors import without_secrets
+from vdvae_lr.setting_checks import PathText, check_settings
 
 
 @dataclass(frozen=True)
 class PushSettings:
     """Upload weights to the Hugging Face Hub as safetensors, with settings and a model card filled from the run."""
 
-    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_WEIGHTS")]
+    source: Annotated[PathText, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_WEIGHTS")]
     """A run, a checkpoint, a folder or file of weights, or a name."""
     repository: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OWNER/NAME")]
     """Repository on the Hub; made where needed. Log in with 'hf auth login', or set HF_TOKEN."""
@@ -37,6 +38,10 @@ class PushSettings:
     hps: str = ""
     """Preset of the model's settings, for weights that come without them (.th files of your own)."""
     weights: tyro.conf.OmitArgPrefixes[WeightSettings] = dataclasses.field(default_factory=WeightSettings)
+
+    def __post_init__(self) -> None:
+        """Check every setting by its type; raises InputError."""
+        check_settings(self)
 
 
 def run(settings: PushSettings) -> None:

@@ -19,7 +19,9 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.report_data import Reported, read_reported
 from vdvae_lr.evaluation.report_html import FIRST_LINE
 from vdvae_lr.evaluation.report_page import report_page
+from vdvae_lr.paths import is_folder
 from vdvae_lr.presets import read_presets
+from vdvae_lr.setting_checks import check_settings
 from vdvae_lr.training.settings import NEUTRAL, Settings
 from vdvae_lr.whole_file import write_whole
 
@@ -35,6 +37,10 @@ class ReportSettings:
     the page calls it; left out: as its folder is called."""
     out: Path | None = None
     """The file to write; left out: report.html in the run's folder for one run, in this folder for several."""
+
+    def __post_init__(self) -> None:
+        """Check every setting by its type; raises InputError."""
+        check_settings(self)
 
 
 def run(settings: ReportSettings) -> None:
@@ -61,7 +67,7 @@ def _print(line: str) -> None:
 
 
 def _check_replaceable(target: Path) -> None:
-    if target.is_dir():
+    if is_folder(target):
         raise InputError(f"{target} is a folder; name a file with --out, such as {target / REPORT_NAME}.")
     try:
         with target.open("rb") as file:

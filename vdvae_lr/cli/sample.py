@@ -12,6 +12,7 @@ from vdvae_lr.evaluation.group_temperatures import group_temperatures
 from vdvae_lr.evaluation.images import Pictures
 from vdvae_lr.evaluation.picture_grid import check_grid_fits, picture_grid
 from vdvae_lr.evaluation.sampling import sample_batches
+from vdvae_lr.setting_checks import Count
 
 _LONGEST_ROW = 16  # pictures, where each temperature has a row
 
@@ -22,7 +23,7 @@ class SampleSettings(PictureSettings):
 
     COMMAND: ClassVar[str] = "sample"
 
-    count: int = 64
+    count: Count = 64
     """Pictures (of each temperature). Picture i is the same for every count."""
     temperature: tuple[str, ...] = ("1.0",)
     """Multiplies the prior's scale: 0.9; a number for each group, with commas; or RESOLUTION:TEMPERATURE pairs such as
@@ -33,8 +34,6 @@ class SampleSettings(PictureSettings):
     def __post_init__(self) -> None:
         """Refuse what cannot be done; raises InputError."""
         super().__post_init__()
-        if self.count < 1:
-            raise InputError(f"count is {self.count}; ask for 1 picture or more.")
         if not self.temperature:
             raise InputError("temperature has no value; give one, such as 0.9.")
         if self.files and len(self.temperature) > 1:

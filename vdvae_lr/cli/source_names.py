@@ -4,11 +4,12 @@ from pathlib import Path
 
 from vdvae_lr.hub.run_record import SETTINGS_NAME
 from vdvae_lr.network_errors import without_secrets
+from vdvae_lr.paths import is_file
 
 
 def is_run(source: str) -> bool:
-    """Whether a word names a run's folder."""
-    return (Path(source) / SETTINGS_NAME).is_file()
+    """Whether a word names a run's folder (raises InputError where that may not be looked at)."""
+    return is_file(Path(source) / SETTINGS_NAME)
 
 
 def model_name(source: str) -> str:

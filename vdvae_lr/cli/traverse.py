@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from vdvae_lr.evaluation.image_files import find_image_files
 from vdvae_lr.evaluation.latent_codes import Coordinates
 from vdvae_lr.evaluation.picture_grid import check_grid_fits, picture_grid
 from vdvae_lr.evaluation.traversing import MoveUnit, check_place, traverse
+from vdvae_lr.setting_checks import Between, CountOrNone, PathText
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,17 +24,17 @@ class TraverseSettings(OwnImagesSettings):
     COMMAND: ClassVar[str] = "traverse"
     NAMES: ClassVar[str] = r"-group-\d+-channel-\d+-move-[-+\d.e]+"
 
-    group: int
+    group: CountOrNone
     """Latent group of the channels, counted from 0, the coarsest."""
-    image: str = ""
+    image: PathText = ""
     """Image file whose latents are moved; empty: picture 0 of `sample` with this seed and temperature."""
     channels: str = "all"
     """Channels of the group, counted from 0, with commas; or all: each by itself."""
     position: str = "all"
     """ROW,COLUMN in the group, counted from 0; all: the channel is moved at every position together."""
-    reach: float = 3.0
+    reach: Annotated[float, Between(0, above=True)] = 3.0
     """Moves go from minus this to plus this."""
-    steps: int = 7
+    steps: Annotated[int, Between(2, 65_536)] = 7
     """How many moves; an odd number has the unmoved picture in the middle."""
     unit: MoveUnit = "prior_scale"
     """Of the moves: the prior's scale of each latent, or the latents' own scale."""
@@ -42,14 +43,6 @@ class TraverseSettings(OwnImagesSettings):
     itself."""
     temperature: str = "1.0"
     """Of the sample, where no image is given; words as `sample` takes them."""
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be done; raises InputError."""
-        super().__post_init__()
-        if self.steps < 2:
-            raise InputError(f"steps is {self.steps}; moves go from one end to the other, so 2 or more.")
-        if not 0 < self.reach < float("inf"):
-            raise InputError(f"reach is {self.reach:g}; it must be positive and finite.")
 
     @property
     def moves(self) -> list[float]:

@@ -22,6 +22,7 @@ from vdvae_lr.evaluation.bound import Bound, evaluate_bound
 from vdvae_lr.hub.published import PUBLISHED, published_file
 from vdvae_lr.hub.sources import WeightSettings
 from vdvae_lr.hub.vdvae import VDVAE
+from vdvae_lr.setting_checks import AtOnce, CountOrNone, PathText, check_settings
 
 EXIT_DIFFERENT = 3
 _STANDARD_ERRORS = 3.0
@@ -35,15 +36,15 @@ class VerifySettings:
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     """A published name (ffhq256, cifar10-seed0, …) or a bundled one (fashion)."""
-    data_root: str = ""
+    data_root: PathText = ""
     """Folder that holds the data set's files; empty: data/NAME."""
-    examples: int = 0
+    examples: CountOrNone = 0
     """Measure on the first so many test images only; 0: all of them, as published."""
-    batch: int = 8
+    batch: AtOnce = 8
     """Images at once on one process; changes no number."""
     seed: int = 0
     """Of the posterior's noise."""
-    num_workers: int = 0
+    num_workers: CountOrNone = 0
     """Processes that read images ahead."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute, in float32."""
@@ -51,9 +52,7 @@ class VerifySettings:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be measured; raises InputError."""
-        for name, least in (("examples", 0), ("batch", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be {least} or more.")
+        check_settings(self)
         if self.examples == 1:
             raise InputError("examples is 1; chance can be judged from 2 images on (0: all of them).")
 

@@ -4,17 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vdvae_lr.datasets.sources import (
-    MemoryMappedSource,
-    Pixels,
-    Rows,
-    Splits,
-    all_rows,
-    existing,
-    not_readable,
-    preparation_command,
-)
+from vdvae_lr.datasets.sources import MemoryMappedSource, Pixels, Rows, Splits, all_rows, existing, preparation_command
 from vdvae_lr.errors import InputError
+from vdvae_lr.paths import cannot_be_read
 
 FFHQ256_SEED, FFHQ256_HELD_OUT = 5, 7_000
 IMAGENET_SEED, IMAGENET_HELD_OUT = 42, 5_000
@@ -49,7 +41,7 @@ def check_image_array(path: Path, image_size: int, dataset: str) -> Pixels:
         images = np.lib.format.open_memmap(path, mode="r")
     except (ValueError, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.errno:
-            raise not_readable(path, error) from None
+            raise cannot_be_read(path, error) from None
         raise InputError(
             f"{path} is cut short or not a .npy file of images ({error}): "
             f"delete it and make it again with `{preparation_command(dataset)}`"

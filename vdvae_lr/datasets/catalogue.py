@@ -11,6 +11,7 @@ from vdvae_lr.datasets.folder import BadImages, open_ffhq1024, open_folder
 from vdvae_lr.datasets.idx import open_fashion, open_fashion_small
 from vdvae_lr.datasets.sources import ImageSource, Splits
 from vdvae_lr.errors import InputError, nearest_name_hint
+from vdvae_lr.setting_checks import PathText, check_settings
 
 __all__ = ["DATASETS", "DataSettings", "ImageSource", "Splits", "default_data_root", "open_splits"]
 
@@ -22,7 +23,7 @@ class DataSettings:
     dataset: str = "fashion_small"
     """Data set by name (cifar10, imagenet32, imagenet64, ffhq256, ffhq1024, fashion, fashion_small), or `folder` for
     any folder of images."""
-    data_root: str = ""
+    data_root: PathText = ""
     """Folder that holds the data set's files; empty means data/NAME, where its prepare.py puts them."""
     bad_images: BadImages = "stop"
     """What to do about a file that is no readable image: stop and name it, or skip it (another one stands in)."""
@@ -31,6 +32,7 @@ class DataSettings:
 
     def __post_init__(self) -> None:
         """Refuse what no data set is called, and policies that do not exist; raises InputError."""
+        check_settings(self)
         if self.dataset not in DATASETS:
             raise InputError(
                 f"there is no data set '{self.dataset}'{nearest_name_hint(self.dataset, list(DATASETS))}; "
@@ -82,7 +84,7 @@ def open_splits(settings: DataSettings, image_size: int, image_channels: int) ->
     known = DATASETS[settings.dataset]
     _check_fit(settings.dataset, "image_size", image_size, known.image_size)
     _check_fit(settings.dataset, "image_channels", image_channels, known.image_channels)
-    root = Path(settings.data_root).expanduser() if settings.data_root else default_data_root(settings.dataset)
+    root = Path(settings.data_root) if settings.data_root else default_data_root(settings.dataset)
     return known.open(_Request(root, image_size, image_channels, settings.bad_images))
 
 

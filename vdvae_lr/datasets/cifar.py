@@ -5,17 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from vdvae_lr.datasets.restricted_pickle import channels_last, load_arrays
-from vdvae_lr.datasets.sources import (
-    ArraySource,
-    Pixels,
-    Rows,
-    Splits,
-    all_rows,
-    existing,
-    is_there,
-    preparation_command,
-)
+from vdvae_lr.datasets.sources import ArraySource, Pixels, Rows, Splits, all_rows, existing, preparation_command
 from vdvae_lr.errors import InputError
+from vdvae_lr.paths import exists
 
 PICKLED_FOLDER, BINARY_FOLDER = "cifar-10-batches-py", "cifar-10-batches-bin"
 SPLIT_SEED, HELD_OUT = 11172018, 5_000
@@ -28,7 +20,7 @@ _REMEDY = f"delete its folder and fetch it again with `{preparation_command('cif
 
 def open_cifar10(root: Path, held_out: int = HELD_OUT) -> Splits:
     """`cifar-10-batches-py/` (or, without it, `cifar-10-batches-bin/`) in `root`; `test_batch` is the test set."""
-    pickled = not is_there(root / BINARY_FOLDER) or is_there(root / PICKLED_FOLDER)
+    pickled = not exists(root / BINARY_FOLDER) or exists(root / PICKLED_FOLDER)
     folder = existing(root / PICKLED_FOLDER, "cifar10") if pickled else root / BINARY_FOLDER
     read = _read_pickled if pickled else _read_binary
     images = np.concatenate([read(folder, name) for name in _TRAIN_BATCHES])

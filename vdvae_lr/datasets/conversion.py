@@ -23,6 +23,7 @@ from vdvae_lr.datasets.restricted_pickle import channels_last, load_arrays
 from vdvae_lr.datasets.sources import Pixels
 from vdvae_lr.download import progress_bar
 from vdvae_lr.errors import InputError
+from vdvae_lr.paths import is_file, is_folder
 
 _HEADER_BYTES = 128  # numpy pads a header to a multiple of 64 bytes; with room for a growing N these shapes take 128
 _READ_ERRORS = (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
@@ -149,11 +150,11 @@ def _kind(name: str) -> str | None:
 
 def _members_of(path: Path, archives: ExitStack) -> Iterator[Member]:
     """Everything in one folder or archive, or one single file; names start with the name of `path` itself."""
-    if path.is_dir():
+    if is_folder(path):
         for file in path.rglob("*"):
             if file.is_file():
                 yield Member(f"{path.resolve().name}/{file.relative_to(path).as_posix()}", file.read_bytes)
-    elif not path.is_file():
+    elif not is_file(path):
         raise InputError(f"{path} does not exist: give the downloaded archive or folder with --from")
     elif path.suffix != ".npz" and zipfile.is_zipfile(path):
         archive = archives.enter_context(zipfile.ZipFile(path))

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from vdvae_lr.datasets.decoding import SUFFIXES
-from vdvae_lr.datasets.sources import LEADS_NOWHERE, not_readable
 from vdvae_lr.errors import InputError
+from vdvae_lr.paths import LEADS_NOWHERE, cannot_be_read
 
 _ENDINGS_SHOWN, _REASONS_SHOWN = 5, 12
 
@@ -102,7 +102,7 @@ def entries(folder: Path) -> list[os.DirEntry[str]]:
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{folder} is not a folder: name a folder of images with --data_root") from None
     except OSError as error:
-        raise not_readable(folder, error) from None
+        raise cannot_be_read(folder, error) from None
 
 
 def leads_to_folder(entry: os.DirEntry[str]) -> bool:
@@ -112,7 +112,7 @@ def leads_to_folder(entry: os.DirEntry[str]) -> bool:
     except OSError as error:
         if error.errno in LEADS_NOWHERE:
             return False
-        raise not_readable(Path(entry.path), error) from None
+        raise cannot_be_read(Path(entry.path), error) from None
 
 
 def _read_folder(found: Found, name: str, linked_folders: list[str], linked_images: list[str]) -> list[str]:
@@ -185,7 +185,7 @@ def _status(path: Path) -> os.stat_result | None:
     except OSError as error:
         if error.errno in LEADS_NOWHERE:
             return None
-        raise not_readable(path, error) from None
+        raise cannot_be_read(path, error) from None
 
 
 def is_image_name(name: str) -> bool:

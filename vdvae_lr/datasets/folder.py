@@ -19,9 +19,10 @@ from vdvae_lr.datasets.finding import (
     left_out_words,
     search,
 )
-from vdvae_lr.datasets.sources import LEADS_NOWHERE, Pixels, Rows, Splits, existing, not_readable
+from vdvae_lr.datasets.sources import Pixels, Rows, Splits, existing
 from vdvae_lr.datasets.split_folders import SplitFolders, find_split_folders, refuse_splits_below
 from vdvae_lr.errors import InputError
+from vdvae_lr.paths import LEADS_NOWHERE, cannot_be_read
 
 BadImages = Literal["stop", "skip"]
 VALID_SHARE, TEST_SHARE = 0.05, 0.05
@@ -83,7 +84,7 @@ class FolderSource:
         code = cause.errno if isinstance(cause, OSError) else None
         not_there = code in LEADS_NOWHERE
         if isinstance(cause, OSError) and not not_there and code not in _OF_THE_CONTENT:
-            raise not_readable(path, cause) from error
+            raise cannot_be_read(path, cause) from error
         if self._policy == "stop" and not_there and not path.is_symlink():
             raise InputError(
                 f"{path} is no longer there: put it back, or train on without it with --accept_changed_images"

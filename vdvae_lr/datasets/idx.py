@@ -7,17 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vdvae_lr.datasets.sources import (
-    ArraySource,
-    Pixels,
-    Splits,
-    all_rows,
-    existing,
-    is_there,
-    not_readable,
-    preparation_command,
-)
+from vdvae_lr.datasets.sources import ArraySource, Pixels, Splits, all_rows, existing, preparation_command
 from vdvae_lr.errors import InputError
+from vdvae_lr.paths import cannot_be_read, exists
 
 TRAIN_FILE, VALID_FILE, TEST_FILE = (f"{part}-images-idx3-ubyte" for part in ("train", "valid", "t10k"))
 HELD_OUT = 5_000
@@ -56,14 +48,14 @@ def open_fashion_small(root: Path, image_size: int) -> Splits:
 def read_idx_images(root: Path, name: str, dataset: str) -> Pixels:
     """Images (N, 28, 28, 1) uint8 of `root/name` or its `.gz`; `InputError` when missing, cut or of another kind."""
     plain = root / name
-    path = existing(plain if is_there(plain) else root / f"{name}.gz", dataset)
+    path = existing(plain if exists(plain) else root / f"{name}.gz", dataset)
     remedy = f"delete it and fetch it again with `{preparation_command(dataset)}`"
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             content = file.read()
     except (OSError, EOFError, zlib.error) as error:
         if isinstance(error, OSError) and error.errno:  # a damaged archive has none
-            raise not_readable(path, error) from None
+            raise cannot_be_read(path, error) from None
         raise InputError(f"{path} cannot be read ({error}): {remedy}") from error
     if len(content) < _HEADER.size:
         raise InputError(f"{path} is cut short inside its header: {remedy}")

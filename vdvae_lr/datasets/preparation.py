@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from vdvae_lr.download import disk_errors, fetch, part_of, settle, tag_of
 from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError
+from vdvae_lr.paths import exists, is_file, is_folder, path_of
 
 _OTHER_WAYS = "try again later, or give another address with --url or a copy you have with --from"
 
@@ -18,9 +19,8 @@ _OTHER_WAYS = "try again later, or give another address with --url or a copy you
 def argument_parser(script: str, description: str | None) -> argparse.ArgumentParser:
     """A parser with the options of every script; `script` is its `__file__`, whose folder is the default target."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--data_root", type=Path, default=Path(script).resolve().parent, help="where the data set goes (default: here)"
-    )
+    here = Path(script).resolve().parent
+    parser.add_argument("--data_root", type=path_of, default=here, help="where the data set goes (default: here)")
     return parser
 
 
@@ -45,9 +45,9 @@ def ensure_file(
     content inside the gzip wrapping); without one, `target.sha256` records the digest the first time, for later calls.
     A download that was cut leaves `target.part`, where the next call goes on. Raises `InputError`.
     """
-    if given is None or target.exists():
+    if given is None or exists(target):
         return fetch(url, target, _OTHER_WAYS, sha256, unpacked)
-    if not given.is_file():
+    if not is_file(given):
         raise InputError(f"{given} does not exist: check --from, or leave it out to download the file")
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def ensure_file(
 def extract_tar(archive: Path, member: str, root: Path) -> Path:
     """The files in folder `member` of a tar archive as `root/member`, complete or absent; `InputError` if damaged."""
     target = root / member
-    if target.is_dir():
+    if is_folder(target):
         return target
     with tempfile.TemporaryDirectory(dir=root, prefix=".extracting-") as scratch:
         try:

@@ -3,7 +3,6 @@
 Shapes: N images of the source, B images asked for, H W resolution, C channels.
 """
 
-import errno
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vdvae_lr.errors import InputError
+from vdvae_lr.paths import cannot_be_read, exists, is_file, is_folder
 
 Pixels = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
@@ -21,8 +21,6 @@ Rows = npt.NDArray[np.int64]
 _NOT_DOWNLOADABLE = frozenset({"imagenet32", "imagenet64", "ffhq1024"})  # their owners hand them out to accounts only
 
 _FINGERPRINTED = 8  # images
-LEADS_NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
-"""Errors of a path at whose end there is nothing."""
 
 
 class ImageSource(Protocol):
@@ -123,42 +121,27 @@ def all_rows(images: Pixels) -> Rows:
 
 
 def existing(path: Path, dataset: str) -> Path:
-    """`path` itself, a folder or an ordinary file that may be read; `InputError` otherwise, with what makes it."""
-    if not is_there(path):
+    """`path` itself, a folder or an ordinary file that may be read.
+
+    Raises:
+        InputError: it is not there, with the command that makes it, or it may not be read.
+    """
+    if not exists(path):
         raise InputError(
             f"data set '{dataset}' needs {path}, which does not exist: "
             f"make it with `{preparation_command(dataset)}`, or name its folder with --data_root"
         )
-    try:
-        if not path.is_dir():
-            if not path.is_file():  # a pipe would keep us waiting
-                raise InputError(
-                    f"data set '{dataset}' needs {path}, which is neither a file nor a folder: remove it, then make it "
-                    f"with `{preparation_command(dataset)}`"
-                )
+    if not is_folder(path) and not is_file(path):  # a pipe would keep us waiting
+        raise InputError(
+            f"data set '{dataset}' needs {path}, which is neither a file nor a folder: remove it, then make it "
+            f"with `{preparation_command(dataset)}`"
+        )
+    if is_file(path):
+        try:
             path.open("rb").close()
-    except OSError as error:
-        raise not_readable(path, error) from None
+        except OSError as error:
+            raise cannot_be_read(path, error) from None
     return path
-
-
-def is_there(path: Path) -> bool:
-    """Whether something is at `path`; `InputError` where a folder on the way may not be looked into."""
-    try:
-        path.stat()
-    except OSError as error:
-        if error.errno in LEADS_NOWHERE:
-            return False
-        raise not_readable(path, error) from None
-    return True
-
-
-def not_readable(path: Path, error: OSError) -> InputError:
-    """The error for what is there and may not be read, or not now."""
-    return InputError(
-        f"{path} cannot be read ({error.strerror or error}): give this user the right to read it, or mend its disk, "
-        "then run the same command again"
-    )
 
 
 def preparation_command(dataset: str) -> str:

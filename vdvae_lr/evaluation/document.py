@@ -17,6 +17,7 @@ from typing import Any
 from vdvae_lr.datasets.inventory import Inventory
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.quantities import Measurement, Quantity
+from vdvae_lr.paths import cannot_be_read, is_folder
 from vdvae_lr.whole_file import write_whole
 
 EVALUATION_NAME = "evaluation.json"
@@ -109,7 +110,7 @@ def read_evaluation(path: Path) -> Evaluation:
     Raises:
         InputError: no such file, a damaged one, or one of another kind or version.
     """
-    path = path / EVALUATION_NAME if path.is_dir() else path
+    path = path / EVALUATION_NAME if is_folder(path) else path
     content = _read_json(path)
     kind = content.get("format") if isinstance(content, dict) else None
     if not isinstance(kind, str) or not kind.startswith(_FAMILY):
@@ -130,7 +131,7 @@ def _read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise InputError(f"there is no evaluation {path}; make one with `vdvae-lr evaluate RUN_OR_WEIGHTS`.") from None
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error}); check its name and rights.") from None
+        raise cannot_be_read(path, error) from None
     except (ValueError, RecursionError):  # no JSON, or no text at all
         raise InputError(f"{path} is damaged: it is no JSON; evaluate the model again.") from None
 

@@ -12,10 +12,10 @@ from PIL import Image
 
 from vdvae_lr.datasets.decoding import FORMATS, StoredImage, UnreadableImageError, decode
 from vdvae_lr.datasets.folder import find_images
-from vdvae_lr.datasets.sources import is_there
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.images import Pictures
 from vdvae_lr.model.vae import VAEConfig
+from vdvae_lr.paths import exists, is_file, is_folder, path_of
 
 Images = Pictures | str | Path | Sequence[str | Path]
 """(B, H, W, C) or (H, W, C) uint8, or files and folders of images."""
@@ -62,12 +62,12 @@ def find_image_files(names: Iterable[str | Path]) -> list[Path]:
     """
     paths: list[Path] = []
     for name in names:
-        path = Path(name)
-        if not is_there(path):
+        path = path_of(name)
+        if not exists(path):
             raise InputError(f"{path} does not exist; name an image file, or a folder of images.")
-        if path.is_dir():
+        if is_folder(path):
             paths += [path / found for found in find_images(path)]
-        elif path.is_file():
+        elif is_file(path):
             paths.append(path)
         else:  # a pipe would keep us waiting
             raise InputError(f"{path} is a pipe, a socket or a device; name an image file, or a folder of images.")

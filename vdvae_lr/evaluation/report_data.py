@@ -18,6 +18,7 @@ from vdvae_lr.evaluation.document import EVALUATION_NAME, Evaluation, read_evalu
 from vdvae_lr.evaluation.report_charts import MOST_RUNS, Floats
 from vdvae_lr.hub.run_record import CHECKPOINTS, IMAGES, LOG_NAME, SETTINGS_NAME, complete_checkpoints
 from vdvae_lr.model.layout import parse_decoder, parse_encoder
+from vdvae_lr.paths import cannot_be_read, entries, exists, is_file, is_folder, path_of
 
 EVALUATION_FOLDER = "evaluation"
 _EVENTS = "events.out.tfevents."
@@ -116,11 +117,11 @@ def read_reported(words: Sequence[str]) -> list[Reported]:
 def _named(word: str) -> tuple[str, Path]:
     """A label, if one is given, and the folder."""
     name, equals, path = word.partition("=")
-    if not equals or Path(word).exists():
-        return "", Path(word)
+    if not equals or exists(path_of(word)):
+        return "", path_of(word)
     if not name or not path:
         raise InputError(f"'{word}' names no run; write RUN, or NAME=RUN.")
-    return name, Path(path)
+    return name, path_of(path)
 
 
 def _told_apart(found: Sequence[Reported]) -> list[Reported]:
@@ -139,15 +140,15 @@ def _told_apart(found: Sequence[Reported]) -> list[Reported]:
 
 
 def _read(label: str, folder: Path) -> Reported:
-    if folder.name == EVALUATION_NAME and folder.is_file():
+    if folder.name == EVALUATION_NAME and is_file(folder):
         folder = folder.parent
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise InputError(
             f"there is no folder {folder}; give a training run, or what `vdvae-lr evaluate` left of other weights."
         )
-    if (folder / SETTINGS_NAME).is_file():
+    if is_file(folder / SETTINGS_NAME):
         return _read_run(label, folder)
-    if (folder / EVALUATION_NAME).is_file():
+    if is_file(folder / EVALUATION_NAME):
         evaluation = read_evaluation(folder)
         return Reported(
             label or evaluation.name, folder, evaluation=evaluation, evaluation_pictures=_pngs(folder, "*.png")
@@ -162,7 +163,7 @@ def _read_run(label: str, folder: Path) -> Reported:
     records, unread = _read_log(folder / LOG_NAME)
     checkpoints = complete_checkpoints(folder / CHECKPOINTS)
     evaluation_folder = folder / EVALUATION_FOLDER
-    evaluated = (evaluation_folder / EVALUATION_NAME).is_file()
+    evaluated = is_file(evaluation_folder / EVALUATION_NAME)
     if not (records or checkpoints or evaluated):
         raise InputError(f"run {folder} has nothing to report yet: no log line, no checkpoint; let it train first.")
     run = Reported(
@@ -184,7 +185,7 @@ def _read_settings(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error}); check its rights.") from None
+        raise cannot_be_read(path, error) from None
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict) or not content:
@@ -196,7 +197,10 @@ def _read_log(path: Path) -> tuple[tuple[Mapping[str, Any], ...], int]:
     """The records, and how many lines are none; a last one that is not finished yet does not count."""
     records: list[Mapping[str, Any]] = []
     unread = 0
-    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace") if is_file(path) else ""
+    except OSError as error:
+        raise cannot_be_read(path, error) from None
     for line in text.splitlines(keepends=True):
         try:
             record = json.loads(line)
@@ -217,18 +221,19 @@ def _is_record(line: object) -> TypeGuard[dict[str, Any]]:
 
 
 def _pngs(folder: Path, pattern: str) -> tuple[Path, ...]:
-    return tuple(sorted(path for path in folder.glob(pattern) if path.is_file()))
+    return tuple(sorted(path for path in entries(folder) if path.match(pattern) and is_file(path)))
 
 
 def _started(folder: Path) -> datetime | None:
     """From the names that TensorBoard gives its files."""
-    names = (path.name.removeprefix(_EVENTS).partition(".")[0] for path in folder.glob(f"tensorboard/{_EVENTS}*"))
+    files = [path.name for path in entries(folder / "tensorboard") if path.name.startswith(_EVENTS)]
+    names = [name.removeprefix(_EVENTS).partition(".")[0] for name in files]
     times = [int(name) for name in names if name.isdecimal() and len(name) <= 10]
     return datetime.fromtimestamp(min(times), UTC) if times else None
 
 
 def _date(path: Path) -> datetime | None:
-    return datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.exists() else None
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC) if exists(path) else None
 
 
 def _remarks(run: Reported, unread: int) -> tuple[str, ...]:

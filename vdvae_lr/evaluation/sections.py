@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from vdvae_lr.errors import InputError, UnmeasurableError
 from vdvae_lr.evaluation.activity import ACTIVE_VARIANCE, measure_active_units
@@ -18,36 +18,37 @@ from vdvae_lr.evaluation.noise_section import NOISE_IMAGES, NOISE_VARIANCES, mea
 from vdvae_lr.evaluation.quantities import Quantity
 from vdvae_lr.evaluation.rates import measure_rates
 from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.setting_checks import Between, Count, CountOrNone, check_settings
 
 
 @dataclass(frozen=True)
 class SectionSettings:
     """How much of each section is measured; a count above the images there are means all of them."""
 
-    content_dimensions: int = 0
+    content_dimensions: CountOrNone = 0
     """Also state bound, distortion and rate on this many dimensions an image: 784 for 28x28 images padded to 32x32; 0:
     do not."""
-    active_threshold: float = ACTIVE_VARIANCE
+    active_threshold: Annotated[float, Between(0, above=True)] = ACTIVE_VARIANCE
     """Least variance of an active unit's posterior mean over the images, as it is and in units of the prior's."""
-    mixture_batch: int = 32
+    mixture_batch: CountOrNone = 32
     """Images in a mixture for the mutual information within batches, whose ceiling is their number's logarithm; 0:
     leave it out."""
-    mixture_images: int = 32
+    mixture_images: CountOrNone = 32
     """Images whose latents are asked for in the mixture over all images that are measured, each at the cost of the
     posterior networks for every image; 0: leave it out."""
-    importance_images: int = 50
+    importance_images: CountOrNone = 50
     """Images for the importance-weighted bound, a pass for each of their draws; 0: leave it out."""
-    importance_draws: int = 64
+    importance_draws: Count = 64
     """Draws of the latents an image, for importance weights."""
-    gap_images: int = 4
+    gap_images: CountOrNone = 4
     """Images for the distance from the true posterior by group, all draws anew for each group; 0: leave it out."""
-    jacobian_images: int = 4
+    jacobian_images: CountOrNone = 4
     """Images, and samples, at which the decoder's Jacobian is measured; 0: leave it out."""
-    jacobian_values: int = 8
+    jacobian_values: Count = 8
     """Singular values a group, from the largest down."""
-    jacobian_tolerance: float = 1e-3
+    jacobian_tolerance: Annotated[float, Between(0, above=True)] = 1e-3
     """Error of a singular value, as a share of the largest, at which it counts as found."""
-    noise_images: int = NOISE_IMAGES
+    noise_images: CountOrNone = NOISE_IMAGES
     """Images for the noise response, some passes for each group; 0: leave it out."""
     noise_variances: tuple[float, ...] = NOISE_VARIANCES
     """Variances of the noise added to the latents."""
@@ -56,13 +57,7 @@ class SectionSettings:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be measured; raises InputError."""
-        least = {"importance_draws": 1, "jacobian_values": 1}
-        for name, value in vars(self).items():
-            if isinstance(value, int) and value < least.get(name, 0):
-                raise InputError(f"{name} is {value}; it must be {least.get(name, 0)} or more.")
-        for name in ("active_threshold", "jacobian_tolerance"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be positive.")
+        check_settings(self)
         check_variances(self.noise_variances)
         if len(set(self.noise_units)) < len(self.noise_units):
             raise InputError(f"noise_units are {', '.join(self.noise_units)}; name each once.")

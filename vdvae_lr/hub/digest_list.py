@@ -10,6 +10,7 @@ from pathlib import Path
 
 from vdvae_lr.download import file_sha256
 from vdvae_lr.errors import InputError
+from vdvae_lr.paths import cannot_be_read, is_file
 
 DIGESTS_NAME = "SHA256SUMS"
 _LARGEST = 1 << 20  # bytes
@@ -25,7 +26,7 @@ def write_digests(folder: Path, names: Iterable[str]) -> None:
 def listed_digests(folder: Path) -> dict[str, str]:
     """The digests in a folder's SHA256SUMS; none where it has none (raises InputError as `read_digests`)."""
     path = folder / DIGESTS_NAME
-    return read_digests(path) if path.is_file() else {}
+    return read_digests(path) if is_file(path) else {}
 
 
 def read_digests(path: Path) -> dict[str, str]:
@@ -38,7 +39,7 @@ def read_digests(path: Path) -> dict[str, str]:
         with path.open("rb") as file:
             content = file.read(_LARGEST + 1)
     except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror or error}); check its permissions.") from None
+        raise cannot_be_read(path, error) from None
     lines = [line.rstrip("\r") for line in content.decode("utf-8-sig", errors="replace").split("\n")]
     found = [_LINE.fullmatch(line) for line in lines if line.strip() and not line.startswith("#")]
     digests = {match[2]: match[1].lower() for match in found if match is not None and _is_plain(match[2])}

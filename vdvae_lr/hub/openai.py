@@ -19,6 +19,7 @@ from torch import Tensor
 from vdvae_lr.errors import InputError
 from vdvae_lr.model.vae import VDVAE
 from vdvae_lr.network_errors import first_line, plain
+from vdvae_lr.paths import cannot_be_read
 
 _CONVOLUTIONS = {"c1": "reduce", "c2": "mix_1", "c3": "mix_2", "c4": "expand"}
 _WRAPPER_PREFIX = "module."
@@ -130,15 +131,30 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         InputError: the file is missing, cut, no state dict, or a pickle that asks for more than tensors.
     """
     content = load_pickle(path)
-    if (
-        not isinstance(content, Mapping)
-        or not content
-        or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
-    ):
+    if not isinstance(content, Mapping) or not _is_state_dict(content):
+        inner = _nested_state_dict(content)
+        if inner is not None:
+            raise InputError(
+                f"weights file {path} holds its state dict inside, under {inner}; save that alone, "
+                f"torch.save(torch.load('{path.name}', weights_only=True)[{inner}], 'weights.th'), and give that."
+            )
         raise InputError(
             f"weights file {path} holds no state dict (names to tensors); choose a *-model.th or *-model-ema.th file."
         )
     return dict(content)
+
+
+def _nested_state_dict(content: object) -> str | None:
+    """Under which key, written as in Python, a checkpoint of another program has its weights; None: under none."""
+    if not isinstance(content, Mapping):
+        return None
+    return next(
+        (repr(key) for key, value in content.items() if isinstance(value, Mapping) and _is_state_dict(value)), None
+    )
+
+
+def _is_state_dict(content: Mapping[Any, Any]) -> bool:
+    return bool(content) and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
 
 
 def load_pickle(path: Path) -> Any:
@@ -152,6 +168,8 @@ def load_pickle(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise InputError(f"weights file {path} does not exist; check the path.") from None
+    except PermissionError as error:
+        raise cannot_be_read(f"weights file {path}", error) from None
     except pickle.UnpicklingError:
         raise InputError(
             f"weights file {path} is damaged or asks to run code, so it was not loaded; "

@@ -14,7 +14,9 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.hub.hub_client import HubAccess, asset_path, prepare_cached, pull_elsewhere, repository_file
 from vdvae_lr.hub.openai import load_pickle, read_tensors
 from vdvae_lr.hub.weight_folder import checked_dataclass
+from vdvae_lr.hub.weight_names import check_hub_name
 from vdvae_lr.model.vae import VAEConfig
+from vdvae_lr.paths import is_file, is_folder
 from vdvae_lr.presets import read_presets
 
 SERVER = "https://openaipublic.blob.core.windows.net/very-deep-vaes-assets"
@@ -102,11 +104,12 @@ def published_file(name: str, kind: FileKind, mirror: str = "", access: HubAcces
         what = {"model": "weights before averaging", "opt": "optimiser state"}[kind]
         raise InputError(f"of '{name}' only the averaged weights are published, no {what}; leave that setting out.")
     file_name = model.file_name(kind)
-    if Path(mirror).is_dir() and mirror:
+    if mirror and is_folder(Path(mirror)):
         path = Path(mirror) / file_name
-        if not path.is_file():
+        if not is_file(path):
             raise InputError(f"{path} does not exist; put the published file there, or leave --weights_mirror out.")
         return path
+    check_hub_name(mirror)
     pull = [name, *(["--everything"] if kind != "model-ema" else []), *(["--weights_mirror", mirror] if mirror else [])]
     if mirror and "://" not in mirror:
         if mirror.count("/") != 1:

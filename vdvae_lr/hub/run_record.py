@@ -7,18 +7,21 @@ RUN/settings.json    the resolved settings, flat
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vdvae_lr.errors import InputError
+from vdvae_lr.paths import cannot_be_read, entries, is_file
 
 SETTINGS_NAME = "settings.json"
 LOG_NAME = "log.jsonl"
 IMAGES = "images"
 CHECKPOINTS = "checkpoints"
 EMA_NAME = "ema.safetensors"
+_CHECKPOINT = re.compile(r"step-\d+")
 _BOUND_SPLITS = {"test": "test", "eval": "validation"}
 
 
@@ -46,8 +49,12 @@ class RunRecord:
 
 
 def complete_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in a run's folder for them, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit())
+    """The checkpoints in a run's folder for them, oldest first.
+
+    Raises:
+        InputError: the folder may not be read.
+    """
+    return sorted(path for path in entries(folder) if _CHECKPOINT.fullmatch(path.name))
 
 
 def newest_checkpoint(run: Path) -> Path:
@@ -63,15 +70,22 @@ def newest_checkpoint(run: Path) -> Path:
 
 
 def read_run_record(checkpoint: Path) -> RunRecord | None:
-    """The record of the run that `checkpoint` lies in; None where it lies in none."""
+    """The record of the run that `checkpoint` lies in; None where it lies in none.
+
+    Raises:
+        InputError: a file of the run may not be read.
+    """
     run = checkpoint.resolve().parent.parent
     try:
         settings = dict(json.loads((run / SETTINGS_NAME).read_text()))
         iteration = int(checkpoint.name.removeprefix("step-"))
+    except PermissionError as error:
+        raise cannot_be_read(run / SETTINGS_NAME, error) from None
     except (OSError, ValueError, TypeError):
         return None
     split, bound = _last_bound(run / LOG_NAME, iteration)
-    pictures = [path for path in (run / IMAGES).glob("step-*.png") if path.stem <= f"step-{iteration:08d}"]
+    drawn = [path for path in entries(run / IMAGES) if path.match("step-*.png")]
+    pictures = [path for path in drawn if path.stem <= f"step-{iteration:08d}"]
     return RunRecord(
         run.name,
         iteration,
@@ -95,9 +109,11 @@ def _last_bound(log: Path, iteration: int) -> tuple[str, Mapping[str, Any]]:
 
 
 def _records(log: Path) -> Iterator[dict[str, Any]]:
-    if not log.is_file():
-        return
-    for line in log.read_text(errors="replace").splitlines():
+    try:
+        text = log.read_text(errors="replace") if is_file(log) else ""
+    except OSError as error:
+        raise cannot_be_read(log, error) from None
+    for line in text.splitlines():
         try:
             record = json.loads(line)
         except ValueError:

@@ -49,14 +49,16 @@ from vdvae_lr.hub.weight_folder import (
     read_shapes,
     read_weights,
 )
+from vdvae_lr.hub.weight_names import check_hub_name, folder_without_weights, no_file_of_weights
 from vdvae_lr.model.vae import VDVAE, VAEConfig
 from vdvae_lr.network_errors import without_secrets
+from vdvae_lr.paths import exists, expanded, is_file, is_folder
+from vdvae_lr.setting_checks import PathText, check_settings
 
 LR_PREFIX = "lrvdvae-"
 MIRROR_VARIABLE = "VDVAE_LR_MIRROR"
 LR_REPOSITORY_VARIABLE = "VDVAE_LR_REPOSITORY"
 _PICKLES = (".th", ".pt")
-_LONGEST_NAME = 255  # bytes of a file's name; longer ones are an error to ask for
 _BESIDE = (CONFIG_NAME, DIGESTS_NAME)  # files that belong to a file of weights at an address
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -67,17 +69,21 @@ class WeightSettings:
 
     revision: str = ""
     """Branch, tag or commit, where the weights are a Hub repository; empty: its default branch."""
-    weights_mirror: str = ""
+    weights_mirror: PathText = ""
     """Where published files are found by name: a folder, an https address, or a Hub repository. Empty: the environment
     variable VDVAE_LR_MIRROR, else the official server."""
     lr_repository: str = ""
     """Hub repository of the weights called lrvdvae-NAME; {name} in it stands for NAME (somebody/lrvdvae-{name}). Empty:
     the environment variable VDVAE_LR_REPOSITORY."""
 
+    def __post_init__(self) -> None:
+        """Check every setting by its type; raises InputError."""
+        check_settings(self)
+
     @property
     def mirror(self) -> str:
-        """The setting, or else the environment's."""
-        return self.weights_mirror or os.environ.get(MIRROR_VARIABLE, "")
+        """The setting, or else the environment's (raises InputError for a home folder that is not known)."""
+        return self.weights_mirror or expanded(os.environ.get(MIRROR_VARIABLE, ""), MIRROR_VARIABLE)
 
     def lr_repository_of(self, name: str) -> str:
         """The repository of `lrvdvae-NAME` (raises InputError where none is set)."""
@@ -134,14 +140,17 @@ def find_weights(
     """
     if not name:
         raise InputError("the name of the weights is empty; give a name, a file, a folder or a Hub repository.")
+    name = expanded(name)
     settings = settings or WeightSettings()
     access = access or HubAccess(revision=settings.revision or None)
+    if not exists(Path(name)):
+        check_hub_name(name)
     local = _on_this_machine(name, ema)
     if local is None and name.startswith(LR_PREFIX):
         with pull_elsewhere(name, *_pull_options(settings, access)):
             return _in_repository(settings.lr_repository_of(name.removeprefix(LR_PREFIX)), access)
     if local is None and "://" not in name and _REPOSITORY.fullmatch(name):
-        if Path(name).parent.is_dir():  # more likely a folder's name with a slip in it than somebody's account
+        if is_folder(Path(name).parent):  # more likely a folder's name with a slip in it than somebody's account
             raise InputError(f"there is no folder {name}; check its name (to mean a Hub repository, start elsewhere).")
         with pull_elsewhere(name, *_pull_options(WeightSettings(), access)):
             return _in_repository(name, access)
@@ -166,11 +175,9 @@ def _pull_options(settings: WeightSettings, access: HubAccess) -> list[str]:
 
 def _on_this_machine(name: str, ema: bool) -> WeightSource | None:
     path = Path(name)
-    if len(os.fsencode(path.name)) > _LONGEST_NAME:
-        return None
-    if path.is_dir():
+    if is_folder(path):
         return _in_folder(path, ema)
-    if path.is_file() or ("://" not in name and path.suffix in (*_PICKLES, ".safetensors")):
+    if exists(path) or ("://" not in name and path.suffix in (*_PICKLES, ".safetensors")):
         return _in_file(path)
     return _in_folder(bundled_folder("models") / name, ema) if name in bundled_models() else None
 
@@ -181,28 +188,29 @@ def bundled_models() -> list[str]:
 
 
 def _in_file(path: Path, remedy: str = "") -> WeightSource:
-    if not path.is_file():
-        raise InputError(f"weights file {path} does not exist; check the path.")
+    if not is_file(path):
+        what = "is no file" if exists(path) else "does not exist"
+        raise InputError(f"weights file {path} {what}; check the path.")
     if path.suffix == ".safetensors":
-        described = (path.parent / CONFIG_NAME).is_file()
+        described = is_file(path.parent / CONFIG_NAME)
         config, dataset = read_config(path.parent, remedy) if described else (None, None)
         return WeightSource(path, config, dataset, remedy=remedy)
     if path.suffix in _PICKLES:
         return WeightSource(path, published=_published_by_file_name(path.name))
-    raise InputError(f"{path} is no file of weights; give one that ends in .th or .safetensors.")
+    raise no_file_of_weights(path)
 
 
 def _in_folder(folder: Path, ema: bool) -> WeightSource:
-    if (folder / CHECKPOINTS).is_dir():
+    if is_folder(folder / CHECKPOINTS):
         folder = newest_checkpoint(folder)
     remedy = _remedy_for(folder)
-    both = (folder / EMA_NAME).is_file() or EMA_NAME in listed_digests(folder)
+    both = is_file(folder / EMA_NAME) or EMA_NAME in listed_digests(folder)
     name = EMA_NAME if both and ema else WEIGHTS_NAME
-    if (folder / name).is_file():
+    if is_file(folder / name):
         return WeightSource(folder / name, *read_config(folder, remedy), averaged=ema if both else None, remedy=remedy)
     if name in listed_digests(folder):
         raise InputError(f"{folder / name} is missing, though {DIGESTS_NAME} lists it; {remedy or 'copy it there'}.")
-    raise InputError(f"folder {folder} holds no {WEIGHTS_NAME}; give a folder of weights or a training run.")
+    raise folder_without_weights(folder, WEIGHTS_NAME)
 
 
 def _remedy_for(folder: Path) -> str:

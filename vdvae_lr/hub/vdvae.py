@@ -26,6 +26,7 @@ from vdvae_lr.hub.sources import WeightSettings, WeightSource, find_weights, rea
 from vdvae_lr.hub.weight_folder import CONFIG_NAME, WEIGHTS_NAME, write_config, write_weights
 from vdvae_lr.model.vae import VDVAE as PlainVDVAE
 from vdvae_lr.model.vae import VAEConfig
+from vdvae_lr.paths import cannot_be_read, is_file, path_of
 from vdvae_lr.whole_file import remove
 
 _SAVING = ".saving-"
@@ -80,7 +81,8 @@ class VDVAE(PlainVDVAE, ModelHubMixin, library_name=LIBRARY):
             InputError: no such weights, damaged ones, or settings neither given nor found.
         """
         sources = sources or WeightSettings()
-        access = HubAccess(revision or sources.revision or None, token, cache_dir, force_download, local_files_only)
+        cache = path_of(cache_dir) if cache_dir is not None else None
+        access = HubAccess(revision or sources.revision or None, token, cache, force_download, local_files_only)
         source = find_weights(str(name_or_path), sources, ema=ema, access=access)
         chosen = settings_of(source, config)
         with torch.device("meta"):
@@ -102,7 +104,7 @@ class VDVAE(PlainVDVAE, ModelHubMixin, library_name=LIBRARY):
         Raises:
             InputError: the disk refused, or the Hub did.
         """
-        target = Path(save_directory)
+        target = path_of(save_directory)
         try:
             target.mkdir(parents=True, exist_ok=True)
             _clear_leftovers(target)
@@ -168,7 +170,7 @@ class VDVAE(PlainVDVAE, ModelHubMixin, library_name=LIBRARY):
         record, card = self.provenance.record, self.provenance.card
         beside = card.parent / FIGURES / PICTURE_NAME if card is not None else None
         picture = record.picture if record is not None else beside
-        return picture if picture is not None and picture.is_file() else None
+        return picture if picture is not None and is_file(picture) else None
 
 
 def _clear_leftovers(folder: Path) -> None:
@@ -187,6 +189,9 @@ def _provenance(source: WeightSource) -> Provenance:
     if record is not None and source.path.name != EMA_NAME:  # a run measures and draws with its averaged weights
         record = replace(record, split="", bound={}, bound_iteration=0, picture=None)
     card = source.path.parent / CARD_NAME
-    ours = card.is_file() and card.read_bytes()[:8].removeprefix(BOM_UTF8).startswith((b"---\n", b"---\r\n"))
+    try:
+        ours = is_file(card) and card.read_bytes()[:8].removeprefix(BOM_UTF8).startswith((b"---\n", b"---\r\n"))
+    except OSError as error:
+        raise cannot_be_read(card, error) from None
     kept = card if ours else None  # not just any README: a card begins with its metadata
     return Provenance(dataset, record, averaged=source.averaged, published=name, card=kept)

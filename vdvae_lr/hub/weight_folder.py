@@ -20,6 +20,7 @@ from vdvae_lr.errors import InputError, nearest_name_hint
 from vdvae_lr.hub.digest_list import check_listed_digest
 from vdvae_lr.model.vae import VAEConfig
 from vdvae_lr.network_errors import plain
+from vdvae_lr.paths import cannot_be_read
 
 T = TypeVar("T")
 
@@ -67,6 +68,8 @@ def read_config_file(path: Path) -> tuple[VAEConfig, str]:
         raise InputError(
             f"{path} is missing, so the weights beside it have no settings; fetch the whole folder."
         ) from None
+    except PermissionError as error:
+        raise cannot_be_read(path, error) from None
     except (KeyError, TypeError, ValueError, RecursionError, OSError):  # ValueError: no JSON, or no text at all
         raise InputError(
             f"{path} is not a model's settings (JSON with 'model' and 'dataset'); fetch it again."
@@ -142,9 +145,13 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
     try:
+        with path.open("rb"):  # the library calls a file that may not be read missing
+            pass
         yield
     except FileNotFoundError:
         raise InputError(f"weights file {path} does not exist; check the path.") from None
+    except PermissionError as error:
+        raise cannot_be_read(f"weights file {path}", error) from None
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"weights file {path} is damaged ({error}); fetch or make it again.") from None
 

@@ -8,26 +8,26 @@ Shapes: B batch, C H W image, L latent groups.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 from torch import Tensor
 
-from vdvae_lr.errors import InputError
 from vdvae_lr.losses.elbo import distortion_nats, group_rates_nats
 from vdvae_lr.losses.latent_reconstruction import FormName, TargetGradient, group_latent_reconstruction
 from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.logistic_mixture import MixtureNoise
+from vdvae_lr.setting_checks import Between, CountOrNone, check_settings
 
 
 @dataclass(frozen=True)
 class ObjectiveSettings:
     """Weights and forms of the loss (docs/method.md)."""
 
-    beta: float = 1.0
+    beta: Annotated[float, Between(0)] = 1.0
     """Weight of the rate."""
-    alpha_T: float = 1.0
+    alpha_T: Annotated[float, Between(0)] = 1.0
     """Final weight of Latent Reconstruction; 0 is the plain ELBO at no extra cost."""
-    alpha_warmup_iters: int = 0
+    alpha_warmup_iters: CountOrNone = 0
     """Iterations over which alpha rises linearly from 0 to alpha_T; 0: over the whole run."""
     lr_form: FormName = "information"
     """information: log p(z) - log q(z|decoded image), in nats; nll: the second term alone; standardised: squared error
@@ -48,10 +48,8 @@ class ObjectiveSettings:
     """
 
     def __post_init__(self) -> None:
-        """Refuse negative weights and lengths; raises InputError."""
-        for name in ("beta", "alpha_T", "alpha_warmup_iters"):
-            if not getattr(self, name) >= 0:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be 0 or more.")
+        """Refuse what no loss can use; raises InputError."""
+        check_settings(self)
 
     def alpha_at(self, iteration: int, run_iterations: int) -> float:
         """α_t: linear from 0 at the first iteration to alpha_T at the end of the warm-up, then constant."""

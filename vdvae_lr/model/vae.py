@@ -5,7 +5,7 @@ Shapes: B batch, C image channels, H = W image_size, Z latent channels, R a grou
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -18,8 +18,11 @@ from vdvae_lr.model.layers import convolution, without_autocast
 from vdvae_lr.model.layout import parse_decoder, parse_encoder, parse_widths
 from vdvae_lr.model.logistic_mixture import Bins, LogisticMixture, parameters_per_component
 from vdvae_lr.model.pixels import PixelScale
+from vdvae_lr.setting_checks import Between, check_settings
 
 _LARGEST = 65_536  # of any size; settings may come from strangers, with weights
+Size = Annotated[int, Between(1, _LARGEST)]
+Factor = Annotated[float, Between(0, _LARGEST, above=True)]
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class VAEConfig:
     them.
     """
 
-    image_size: int = 32
+    image_size: Size = 32
     """Height and width of the images."""
     image_channels: int = 3
     """1 (grey) or 3 (colour)."""
@@ -36,45 +39,36 @@ class VAEConfig:
     """Bottom-up blocks: 32x11 = 11 blocks at resolution 32, 32d2 = a block, then average pooling by 2."""
     dec_blocks: str = "1x1,4m1,4x2,8m4,8x5,16m8,16x10,32m16,32x21"
     """Top-down blocks, one latent group each: 32m16 = a block at 32 that first adds the upsampled state of 16."""
-    width: int = 384
+    width: Size = 384
     """Channels of the features and of the state."""
     custom_width_str: str = ""
     """Other channels at some resolutions, as RESOLUTION:CHANNELS pairs (64:512,32:512); only wider downwards."""
-    bottleneck_multiple: float = 0.25
+    bottleneck_multiple: Factor = 0.25
     """Channels inside a block, as a share of its width."""
-    zdim: int = 16
+    zdim: Size = 16
     """Latent channels of every group."""
     no_bias_above: int = 64
     """Highest resolution whose starting state is learned; above it the state starts at zero."""
-    num_mixtures: int = 10
+    num_mixtures: Size = 10
     """Components of the logistic mixture."""
-    bits: int = 8
+    bits: Annotated[int, Between(1, 8)] = 8
     """Depth of the likelihood's targets in bits (the published FFHQ-256 model has 5)."""
     likelihood: Literal["normalised", "published_5bit"] = "normalised"
     """normalised: bins of `bits` that sum to one; published_5bit: the published FFHQ-256 bins, which do not."""
-    input_shift: float = -127.5
+    input_shift: Annotated[float, Between(-_LARGEST, _LARGEST)] = -127.5
     """Added to 8-bit levels before the encoder."""
-    input_scale: float = 1 / 64
+    input_scale: Factor = 1 / 64
     """Multiplies the shifted levels."""
 
     def __post_init__(self) -> None:
         """Refuse what no model can be made of; raises InputError."""
+        check_settings(self)
         if self.image_channels not in (1, 3):
             raise InputError(f"image_channels is {self.image_channels}; it must be 1 (grey) or 3 (colour).")
-        if not 1 <= self.bits <= 8:
-            raise InputError(f"bits is {self.bits}; it must lie between 1 and 8.")
         if self.likelihood == "published_5bit" and self.bits != 5:
             raise InputError(
                 f"likelihood published_5bit goes with bits 5, not {self.bits}; use --likelihood normalised."
             )
-        for name in ("image_size", "width", "zdim", "num_mixtures"):
-            if not 1 <= getattr(self, name) <= _LARGEST:
-                raise InputError(f"{name} is {getattr(self, name)}; it must lie between 1 and {_LARGEST:,}.")
-        for name in ("input_scale", "bottleneck_multiple"):
-            if not 0 < getattr(self, name) <= _LARGEST:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be positive, up to {_LARGEST:,}.")
-        if not -_LARGEST <= self.input_shift <= _LARGEST:
-            raise InputError(f"input_shift is {self.input_shift}; it must lie between -{_LARGEST:,} and {_LARGEST:,}.")
         encoder = parse_encoder(self.enc_blocks, self.image_size)
         parse_decoder(self.dec_blocks, self.image_size, encoder)
         narrowest = min(parse_widths(self.custom_width_str, self.width, encoder).values())

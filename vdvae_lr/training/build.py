@@ -14,6 +14,7 @@ from vdvae_lr.hub.published import PUBLISHED, published_file
 from vdvae_lr.hub.sources import WeightSettings, WeightSource, check_same_settings, find_weights, read_state
 from vdvae_lr.model.vae import VDVAE, VAEConfig
 from vdvae_lr.network_errors import without_secrets
+from vdvae_lr.paths import exists, is_file
 from vdvae_lr.training.optim import Optimiser
 from vdvae_lr.training.settings import RunSettings, Settings
 from vdvae_lr.training.step import Precision, TrainingStep
@@ -60,9 +61,9 @@ def find_start_weights(run: RunSettings, weights: WeightSettings, config: VAECon
 def _find_optimiser_state(name: str, weights: WeightSettings) -> Path | None:
     if not name:
         return None
-    if name in PUBLISHED and not Path(name).exists():
+    if name in PUBLISHED and not exists(Path(name)):
         return published_file(name, "opt", weights.mirror)
-    if not Path(name).is_file():
+    if not is_file(Path(name)):
         raise InputError(f"optimiser state {name} does not exist; check --restore_optimizer_path.")
     return Path(name)
 

@@ -23,6 +23,7 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.hub.digest_list import DIGESTS_NAME, listed_digests
 from vdvae_lr.hub.run_record import CHECKPOINTS, EMA_NAME, complete_checkpoints
 from vdvae_lr.hub.weight_folder import CONFIG_NAME, WEIGHTS_NAME, read_weights
+from vdvae_lr.paths import UnreadableError
 from vdvae_lr.training.snapshot import (
     COUNT_NAME,
     OPTIMISER_NAME,
@@ -103,12 +104,14 @@ class CheckpointFolder:
         """The newest checkpoint whose files match their digests, its state, and a sentence for each damaged later one.
 
         Raises:
-            InputError: there are checkpoints, and all of them are damaged.
+            InputError: there are checkpoints, and all of them are damaged, or one that may not be read comes first.
         """
         complaints: list[str] = []
         for path in reversed(self.existing()):
             try:
                 return path, read_checked_state(path), complaints
+            except UnreadableError:
+                raise  # it may be sound, and training from an earlier one would be lost work
             except InputError as error:
                 complaints.append(str(error))
         if complaints:
@@ -158,10 +161,14 @@ def read_checked_state(checkpoint: Path) -> dict[str, Any]:
 
     Raises:
         InputError: a file is missing, cut or changed.
+        UnreadableError: this user may not read one.
     """
-    digests: dict[str, str] = {}
-    with suppress(InputError):
+    try:
         digests = listed_digests(checkpoint)
+    except UnreadableError:
+        raise
+    except InputError:
+        digests = {}
     if not digests:
         raise InputError(f"checkpoint {checkpoint} is damaged: {DIGESTS_NAME} is missing, cut or changed.")
     for name in sorted(_NEEDED | digests.keys()):
@@ -173,8 +180,10 @@ def read_checked_state(checkpoint: Path) -> dict[str, Any]:
 
 def _digest_if_readable(path: Path) -> str | None:
     try:
-        return file_sha256(path)
-    except InputError:
+        return file_sha256(path, shown=False)
+    except InputError as error:
+        if isinstance(error.__cause__, PermissionError):  # nothing says that it is damaged
+            raise
         return None
 
 

@@ -7,6 +7,7 @@ from itertools import islice
 from vdvae_lr.datasets.loader import Batch, training_batches
 from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError
+from vdvae_lr.paths import exists
 from vdvae_lr.training.interruption import StopRequest, listening_for_signals
 from vdvae_lr.training.metrics import console_line, read_line
 from vdvae_lr.training.observe import draw, evaluate, picture_path
@@ -92,7 +93,7 @@ def _look(run: Run, stop: StopRequest) -> bool:
 
 def _no_picture(run: Run) -> bool:
     """Whether this iteration's picture is still to be drawn; every process must ask."""
-    return bool(run.world.highest(run.world.is_main and not picture_path(run).exists()))
+    return bool(run.world.highest(run.world.is_main and not exists(picture_path(run))))
 
 
 def _save_due(run: Run) -> bool:

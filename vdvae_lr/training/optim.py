@@ -5,61 +5,52 @@ against rare exploding batches). The decision stays on the device: fused AdamW t
 count does not advance.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
 from vdvae_lr.errors import InputError
+from vdvae_lr.setting_checks import Between, Count, CountOrNone, check_settings
 from vdvae_lr.training.ema import MovingAverage
 from vdvae_lr.training.weights import FlatWeights
+
+Decay = Annotated[float, Between(0, 1, below=True)]
 
 
 @dataclass(frozen=True)
 class OptimisationSettings:
     """How weights move. The defaults are the published fine print."""
 
-    lr: float = 0.00015
+    lr: Annotated[float, Between(0)] = 0.00015
     """Learning rate."""
-    wd: float = 0.01
+    wd: Annotated[float, Between(0)] = 0.01
     """Weight decay (decoupled)."""
-    adam_beta1: float = 0.9
+    adam_beta1: Decay = 0.9
     """Decay of the gradient's average."""
-    adam_beta2: float = 0.9
+    adam_beta2: Decay = 0.9
     """Decay of the squared gradient's average."""
-    warmup_iters: int = 100
+    warmup_iters: CountOrNone = 100
     """Iterations over which the learning rate rises linearly; 0: none."""
-    lr_final_share: float = 1.0
+    lr_final_share: Annotated[float, Between(0, 1)] = 1.0
     """The learning rate falls linearly to this share of itself over the run; 1: constant, as published."""
-    ema_rate: float = 0.999
+    ema_rate: Decay = 0.999
     """Decay of the averaged weights."""
-    grad_clip: float = 200.0
-    """Largest gradient norm; a larger gradient is scaled down to it."""
-    skip_threshold: float = 400.0
+    grad_clip: Annotated[float, Between(0, above=True, infinite=True)] = 200.0
+    """Largest gradient norm; a larger gradient is scaled down to it. inf: no clipping."""
+    skip_threshold: Annotated[float, Between(-math.inf, infinite=True)] = 400.0
     """An update whose gradient norm reaches this is skipped; -1: only updates that are not finite."""
-    max_consecutive_skips: int = 100
+    max_consecutive_skips: Count = 100
     """End with advice after so many skipped updates in a row."""
     optimizer: Literal["adamw", "apex"] = "adamw"
     """adamw: torch's, fused; apex: NVIDIA apex's FusedAdam where it is installed (asks the host at every step)."""
 
     def __post_init__(self) -> None:
         """Refuse values no optimiser can use; raises InputError."""
-        for name in ("lr", "wd", "warmup_iters"):
-            if not getattr(self, name) >= 0:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be 0 or more.")
-        for name in ("adam_beta1", "adam_beta2", "ema_rate"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; it must lie in [0, 1).")
-        if not 0 <= self.lr_final_share <= 1:
-            raise InputError(f"lr_final_share is {self.lr_final_share}; it must lie between 0 and 1.")
-        if not self.grad_clip > 0:
-            raise InputError(
-                f"grad_clip is {self.grad_clip}; it must be positive (use a large number for no clipping)."
-            )
-        if self.max_consecutive_skips < 1:
-            raise InputError(f"max_consecutive_skips is {self.max_consecutive_skips}; it must be at least 1.")
+        check_settings(self)
 
     def lr_at(self, iteration: int, run_iterations: int) -> float:
         """The learning rate of iteration 0, 1, …: linear warm-up, times the linear way to its final share."""

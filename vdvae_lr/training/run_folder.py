@@ -19,7 +19,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from vdvae_lr.errors import InputError
-from vdvae_lr.hub.run_record import CHECKPOINTS, IMAGES, SETTINGS_NAME
+from vdvae_lr.hub.run_record import CHECKPOINTS, IMAGES, SETTINGS_NAME, complete_checkpoints
+from vdvae_lr.paths import cannot_be_read
 from vdvae_lr.training.settings import NEUTRAL, Settings
 from vdvae_lr.whole_file import remove, write_whole
 
@@ -100,10 +101,12 @@ def _check_same_settings(folder: Path, settings: Settings) -> None:
         return
     try:
         earlier = json.loads((folder / SETTINGS_NAME).read_text())
+    except PermissionError as error:
+        raise cannot_be_read(folder / SETTINGS_NAME, error) from None
     except (OSError, ValueError):
         raise InputError(f"{folder} is not a run of this program; choose another --desc or --save_dir.") from None
     changed = differences(settings.flat(), earlier)
-    if changed and any((folder / CHECKPOINTS).glob("step-*")):  # a run that saved nothing has nothing to go on from
+    if changed and complete_checkpoints(folder / CHECKPOINTS):  # a run that saved nothing has nothing to go on from
         raise InputError(
             f"run {folder} has other settings ({'; '.join(changed)}); choose another --desc to keep both, "
             "or --fresh to move the earlier run aside."
@@ -117,7 +120,16 @@ def differences(settings: Mapping[str, Any], earlier: Mapping[str, Any]) -> list
     """
     earlier = Settings().flat() | dict(earlier)
     names = sorted(settings.keys() - NEUTRAL)
-    return [f"{name}: {earlier[name]!r} → {settings[name]!r}" for name in names if settings[name] != earlier[name]]
+    return [
+        f"{name}: {earlier[name]!r} → {settings[name]!r}"
+        for name in names
+        if _without_last_slash(settings[name]) != _without_last_slash(earlier[name])
+    ]
+
+
+def _without_last_slash(value: object) -> object:
+    """`runs/first/`, as shells complete a folder's name, is `runs/first`."""
+    return value.rstrip("/") if isinstance(value, str) else value
 
 
 def _free_name(folder: Path) -> Path:

@@ -1,6 +1,8 @@
 """What one run is: where it starts, how long it is, how it is computed, what it leaves; and all settings together."""
 
 import dataclasses
+import os
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,7 +14,12 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.hub.sources import WeightSettings
 from vdvae_lr.losses.objective import ObjectiveSettings
 from vdvae_lr.model.vae import VAEConfig
+from vdvae_lr.paths import LONGEST_NAME
+from vdvae_lr.presets import preset_words
+from vdvae_lr.setting_checks import AtOnce, Between, Count, CountOrNone, PathText, TrainingSeed, check_settings
 from vdvae_lr.training.optim import OptimisationSettings
+
+_LONGEST_RUN_NAME = LONGEST_NAME - 5  # a run that is moved aside gets a number behind its name
 
 
 @dataclass(frozen=True)
@@ -22,8 +29,8 @@ class RunSettings:
     hps: Annotated[str, arg(aliases=["--hparam_sets"])] = "fashion"
     """Presets from hps/, comma-separated, applied left to right (ffhq256 or ffhq256,paper)."""
     desc: str = ""
-    """Name of the run's folder inside save_dir; empty: the presets' names."""
-    save_dir: str = "runs"
+    """Name of the run's folder inside save_dir (a/b is a folder in a folder); empty: the presets' names."""
+    save_dir: PathText = "runs"
     """Folder for runs. Running the same command again goes on where it stopped."""
     fresh: bool = False
     """Start anew: an existing run of this name is moved aside, never overwritten."""
@@ -32,25 +39,25 @@ class RunSettings:
     an unbroken one."""
     dry_run: bool = False
     """Print the resolved settings, the parameter count and the schedule, then stop; needs no data and no weights."""
-    pretrained: str = "none"
+    pretrained: PathText = "none"
     """Weights to start from: a bundled or published name, a Hub repository, an address, a file, a folder, a run; none:
     from scratch. Averaged weights are taken, for the weights and for their average. Without --hps they bring their
     settings along."""
-    restore_path: str = ""
+    restore_path: PathText = ""
     """Published style, in place of `pretrained`: the weights before averaging, by file or name; averages too without
     restore_ema_path.
     """
-    restore_ema_path: str = ""
+    restore_ema_path: PathText = ""
     """Published style, in place of `pretrained`: averaged weights; weights too without restore_path."""
-    restore_optimizer_path: str = ""
+    restore_optimizer_path: PathText = ""
     """Published style: the optimiser's state (apex FusedAdam), by file or published name, taken over into AdamW."""
-    seed: int = 0
+    seed: TrainingSeed = 0
     """Of initial weights, data order and noise."""
-    iters: int = 1000
+    iters: Count = 1000
     """Iterations of the run."""
-    n_batch: int = 16
+    n_batch: AtOnce = 16
     """Images of one micro-batch on one process."""
-    global_batch: int = 0
+    global_batch: Annotated[int, Between(0, 2**24)] = 0
     """Images of one iteration over all processes, reached by accumulating micro-batches; 0: n_batch times the number of
     processes."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -64,43 +71,39 @@ class RunSettings:
     """Compile the blocks with torch.compile (some minutes at the start, fewer and faster kernels after)."""
     cuda_graph: bool = True
     """On CUDA, capture a micro-batch once and replay it."""
-    stuck_after_s: float = 1800.0
+    stuck_after_s: Annotated[float, Between(0, above=True, infinite=True)] = 1800.0
     """With several processes: end the run, and say where each one was, when one of them makes no progress for so many
     seconds."""
     test_eval: bool = False
     """Only evaluate the averaged weights on the test split, where the run stands or on what it would start from."""
-    eval_examples: int = 0
+    eval_examples: CountOrNone = 0
     """Evaluate on the first so many examples only; 0: all of them."""
-    watch_examples: int = 200
+    watch_examples: CountOrNone = 200
     """At each evaluation, also measure active units and recovered information on the first so many of its examples; 0:
     only the bound."""
-    iters_per_print: int = 100
+    iters_per_print: Count = 100
     """Iterations between log lines."""
-    iters_per_eval: int = 10000
+    iters_per_eval: Count = 10000
     """Iterations between evaluations; one more at the end."""
-    iters_per_images: int = 10000
+    iters_per_images: Count = 10000
     """Iterations between pictures of reconstructions and samples; one more at the end, and one before the first
     iteration of a run that starts from weights."""
-    iters_per_save: int = 1000
+    iters_per_save: Count = 1000
     """Iterations between checkpoints; one more at the end."""
-    iters_per_ckpt: int = 25000
+    iters_per_ckpt: CountOrNone = 25000
     """A checkpoint at every multiple of this as well, which stays for good; 0: none."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: Count = 2
     """How many of the newest checkpoints to keep."""
-    num_images_visualize: int = 8
+    num_images_visualize: AtOnce = 8
     """Images in a picture's row."""
 
     def __post_init__(self) -> None:
         """Refuse what no run can be; raises InputError."""
-        positive = ("iters", "n_batch", "iters_per_print", "iters_per_eval", "iters_per_images", "iters_per_save")
-        for name in (*positive, "keep_checkpoints", "num_images_visualize"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1.")
-        for name in ("global_batch", "eval_examples", "watch_examples", "iters_per_ckpt"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be 0 or more.")
-        if not self.stuck_after_s > 0:
-            raise InputError(f"stuck_after_s is {self.stuck_after_s}; it must be positive.")
+        check_settings(self)
+        object.__setattr__(self, "hps", ",".join(preset_words(self.hps)))
+        if not self.save_dir:
+            raise InputError("save_dir is empty; name a folder for runs, such as runs.")
+        _check_run_name(self.name)
         if self.global_batch % self.n_batch:
             raise InputError(
                 f"n_batch {self.n_batch} does not divide global_batch {self.global_batch}; "
@@ -116,6 +119,27 @@ class RunSettings:
     def name(self) -> str:
         """The run's folder name; a preset of your own gives its file's name without the path."""
         return self.desc or "-".join(Path(preset.strip()).stem for preset in self.hps.split(","))
+
+
+def _check_run_name(name: str) -> None:
+    """Refuse a name that leads out of save_dir, or that no folder can have; raises InputError."""
+    shown = f"'{name}'" if name.isprintable() else ascii(name)
+    if name.startswith(("/", "~")) or {".", ".."} & set(name.split("/")) or not name.strip("/"):
+        raise InputError(
+            f"the run's name is {shown}, which is no folder inside save_dir; give a plain name with --desc, and the "
+            "place with --save_dir."
+        )
+    if any(unicodedata.category(letter) == "Cc" for letter in name):
+        raise InputError(
+            f"the run's name {shown} has a line break or another control character; choose another --desc."
+        )
+    longest = max(name.split("/"), key=lambda part: len(os.fsencode(part)))
+    size = len(os.fsencode(longest))
+    if size > _LONGEST_RUN_NAME:
+        raise InputError(
+            f"the run's name '{longest[:20]}…' has {size} bytes, but a run's folder may have at most "
+            f"{_LONGEST_RUN_NAME}; choose a shorter --desc."
+        )
 
 
 @dataclass(frozen=True)

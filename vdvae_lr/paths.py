@@ -1,0 +1,116 @@
+"""Names of files and folders as people write them, and what lies there, told without guessing.
+
+A leading `~` is the home folder, as in a shell, and a relative path starts in the working folder. Both hold for every
+setting that names a file or folder, wherever the setting comes from.
+
+A file that may not be looked at is neither absent nor damaged. Python's `Path.is_file` and its like answer a missing
+permission with an exception or with False, depending on the version; the functions here raise `InputError`.
+"""
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from vdvae_lr.errors import InputError
+
+
+class UnreadableError(InputError):
+    """Something is there and may not be read; nothing says that it is damaged."""
+
+
+LEADS_NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+"""Errors of a path at whose end there is nothing."""
+LONGEST_NAME = 255
+"""Bytes in the name of one file or folder, on all usual file systems."""
+
+
+def expanded(text: str, setting: str = "") -> str:
+    """`text` with the home folder in place of a leading `~` or `~USER`; other text stays as it is.
+
+    Args:
+        text: a path, or text that may be one.
+        setting: what a person calls it, for messages.
+
+    Raises:
+        InputError: no such home folder is known, or the text has a NUL character.
+    """
+    without_nul(text, setting)
+    if not text.startswith("~"):
+        return text
+    home, _, _ = text.partition("/")
+    if os.path.expanduser(home) == home:  # noqa: PTH111 # Path's raises RuntimeError
+        whose = f"of user '{home[1:]}'" if home != "~" else "of this user (HOME is not set)"
+        raise InputError(
+            f"{_subject(text, setting)}: no home folder {whose} is known; write the whole path (./~ begins a name that "
+            "really begins with ~)."
+        )
+    return os.path.expanduser(text)  # noqa: PTH111
+
+
+def path_of(text: str | Path, setting: str = "") -> Path:
+    """The path that `text` names (raises InputError as `expanded`)."""
+    return Path(expanded(str(text), setting))
+
+
+def without_nul(text: str, setting: str = "") -> str:
+    """`text` itself; raises InputError where it has a NUL character, which no name may have."""
+    if "\0" in text:
+        raise InputError(f"{_subject(text, setting)} has a NUL character, which no name may have; remove it.")
+    return text
+
+
+def _subject(text: str, setting: str) -> str:
+    shown = text if text.isprintable() and len(text) <= 200 else ascii(text)[1:-1][:200]
+    return f"{setting or 'path'} '{shown}'"
+
+
+def exists(path: Path) -> bool:
+    """Whether something is at `path` (raises InputError where that may not be looked at)."""
+    return _mode(path) is not None
+
+
+def is_file(path: Path) -> bool:
+    """Whether a regular file is at `path` (raises InputError where that may not be looked at)."""
+    mode = _mode(path)
+    return mode is not None and stat.S_ISREG(mode)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is at `path` (raises InputError where that may not be looked at)."""
+    mode = _mode(path)
+    return mode is not None and stat.S_ISDIR(mode)
+
+
+def entries(folder: Path) -> list[Path]:
+    """What lies in a folder, in no order; nothing where there is no folder.
+
+    Raises:
+        InputError: the folder may not be read.
+    """
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        if error.errno in LEADS_NOWHERE:
+            return []
+        raise cannot_be_read(folder, error) from None
+
+
+def cannot_be_read(path: Path | str, error: OSError) -> UnreadableError:
+    """The sentence on a file or folder that is there and that the system does not hand out."""
+    if isinstance(error, PermissionError):
+        remedy = "give this user the right to read it and to enter the folders above it"
+    else:
+        remedy = "check the path and its disk"
+    return UnreadableError(f"{path} cannot be read ({error.strerror or error}); {remedy}.")
+
+
+def _mode(path: Path) -> int | None:
+    if "\0" in str(path) or any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
+        return None  # nothing can be there
+    try:
+        return path.stat().st_mode
+    except OSError as error:
+        if error.errno in LEADS_NOWHERE:
+            return None
+        raise cannot_be_read(path, error) from None
