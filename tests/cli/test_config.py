@@ -99,7 +99,7 @@ def test_published_presets_hold_the_published_settings(name: str) -> None:
         ('lr = "1e-4"', ["lr is '1e-4'", "write 1e-4, without quotes"]),
         ('compile = "False"', ["compile is 'False'", "write false, without quotes"]),
         ("desc = 2020-01-02", ["desc is 2020-01-02", "it must be text"]),
-        ("lr = nan", ["mine.toml: lr is nan", "it must be a number"]),
+        ("lr = nan", ["mine.toml: lr is nan", "it must be 0 or more"]),
         ("lr = inf", ["mine.toml: lr is inf", "it must be finite"]),
         ("seed = 99999999999999999999", ["seed is 99999999999999999999", "at most"]),
         ('save_dir = "a\\u0000b"', ["save_dir", "NUL"]),
