@@ -20,7 +20,7 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.document import read_evaluation
 from vdvae_lr.evaluation.image_files import find_image_files
 from vdvae_lr.evaluation.report_data import read_reported
-from vdvae_lr.hub.run_record import DIGESTS_NAME
+from vdvae_lr.hub.digest_list import DIGESTS_NAME
 from vdvae_lr.hub.sources import MIRROR_VARIABLE, WeightSettings
 from vdvae_lr.hub.vdvae import VDVAE
 from vdvae_lr.paths import entries, exists, expanded, is_file, is_folder, path_of
@@ -197,5 +197,5 @@ def test_a_last_slash_makes_no_other_run(run: Path) -> None:
     with run_folder(started) as (folder, notice):
         assert (folder, notice) == (run, None)
     other = Settings(RunSettings(save_dir=str(run.parent), desc=run.name, pretrained="runs/second"))
-    with pytest.raises(InputError, match="'runs/first' → 'runs/second'"), run_folder(other):
+    with pytest.raises(InputError, match="'runs/first/' → 'runs/second'"), run_folder(other):
         pass

@@ -19,8 +19,9 @@ class UnreadableError(InputError):
     """Something is there and may not be read; nothing says that it is damaged."""
 
 
-LEADS_NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
-"""Errors of a path at whose end there is nothing."""
+_ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
+LEADS_NOWHERE = _ABSENT | {errno.ELOOP}
+"""Errors of a link at whose end there is nothing; links in a circle have no end."""
 LONGEST_NAME = 255
 """Bytes in the name of one file or folder, on all usual file systems."""
 
@@ -91,7 +92,7 @@ def entries(folder: Path) -> list[Path]:
     try:
         return list(folder.iterdir())
     except OSError as error:
-        if error.errno in LEADS_NOWHERE:
+        if error.errno in _ABSENT:
             return []
         raise cannot_be_read(folder, error) from None
 
@@ -111,6 +112,6 @@ def _mode(path: Path) -> int | None:
     try:
         return path.stat().st_mode
     except OSError as error:
-        if error.errno in LEADS_NOWHERE:
+        if error.errno in _ABSENT:
             return None
         raise cannot_be_read(path, error) from None

@@ -217,7 +217,7 @@ def test_a_disk_error_while_a_folder_is_read_is_named(root: Path, monkeypatch: p
         raise OSError(5, "Input/output error", str(path))
 
     monkeypatch.setattr(os, "scandir", fail)
-    with refused("root", "cannot be read (Input/output error)", "mend its disk"):
+    with refused("root", "cannot be read (Input/output error)", "check the path and its disk"):
         find_images(root)
 
 
