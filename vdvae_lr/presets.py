@@ -25,7 +25,7 @@ def _read_preset(name: str, above: tuple[Path, ...]) -> dict[str, Any]:
     known = sorted(path.stem for path in folder.glob("*.toml"))
     path = Path(name) if name.endswith(".toml") else folder / f"{name}.toml"
     try:
-        values = tomllib.loads(path.read_text())
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         hint = nearest_name_hint(name, known)
         names = ", ".join(known)

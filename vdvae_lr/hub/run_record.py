@@ -59,7 +59,7 @@ def listed_digests(checkpoint: Path) -> dict[str, str]:
         InputError: it is missing, or no text.
     """
     try:
-        lines = (checkpoint / DIGESTS_NAME).read_text().splitlines()
+        lines = (checkpoint / DIGESTS_NAME).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
         raise InputError(f"checkpoint {checkpoint} is damaged: its {DIGESTS_NAME} cannot be read.") from None
     return {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
@@ -89,7 +89,7 @@ def read_run_record(checkpoint: Path) -> RunRecord | None:
     """The record of the run that `checkpoint` lies in; None where it lies in none."""
     run = checkpoint.resolve().parent.parent
     try:
-        settings = dict(json.loads((run / SETTINGS_NAME).read_text()))
+        settings = dict(json.loads((run / SETTINGS_NAME).read_text(encoding="utf-8")))
         iteration = int(checkpoint.name.removeprefix("step-"))
     except (OSError, ValueError, TypeError):
         return None
@@ -120,7 +120,7 @@ def _last_bound(log: Path, iteration: int) -> tuple[str, Mapping[str, Any]]:
 def _records(log: Path) -> Iterator[dict[str, Any]]:
     if not log.is_file():
         return
-    for line in log.read_text(errors="replace").splitlines():
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             record = json.loads(line)
         except ValueError:

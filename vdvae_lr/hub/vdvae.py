@@ -156,5 +156,7 @@ def _provenance(source: WeightSource) -> Provenance:
     if record is not None and source.path.name != EMA_NAME:  # a run measures and draws with its averaged weights
         record = replace(record, split="", bound={}, bound_iteration=0, picture=None)
     card = source.path.parent / CARD_NAME
-    ours = card.is_file() and card.read_text(errors="replace").startswith("---\n")  # not just any README
+    ours = card.is_file() and card.read_text(encoding="utf-8", errors="replace").startswith(
+        "---\n"
+    )  # not just any README
     return Provenance(dataset, record, averaged=source.averaged, published=name, card=card if ours else None)

@@ -122,7 +122,7 @@ class RunLog:
         self._path = folder / LOG_NAME
         with self._disk():
             self._written = _keep_until(self._path, resume_at)
-            self._file = self._path.open("a", buffering=1)
+            self._file = self._path.open("a", buffering=1, encoding="utf-8")
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_at + 1 if resume_at else None)
 
     def has(self, kind: str, iteration: int) -> bool:
@@ -180,7 +180,7 @@ def _keep_until(path: Path, iteration: int) -> set[tuple[str, int]]:
     if not path.exists():
         return set()
     kept, written = [], set()
-    for line in path.read_text(errors="replace").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             record = json.loads(line)
             if record["iteration"] <= iteration:

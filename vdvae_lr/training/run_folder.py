@@ -60,11 +60,11 @@ def _locked(folder: Path) -> FileLock:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        who = f" ({holder.read_text()})" if holder.is_file() else ""
+        who = f" ({holder.read_text(encoding='utf-8')})" if holder.is_file() else ""
         raise InputError(
             f"run {folder} is in use by another run{who}; wait for its end, or choose another --desc."
         ) from None
-    holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+    holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
     return lock
 
 
@@ -82,7 +82,7 @@ def _check_same_settings(folder: Path, settings: Settings) -> None:
     if not any(folder.iterdir()):
         return
     try:
-        earlier = json.loads((folder / SETTINGS_NAME).read_text())
+        earlier = json.loads((folder / SETTINGS_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise InputError(f"{folder} is not a run of this program; choose another --desc or --save_dir.") from None
     changed = differences(settings.flat(), earlier)

@@ -88,9 +88,9 @@ class Snapshot:
         write_weights(folder / EMA_NAME, named.pop("average"))
         moments = {f"{kind}/{name}": tensor for kind, group in named.items() for name, tensor in group.items()}
         write_weights(folder / OPTIMISER_NAME, moments | {COUNT_NAME: self._update_count})
-        (folder / STATE_NAME).write_text(json.dumps(self._state, indent=2) + "\n")
+        (folder / STATE_NAME).write_text(json.dumps(self._state, indent=2) + "\n", encoding="utf-8")
         digests = [f"{file_digest(path)}  {path.name}\n" for path in sorted(folder.iterdir())]
-        (folder / DIGESTS_NAME).write_text("".join(digests))
+        (folder / DIGESTS_NAME).write_text("".join(digests), encoding="utf-8")
         for path in [*folder.iterdir(), folder]:
             flush(path)
 
