@@ -6,6 +6,7 @@ list of names.
 
 import argparse
 import dataclasses
+import inspect
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ import tyro
 from vdvae_lr.bundled import bundled_folder
 from vdvae_lr.datasets.catalogue import DATASETS
 from vdvae_lr.errors import InputError, nearest_name_hint
+from vdvae_lr.failures import DEBUG_HELP
 from vdvae_lr.hub.sources import WeightSettings, find_weights, settings_of
 from vdvae_lr.hub.weight_folder import type_words, value_fits
 from vdvae_lr.model.vae import VAEConfig
@@ -38,7 +40,10 @@ def resolve_settings(arguments: Sequence[str], program: str) -> Settings:
     else:
         hps = given["hps"] or RunSettings.hps
         preset = apply_values(Settings(), {**read_presets(hps), "hps": hps}, f"--hps {hps}")
-    return tyro.cli(Settings, default=preset, args=list(arguments), prog=program, use_underscores=True)
+    about = f"{inspect.getdoc(Settings)}\n\n{DEBUG_HELP}"
+    return tyro.cli(
+        Settings, default=preset, args=list(arguments), prog=program, description=about, use_underscores=True
+    )
 
 
 def _found(arguments: Sequence[str]) -> dict[str, str | None]:

@@ -16,7 +16,7 @@ from vdvae_lr.datasets.sampler import TrainingOrder
 from vdvae_lr.datasets.sources import ImageSource, Rows
 from vdvae_lr.errors import InputError
 
-_GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def _leave_signals_to_the_main_process(worker: int) -> None:
     """A terminal, torchrun and SLURM signal every process they find: only the main one shall answer, and it ends the
     workers. A second SIGTERM is its own, or somebody's who means it.
     """
-    for number in (signal.SIGINT, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
     def first_term(number: int, frame: FrameType | None) -> None:
