@@ -11,7 +11,7 @@ import vdvae_lr
 PACKAGE = Path(vdvae_lr.__file__).parent
 LAYERS = ("cli", "training", "evaluation", "hub", "datasets", "losses", "model")  # each may import itself and the right
 # under them all; they know none of them
-BASE = ("distributed", "peers", "download", "network_errors", "presets", "failures", "streams")
+BASE = ("distributed", "meeting", "launchers", "peers", "download", "network_errors", "presets", "failures", "streams")
 BASE += ("errors", "bundled", "whole_file")
 OPTIONAL = {"mpi4py", "apex", "wandb"}
 IMPURE = {"os", "io", "pathlib", "json", "tomllib", "pickle", "shutil", "tempfile", "socket", "subprocess", "urllib"}
