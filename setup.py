@@ -90,5 +90,5 @@ setup(
     cmdclass={"build_py": BuildWithoutBundledCode},
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
-    entry_points={"console_scripts": ["vdvae-lr = vdvae_lr.cli.main:main"]},
+    entry_points={"console_scripts": ["vdvae-lr = vdvae_lr.cli.start:vdvae_lr"]},
 )

@@ -14,7 +14,7 @@ The same command again goes on where the run stopped. `python train.py --help` l
 
 import sys
 
-from vdvae_lr.cli.train import main
+from vdvae_lr.cli.start import train
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(train())

@@ -129,7 +129,7 @@ def share_a_core(cores: Sequence[int]) -> bool:
     if not path.is_file():
         return False
     siblings: set[int] = set()
-    for part in path.read_text().strip().split(","):
+    for part in path.read_text(encoding="utf-8").strip().split(","):
         first, _, last = part.partition("-")
         siblings |= set(range(int(first), int(last or first) + 1))
     return set(cores) <= siblings

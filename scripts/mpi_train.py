@@ -9,10 +9,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout need not be installed
 
-from vdvae_lr.cli.train import main
+from vdvae_lr.cli.start import train
 
 if __name__ == "__main__":
-    code = main()
+    code = train()
     if code == 0:
         Path(os.environ["DONE_FILE"]).touch()
     sys.exit(code)

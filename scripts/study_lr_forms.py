@@ -213,7 +213,7 @@ def _run_row(study: Study, row: Row, seed: int) -> bool:
 
 
 def _same_size(study: Study, path: Path) -> bool:
-    found = json.loads(path.read_text())
+    found = json.loads(path.read_text(encoding="utf-8"))
     same = (found["iters"], found["examples"]) == (study.iters, study.examples)
     if not same:
         print(f"{path} was made with other --iters or --examples; choose another --results, or remove it.", flush=True)
@@ -222,14 +222,14 @@ def _same_size(study: Study, path: Path) -> bool:
 
 def _timed(label: str, command: Sequence[str], work: Path) -> float:
     start = time.monotonic()
-    with (work / "logs" / f"{label}.log").open("a") as log:
+    with (work / "logs" / f"{label}.log").open("a", encoding="utf-8") as log:
         environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
         subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)
     return time.monotonic() - start
 
 
 def _result(study: Study, row: Row, seed: int) -> dict[str, Any]:
-    compared = json.loads((_comparison(study, row, seed) / "comparison.json").read_text())
+    compared = json.loads((_comparison(study, row, seed) / "comparison.json").read_text(encoding="utf-8"))
     keys = ("value", "standard_error")
     measured = {key: {k: cell["models"][row.name][k] for k in keys} for key, cell in compared["rows"].items()}
     return {

@@ -73,7 +73,7 @@ def reading_words(study: Study, row: Row, seed: int, examples: int) -> list[str]
 
 def read_rows(study: Study, path: Path, examples: int) -> Readings:
     """Read what has a result, a run and no reading; every reading is on the disk when it is made."""
-    readings: Readings = json.loads(path.read_text()) if path.exists() else {}
+    readings: Readings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for row in ROWS:
         for seed in range(10):
             label = study.label(row, seed)
@@ -115,7 +115,10 @@ def reading_table(readings: Mapping[str, Mapping[str, Any]], data: str) -> str:
 
 def write_tables(readings: Mapping[str, Mapping[str, Any]]) -> None:
     """Between the comments of the document."""
-    text = BLOCK.sub(lambda match: f"{match[1]}\n{reading_table(readings, match[2])}\n{match[3]}", DOCUMENT.read_text())
+    text = BLOCK.sub(
+        lambda match: f"{match[1]}\n{reading_table(readings, match[2])}\n{match[3]}",
+        DOCUMENT.read_text(encoding="utf-8"),
+    )
     write_whole(DOCUMENT, text.encode())
 
 

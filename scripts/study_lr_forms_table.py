@@ -73,7 +73,7 @@ def read_results(folder: Path) -> list[Result]:
     """Every result below `folder`, in the order of data set, row and seed."""
     found = []
     for path in sorted(folder.glob("*/*.json")):
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         measured = {key: (cell["value"], cell["standard_error"]) for key, cell in content["measured"].items()}
         found.append(Result(content["data"], content["name"], content["seed"], content["settings"], measured))
     return found

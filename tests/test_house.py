@@ -66,6 +66,39 @@ def test_no_work_is_left_marked() -> None:
     assert [relative(path) for path in [*SOURCES, *DOCUMENTS] if mark.search(path.read_text())] == []
 
 
+def locale_dependent_calls(source: str) -> list[str]:
+    """Calls that read or write text in the encoding of whoever's locale it is."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call) or any(keyword.arg == "encoding" for keyword in node.keywords):
+            continue
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        given = [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "mode")]
+        modes = [each.value for each in given if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+        opens_text = name == "open" and (not given or any(re.fullmatch("[rwax]t?[+]?", mode) for mode in modes))
+        if name in {"read_text", "write_text"} or opens_text:
+            found.append(ast.unparse(node))
+    return found
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if not relative(path).startswith("tests")], ids=relative)
+def test_text_files_are_utf_8_in_every_locale(path: Path) -> None:
+    assert locale_dependent_calls(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "call", ["p.read_text()", "p.write_text('x')", "p.open()", "p.open('a', buffering=1)", "open(p, 'w')"]
+)
+def test_a_text_file_without_encoding_is_seen(call: str) -> None:
+    assert locale_dependent_calls(call)
+    assert not locale_dependent_calls(call.replace("()", "(p)").removesuffix(")") + ", encoding='utf-8')")
+
+
+@pytest.mark.parametrize("call", ["p.open('rb')", "gzip.open(path)", "Image.open(path)", "os.open(path, os.O_RDONLY)"])
+def test_a_binary_file_needs_no_encoding(call: str) -> None:
+    assert not locale_dependent_calls(call)
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_preset_resolves_to_what_it_says(name: str) -> None:
     values = read_presets(name)

@@ -11,8 +11,8 @@ import vdvae_lr
 PACKAGE = Path(vdvae_lr.__file__).parent
 LAYERS = ("cli", "training", "evaluation", "hub", "datasets", "losses", "model")  # each may import itself and the right
 # under them all; they know none of them
-BASE = ("distributed", "peers", "download", "network_errors", "presets", "errors", "bundled", "whole_file", "paths")
-BASE += ("setting_checks",)
+BASE = ("distributed", "meeting", "launchers", "peers", "download", "network_errors", "presets", "failures", "streams")
+BASE += ("errors", "bundled", "whole_file", "paths", "setting_checks")
 OPTIONAL = {"mpi4py", "apex", "wandb"}
 IMPURE = {"os", "io", "pathlib", "json", "tomllib", "pickle", "shutil", "tempfile", "socket", "subprocess", "urllib"}
 IMPURE |= {"safetensors", "PIL", "vdvae_lr.distributed", "vdvae_lr.bundled", "torch.distributed"}
@@ -75,7 +75,7 @@ def test_every_module_has_its_place_in_the_order() -> None:
 
 def test_launcher_imports_only_the_command_line() -> None:
     launcher = PACKAGE.parent / "train.py"
-    assert set(imports(ast.parse(launcher.read_text()))) == {"sys", "vdvae_lr.cli.train.main"}
+    assert set(imports(ast.parse(launcher.read_text()))) == {"sys", "vdvae_lr.cli.start.train"}
 
 
 @pytest.mark.parametrize(

@@ -141,3 +141,21 @@ def test_a_process_that_slept_does_not_think_the_others_are_gone(
     time.sleep(0.5)
     monkeypatch.setattr(peers.time, "monotonic", monotonic)
     assert [said for _, said in watches] == [[], []]
+
+
+def test_a_process_that_has_not_come_yet_is_missing_but_not_lost() -> None:
+    """It may be minutes late; one that came and is silent since is lost, whoever else is missing."""
+    store, said = HashStore(), list[str]()
+    first, second = (PeerWatch(store, rank, 3, leave=said.append) for rank in (0, 1))
+    assert first.missing() == [1, 2]
+    first.start()
+    second.start()
+    try:
+        assert (first.missing(), second.missing()) == ([2], [2])
+        time.sleep(1.5)  # longer than a silence may be
+        assert not said
+        second.stop()
+        assert "process 1 has not been heard of" in wait_for(said)
+    finally:
+        first.stop()
+        second.stop()

@@ -2,7 +2,7 @@
 
 import sys
 
-from vdvae_lr.cli.main import main
+from vdvae_lr.cli.start import vdvae_lr
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(vdvae_lr())

@@ -1,58 +1,36 @@
 """Which process this is, which device it uses, and what the processes say to each other.
 
-One process is an ordinary case: a `World` of size 1 reduces and waits without doing anything. Rank, size and rendezvous
-come from the launcher: torchrun's environment, an MPI launcher (through mpi4py, needed only there), or SLURM's srun.
-This is the only module that knows launchers.
+One process is an ordinary case: a `World` of size 1 reduces and waits without doing anything. `launchers.py` knows
+where rank, size and address come from, `meeting.py` how processes find each other, `peers.py` how they notice a loss.
 """
 
 import math
 import os
-import re
-import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, wait
+from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from threading import Thread
 from typing import NoReturn, TypeVar
 
 import torch
 from torch import Tensor, distributed
-from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, but not listed
-from torch.distributed.distributed_c10d import PrefixStore, Store
-from torch.distributed.rendezvous import rendezvous
+from torch.distributed.distributed_c10d import PrefixStore
 
 from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError
+from vdvae_lr.failures import EXIT_DEFECT, explanation, report
+from vdvae_lr.launchers import Place, find_place, restart_count, shows_one_card
+from vdvae_lr.meeting import begun, connected, joined_store, wait_for_all
 from vdvae_lr.peers import PeerWatch
 
 T = TypeVar("T")
 
-_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-_MPIEXEC = ("OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS")  # Open MPI's; MPICH's and Intel MPI's
-_MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
-_PMI_SIZE = "PMI_SIZE"  # also set by srun, where SLURM's default is PMI-2
-_MEETING_TIMEOUT = timedelta(minutes=10)  # nodes of one job may start minutes apart
-_SLURM_STEP_SIZE = "SLURM_STEP_NUM_TASKS"
 _COLLECTIVE_TIMEOUT = timedelta(days=1)  # evaluation works for hours between meetings; the watch sees who is lost
 _MEETING_EVERY_S = 1.0  # while something takes long
 _AFTER_THE_WATCH = timedelta(minutes=5)  # torch's own timeout names no culprit: the watch shall speak first
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where the launcher put this process."""
-
-    rank: int = 0
-    size: int = 1
-    local_rank: int = 0
-    address: str = "127.0.0.1"
-    port: int = 0
-    relayed: bool = False
-    """The launcher passes the output on, as if to a terminal, wherever it goes in the end."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +91,7 @@ class World:
         """
         if self.size == 1:
             return action()
-        work: Future[T] = Future()
-        Thread(target=_settle, args=(work, action), daemon=True).start()  # Ctrl-C need not wait for it
+        work = begun(action)
         while True:
             wait([work], timeout=_MEETING_EVERY_S)
             self.at(f"{doing}, since {time.strftime('%X')}" if not work.done() else f"waiting for others {doing}")
@@ -143,49 +120,47 @@ class World:
 
 @contextmanager
 def joined_world(device: str = "auto", stuck_after_s: float = math.inf) -> Iterator[World]:
-    """`start_world`, and `stop_world` at the end.
+    """`start_world`, and `stop_world` at the end."""
+    world = start_world(device, stuck_after_s)
+    with _ending_together(world.watch):
+        yield world
+    stop_world(world)
 
-    When this process fails, its peers may wait for it in a reduction they never leave: it says why, tells them, and
+
+@contextmanager
+def _ending_together(watch: PeerWatch | None) -> Iterator[None]:
+    """When this process fails, its peers may wait for it in a reduction they never leave: it says why, tells them, and
     ends. Where it fails because a connection broke, a peer failed first, and this process ends with what the peer said.
     """
-    world = None
     try:
-        world = start_world(device, stuck_after_s)
-        yield world
+        yield
     except Exception as error:
-        if world is None or world.watch is None:
+        if watch is None:
             raise
-        _end_with_peers(world.watch, error)
+        _end_with_peers(watch, error)
     except KeyboardInterrupt:
-        if world is not None and world.watch is not None:
-            world.watch.fail("interrupted", linger=False)
+        if watch is not None:
+            watch.fail("interrupted", linger=False)
         raise
-    stop_world(world)
 
 
 def _end_with_peers(watch: PeerWatch, error: Exception) -> NoReturn:
     """Speak before telling the others: with the first that ends, a launcher ends all."""
     if _is_broken_connection(error):
         watch.await_verdict()
-    if isinstance(error, InputError):
-        code, cause = EXIT_INPUT_ERROR, str(error).removesuffix(".")
-        print(f"error: {error}", file=sys.stderr, flush=True)
-    else:
-        code, cause = 1, traceback.format_exception_only(error)[-1].strip()
+    code = report(error)
+    if code is None:
+        code = EXIT_DEFECT
         traceback.print_exception(error)
         sys.stderr.flush()
-    watch.fail(cause)
+    explained = explanation(error)
+    watch.fail(
+        explained.sentence.removesuffix(".") if explained else traceback.format_exception_only(error)[-1].strip()
+    )
     mpi = sys.modules.get("mpi4py.MPI")
     if mpi is not None:
         mpi.COMM_WORLD.Abort(code)  # its finalisation would wait for processes that are in a reduction
     raise SystemExit(code)
-
-
-def _settle(work: "Future[T]", action: Callable[[], T]) -> None:
-    try:
-        work.set_result(action())
-    except BaseException as error:
-        work.set_exception(error)
 
 
 def _is_broken_connection(error: Exception) -> bool:
@@ -208,35 +183,23 @@ def start_world(device: str = "auto", stuck_after_s: float = math.inf) -> World:
     chosen = _device(device, place)
     if place.size == 1:
         return World(place.rank, place.size, chosen, place.relayed)
-    store = _meet(place)
-    limited = stuck_after_s < math.inf
-    distributed.init_process_group(
-        "nccl" if chosen.type == "cuda" else "gloo",
-        store=store,
-        rank=place.rank,
-        world_size=place.size,
-        timeout=timedelta(seconds=stuck_after_s) + _AFTER_THE_WATCH if limited else _COLLECTIVE_TIMEOUT,
-        device_id=chosen if chosen.type == "cuda" else None,
-    )
+    restarts = restart_count(os.environ)  # what ended an earlier start is past
+    store = PrefixStore(restarts, connected(place))
     # a connection of its own: the group's is locked while a reduction waits for a peer
-    own = TCPStore(place.address, place.port, is_master=False, timeout=_MEETING_TIMEOUT, wait_for_workers=False)
-    start = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), own)  # what ended one is past
-    watch = PeerWatch(start, place.rank, place.size, stuck_after_s)
+    watch = PeerWatch(PrefixStore(restarts, joined_store(place)), place.rank, place.size, stuck_after_s)
     watch.start()
+    with _ending_together(watch):
+        wait_for_all(place, watch)
+        limited = stuck_after_s < math.inf
+        distributed.init_process_group(
+            "nccl" if chosen.type == "cuda" else "gloo",
+            store=store,
+            rank=place.rank,
+            world_size=place.size,
+            timeout=timedelta(seconds=stuck_after_s) + _AFTER_THE_WATCH if limited else _COLLECTIVE_TIMEOUT,
+            device_id=chosen if chosen.type == "cuda" else None,
+        )
     return World(place.rank, place.size, chosen, place.relayed, watch)
-
-
-def _meet(place: Place) -> Store:
-    try:
-        url = f"tcp://{place.address}:{place.port}"
-        store, _, _ = next(rendezvous(url, place.rank, place.size, timeout=_MEETING_TIMEOUT))
-    except distributed.DistError as error:
-        raise InputError(
-            f"process {place.rank} of {place.size} did not find the others at {place.address}:{place.port} "
-            f"({str(error).splitlines()[0]}); check that all were started, that the nodes reach each other, and that "
-            "the port is free."
-        ) from None
-    return store
 
 
 def stop_world(world: World | None = None) -> None:
@@ -250,82 +213,6 @@ def stop_world(world: World | None = None) -> None:
     distributed.destroy_process_group()
 
 
-def find_place(environment: Mapping[str, str]) -> Place:
-    """Read the launcher's environment: torchrun first, then MPI, then srun; none of them means one process."""
-    given = [name for name in _TORCHRUN if name in environment]
-    if "RANK" in given or "LOCAL_RANK" in given:
-        if len(given) < len(_TORCHRUN):
-            missing = ", ".join(sorted(set(_TORCHRUN) - set(given)))
-            some = ", ".join(given)
-            raise InputError(f"the environment sets {some} but not {missing}; start with torchrun, or unset {some}.")
-        rank, size, local_rank, port = (
-            _number(environment, name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")
-        )
-        return Place(rank, size, local_rank, environment["MASTER_ADDR"], port)
-    in_step = "SLURM_STEP_ID" in environment
-    if any(name in environment for name in _MPIEXEC) or (_PMI_SIZE in environment and not in_step):
-        return _place_from_mpi(environment)
-    return _place_from_slurm(environment) if in_step else Place()
-
-
-def _number(environment: Mapping[str, str], name: str) -> int:
-    try:
-        return int(environment[name])
-    except ValueError:
-        raise InputError(
-            f"the environment sets {name} to '{environment[name]}', which is no number; start with a launcher, or "
-            "unset it."
-        ) from None
-
-
-def _place_from_mpi(environment: Mapping[str, str]) -> Place:
-    try:
-        from mpi4py import MPI
-    except ImportError:
-        raise InputError(
-            "started by an MPI launcher, but mpi4py is not installed; pip install 'vdvae_lr[mpi]'."
-        ) from None
-    world = MPI.COMM_WORLD
-    started = max([_number(environment, name) for name in _MPI_SIZES if name in environment], default=world.size)
-    if world.size != started:
-        raise InputError(
-            f"the MPI launcher started {started} processes, but mpi4py sees {world.size}: it was built for another "
-            "MPI; use that one's mpiexec, or build mpi4py for this one."
-        )
-    if world.size == 1:
-        return Place(relayed=True)
-    local = world.Split_type(MPI.COMM_TYPE_SHARED)
-    address, port = world.bcast((socket.gethostname(), _free_port()) if world.rank == 0 else None, root=0)
-    here = local.size == world.size
-    return Place(world.rank, world.size, local.rank, "127.0.0.1" if here else address, port, relayed=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
-
-
-def _place_from_slurm(environment: Mapping[str, str]) -> Place:
-    size_name = _SLURM_STEP_SIZE if _SLURM_STEP_SIZE in environment else "SLURM_NTASKS"  # a step may be part of the job
-    names = (size_name, "SLURM_PROCID", "SLURM_LOCALID", "SLURM_JOB_ID", "SLURM_STEP_NODELIST")
-    if environment.get(size_name) == "1":
-        return Place()
-    missing = [name for name in names if name not in environment]
-    if missing:
-        raise InputError(f"the SLURM environment lacks {', '.join(missing)}; start with srun, or unset SLURM_STEP_ID.")
-    size, rank, local_rank, job = (_number(environment, name) for name in names[:4])
-    # the same on every node without asking anybody, and below the ports that systems give to outgoing connections
-    port = 20_000 + (job * 131 + _number(environment, "SLURM_STEP_ID")) % 12_000
-    return Place(rank, size, local_rank, first_host(environment["SLURM_STEP_NODELIST"]), port)
-
-
-def first_host(node_list: str) -> str:
-    """The first name in SLURM's compressed list: `gpu[07-09,12]` → `gpu07`."""
-    match = re.match(r"(?P<prefix>[^\[,]+)(?:\[(?P<first>\d+))?", node_list)
-    return match["prefix"] + (match["first"] or "") if match else node_list
-
-
 def _device(name: str, place: Place) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -336,7 +223,7 @@ def _device(name: str, place: Place) -> torch.device:
     cards = torch.cuda.device_count()
     if cards == 0:
         raise InputError("device is cuda, but no CUDA card is usable here; use --device cpu or check the driver.")
-    card = 0 if _shows_one_card(os.environ) else place.local_rank
+    card = 0 if shows_one_card(os.environ) else place.local_rank
     if card >= cards:
         raise InputError(
             f"process {place.local_rank} of this machine has no card of its own: {cards} card(s) are visible; "
@@ -344,8 +231,3 @@ def _device(name: str, place: Place) -> torch.device:
         )
     torch.cuda.set_device(card)
     return torch.device("cuda", card)
-
-
-def _shows_one_card(environment: Mapping[str, str]) -> bool:
-    """Whether the launcher shows each process a card of its own, as srun with --gpus-per-task does."""
-    return "," not in environment.get("CUDA_VISIBLE_DEVICES", ",")

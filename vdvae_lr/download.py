@@ -118,7 +118,9 @@ def settle(
         tag_of(part).unlink(missing_ok=True)
     with disk_errors(target):
         if sha256 is None and not record_of(target).exists():
-            record_of(target).write_text(f"# {part.stat().st_size} bytes from {origin}\n{digest}  {target.name}\n")
+            record_of(target).write_text(
+                f"# {part.stat().st_size} bytes from {origin}\n{digest}  {target.name}\n", encoding="utf-8"
+            )
         part.replace(target)
 
 
@@ -164,7 +166,9 @@ def check_digest(path: Path, target: Path, remedy: str, sha256: str | None = Non
 
 
 def _recorded_digest(record: Path) -> str:
-    lines = [line for line in record.read_text(errors="replace").splitlines() if not line.startswith("#")]
+    lines = [
+        line for line in record.read_text(encoding="utf-8", errors="replace").splitlines() if not line.startswith("#")
+    ]
     return lines[0].split()[0] if lines and lines[0].split() else ""
 
 
@@ -238,7 +242,7 @@ def _download(url: str, target: Path, remedy: str) -> None:
         while True:
             try:
                 with _Part(target, have, f"{shown} starts over after every cut: {remedy}") as file:
-                    tag_of(part).write_text(tag)
+                    tag_of(part).write_text(tag, encoding="utf-8")
                     _transfer(url, file, have, size, tag, target.name)
                 return
             except HTTPError as error:  # the client itself does not go on after a reset
@@ -302,7 +306,7 @@ def _resumable(part: Path, tag: str, size: int | None) -> int:
     """Bytes of `part` to go on from: none of another version, of one that nobody can tell, or of a longer file."""
     have = _arrived(part)
     kept = tag_of(part)
-    same = bool(tag) and kept.is_file() and kept.read_text(errors="replace") == tag
+    same = bool(tag) and kept.is_file() and kept.read_text(encoding="utf-8", errors="replace") == tag
     return have if same and (size is None or have <= size) else 0
 
 

@@ -2,7 +2,7 @@
 
 Whatever a person can get wrong — a setting, a file, an image, weights, a folder's permissions — raises `InputError`
 with one sentence that names the thing and the remedy. The command line prints that sentence and exits with
-`EXIT_INPUT_ERROR`; anything else that escapes is a defect of this program and keeps its traceback.
+`EXIT_INPUT_ERROR`; `failures.py` says what becomes of any other exception.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,8 @@ EXIT_PEER_LOST = 69
 """Another process of the run failed or is gone (sysexits' EX_UNAVAILABLE)."""
 EXIT_RUN_AGAIN = 75
 """Told to stop, and saved: the same command again goes on (sysexits' EX_TEMPFAIL); a batch system should requeue."""
+EXIT_READER_GONE = 141
+"""Whoever read the output went away, as in `… | head` (128 + SIGPIPE)."""
 
 
 class InputError(Exception):

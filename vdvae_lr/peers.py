@@ -86,7 +86,7 @@ class PeerWatch:
         ]
 
     def start(self) -> None:
-        """Begin to tell and to watch; every process must do so soon."""
+        """Begin to tell, and to watch every process that has begun to tell."""
         self._say()
         for thread in self._threads:
             thread.start()
@@ -94,6 +94,10 @@ class PeerWatch:
     def at(self, doing: str) -> None:
         """Say what this process does from now on; costs nothing."""
         self._doing, self._since = doing, time.monotonic()
+
+    def missing(self) -> list[int]:
+        """The processes that have not begun to tell; raises RuntimeError where the store is gone."""
+        return [rank for rank, peer in self._peers.items() if peer.beat < 0 and not self._store.check([_place(rank)])]
 
     def fail(self, cause: str, *, linger: bool = True) -> None:
         """Tell the others that this process ends, and why; lingers until they have read it, for the store may end with
@@ -174,7 +178,7 @@ class PeerWatch:
         now = time.monotonic()
         for rank, peer in self._peers.items():
             silence = now - peer.heard_at
-            if silence > self._silent_s and not (peer.ended or self._ending):
+            if peer.beat >= 0 and silence > self._silent_s and not (peer.ended or self._ending):
                 return self._announce(
                     f"process {rank} has not been heard of for {silence:.0f} s (last: {peer.doing}): killed, or its "
                     "machine or the network failed"

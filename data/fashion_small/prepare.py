@@ -32,7 +32,7 @@ def main() -> None:
         TEST_FILE: full_test[:N_TEST],
     }
     lines = [write(options.data_root / f"{name}.gz", images) for name, images in subset.items()]
-    (options.data_root / "SHA256SUMS").write_text("".join(lines))
+    (options.data_root / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
     print("".join(lines), end="")
 
 

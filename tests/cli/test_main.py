@@ -4,13 +4,15 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
 import vdvae_lr
-from vdvae_lr.cli.exit_codes import EXIT_INTERRUPTED, EXIT_READER_GONE, ends_with_exit_code
+from vdvae_lr.cli.exit_codes import ends_with_exit_code
 from vdvae_lr.cli.main import COMMANDS, main
-from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError
+from vdvae_lr.cli.start import EXIT_INTERRUPTED
+from vdvae_lr.errors import EXIT_INPUT_ERROR, EXIT_READER_GONE, InputError
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,7 +111,40 @@ def test_reader_that_goes_away_is_no_error() -> None:
 def test_another_broken_pipe_is_a_defect_and_seen() -> None:
     code = _TALKER.format(body="raise BrokenPipeError('a worker died')")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and "a worker died" in done.stderr
+    assert done.returncode == 1 and "a worker died" in done.stderr and "--debug" in done.stderr
+
+
+@pytest.mark.parametrize("words", [["sample", "fashion", "--count", "0"], ["train", "--lr", "-1"]])
+def test_debug_is_a_flag_of_every_command(words: list[str]) -> None:
+    command = [sys.executable, "-m", "vdvae_lr", *words]
+    plain = subprocess.run(command, capture_output=True, text=True, check=False)
+    shown = subprocess.run([*command, "--debug"], capture_output=True, text=True, check=False)
+    assert plain.returncode == shown.returncode == EXIT_INPUT_ERROR
+    assert plain.stderr.count("\n") == 1 and plain.stderr.startswith("error: ")
+    assert shown.stderr.endswith(plain.stderr) and "Traceback" in shown.stderr
+
+
+@pytest.mark.parametrize("words", [["--help"], ["sample", "--help"], ["train", "--help"]])
+def test_help_explains_debug(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with suppress(SystemExit):
+        main(words)
+    assert "--debug" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("error", [RuntimeError("odd"), OSError(28, "No space left on device"), MemoryError()])
+def test_no_system_error_has_a_traceback(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    assert raising(error)() in (1, EXIT_INPUT_ERROR)
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and said.count("\n") == 1
+
+
+def test_a_full_disk_under_the_output_is_one_sentence() -> None:
+    code = _TALKER.format(body="print('x')")
+    done = subprocess.run(
+        ["bash", "-c", '"$0" -c "$1" >/dev/full', sys.executable, code], capture_output=True, check=False
+    )
+    assert done.returncode == EXIT_INPUT_ERROR
+    assert done.stderr.startswith(b"error: standard output cannot be written") and done.stderr.count(b"\n") == 1
 
 
 def test_help_waits_for_no_torch() -> None:

@@ -70,8 +70,8 @@ def test_a_console_without_the_letters_is_no_failure(here: Path, monkeypatch: py
     run_folder(here / "a", evaluated=False)
     written = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii", write_through=True))
-    assert main(["report", "α=a"]) == 0
-    assert b"\\u03b1: It has not been evaluated" in written.getvalue()
+    assert main(["report", "κ=a"]) == 0
+    assert b"\\u03ba: It has not been evaluated" in written.getvalue()
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from docs_commands import DOCUMENTS, SHELL, Block, Command, all_commands, inline
 from vdvae_lr.bundled import CHECKOUT_ROOT
 from vdvae_lr.cli.main import COMMANDS
 from vdvae_lr.errors import InputError
+from vdvae_lr.failures import DEBUG_FLAG
 from vdvae_lr.training.settings import Settings
 
 OTHER_PROGRAMS = frozenset(
@@ -173,7 +174,7 @@ def options_of_scripts() -> set[str]:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
 def test_options_named_in_prose_exist(document: Path) -> None:
-    known = options_of_vdvae_lr() | options_of_scripts() | OTHER_OPTIONS | {"--hparam_sets"}
+    known = options_of_vdvae_lr() | options_of_scripts() | OTHER_OPTIONS | {"--hparam_sets", DEBUG_FLAG}
     named = {found for span in inline_code(document) for found in re.findall(r"(?<![\w-])--[A-Za-z]\w*", span)}
     assert {name for name in named - known if name != "--no_NAME" and not name[2:].isupper()} == set()
 

@@ -1,6 +1,7 @@
 """A command line as settings: `tyro`, with plainer words where people most often slip."""
 
 import dataclasses
+import inspect
 import re
 import typing
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ import tyro
 from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from vdvae_lr.errors import InputError
+from vdvae_lr.failures import DEBUG_HELP
 
 T = TypeVar("T")
 
@@ -33,7 +35,10 @@ def parse_settings(kind: type[T], arguments: Sequence[str], program: str, defaul
     """
     words = list(_with_flags(arguments, set(_flags(kind))))
     given: dict[str, Any] = {} if default is None else {"default": default}
-    return tyro.cli(kind, args=words, prog=program, use_underscores=True, registry=_registry, **given)
+    about = f"{inspect.getdoc(kind)}\n\n{DEBUG_HELP}"
+    return tyro.cli(
+        kind, args=words, prog=program, description=about, use_underscores=True, registry=_registry, **given
+    )
 
 
 def _flags(kind: Any) -> Iterator[str]:

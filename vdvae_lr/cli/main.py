@@ -10,7 +10,9 @@ from importlib import import_module
 
 from vdvae_lr import __version__
 from vdvae_lr.cli.exit_codes import ends_with_exit_code
+from vdvae_lr.cli.start import leaving_at_ctrl_c
 from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError, nearest_name_hint
+from vdvae_lr.failures import DEBUG_HELP, take_debug_flag
 
 PROGRAM = "vdvae-lr"
 
@@ -31,12 +33,12 @@ class Command:
 
     def __call__(self, arguments: Sequence[str], program: str) -> int:
         """Run on the rest of the line; `program` is what the program calls itself."""
-        module = import_module(f"vdvae_lr.cli.{self.module}")
+        with leaving_at_ctrl_c():
+            module = import_module(f"vdvae_lr.cli.{self.module}")
+            command_line = import_module("vdvae_lr.cli.command_line")
         if not self.settings:
             return int(module.main(arguments, program))
-        from vdvae_lr.cli.command_line import parse_settings
-
-        return module.run(parse_settings(getattr(module, self.settings), arguments, program)) or 0
+        return module.run(command_line.parse_settings(getattr(module, self.settings), arguments, program)) or 0
 
 
 COMMANDS: dict[str, Command] = {
@@ -60,7 +62,7 @@ COMMANDS: dict[str, Command] = {
 @ends_with_exit_code
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (default: this process's); returns the exit code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    words = take_debug_flag(sys.argv[1:] if arguments is None else arguments)
     if not words:
         print(help_text(), file=sys.stderr)
         return EXIT_INPUT_ERROR
@@ -77,6 +79,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return COMMANDS[name](rest, f"{PROGRAM} {name}")
 
 
+@ends_with_exit_code
+def train(arguments: Sequence[str] | None = None) -> int:
+    """`train.py`: the command `train` under that name; torch is imported inside, where Ctrl-C is understood."""
+    words = take_debug_flag(sys.argv[1:] if arguments is None else arguments)
+    return COMMANDS["train"](words, "train.py")
+
+
 def help_text() -> str:
     """What `--help` prints."""
     width = max(map(len, COMMANDS))
@@ -90,6 +99,7 @@ def help_text() -> str:
             *lines,
             "",
             f"{PROGRAM} COMMAND --help lists a command's settings; {PROGRAM} --version prints the version.",
+            DEBUG_HELP,
         ]
     )
 

@@ -6,7 +6,6 @@ reads what runs and `evaluate` left on the disk; it loads no model and computes 
 """
 
 import dataclasses
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,16 +53,10 @@ def run(settings: ReportSettings) -> None:
     _check_replaceable(target)
     content = report_page(reported, NEUTRAL).encode("utf-8", "replace")  # names of files need not be text
     write_whole(target, content)
-    _print(f"wrote {target} ({len(content) / 1e6:.1f} MB)")
+    print(f"wrote {target} ({len(content) / 1e6:.1f} MB)")
     for each in reported:
         for remark in each.remarks:
-            _print(f"{each.label}: {remark}")
-
-
-def _print(line: str) -> None:
-    """As well as the console can say it: a label may hold what its encoding, or any, lacks."""
-    encoding = sys.stdout.encoding or "utf-8"
-    print(line.encode(encoding, "backslashreplace").decode(encoding))
+            print(f"{each.label}: {remark}")
 
 
 def _check_replaceable(target: Path) -> None:

@@ -10,6 +10,7 @@ from rich.table import Table
 from vdvae_lr.cli.config import resolve_settings
 from vdvae_lr.cli.exit_codes import ends_with_exit_code
 from vdvae_lr.distributed import joined_world
+from vdvae_lr.failures import take_debug_flag
 from vdvae_lr.model.vae import VDVAE
 from vdvae_lr.training.loop import train
 from vdvae_lr.training.settings import Settings
@@ -18,7 +19,7 @@ from vdvae_lr.training.settings import Settings
 @ends_with_exit_code
 def main(arguments: Sequence[str] | None = None, program: str = "train.py") -> int:
     """Run `train` with a command line (default: this process's); returns the exit code."""
-    settings = resolve_settings(sys.argv[1:] if arguments is None else arguments, program)
+    settings = resolve_settings(take_debug_flag(sys.argv[1:] if arguments is None else arguments), program)
     if settings.run.dry_run:
         describe(settings, Console())
         return 0

@@ -90,7 +90,7 @@ def claim_of(name: str) -> Claim:
     folder = bundled_folder("models")
     bundled = sorted(path.name for path in folder.iterdir() if path.is_dir())
     if name in bundled:
-        content = json.loads((folder / name / "comparison.json").read_text())
+        content = json.loads((folder / name / "comparison.json").read_text(encoding="utf-8"))
         (measurement,) = content["rows"]["negative_elbo"]["models"].values()
         return Claim(content["dataset"], measurement["value"], "nats/dim", 0.0)
     known = [*bundled, *PUBLISHED]

@@ -20,7 +20,7 @@ from vdvae_lr.datasets.sampler import TrainingOrder
 from vdvae_lr.datasets.sources import ImageSource, Rows
 from vdvae_lr.errors import InputError
 
-_GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 _SILENT_TRACKER = "ignore:resource_tracker:UserWarning"
 """For the helper process of multiprocessing. When this process is killed, the helper removes its semaphores, and its
 warning about them would be the last line that a person sees."""
@@ -219,7 +219,7 @@ def _leave_signals_to_the_main_process() -> None:
     Only the main process answers them, and it ends the readers. A second SIGTERM comes from the main process or from
     somebody who means this reader, so it ends the reader.
     """
-    for number in (signal.SIGINT, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
     def first_term(number: int, frame: FrameType | None) -> None:

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from vdvae_lr.download import disk_errors, fetch, part_of, settle, tag_of
-from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError
+from vdvae_lr.errors import InputError
+from vdvae_lr.failures import report, take_debug_flag
 from vdvae_lr.paths import exists, is_file, is_folder, path_of
+from vdvae_lr.streams import mend_streams
 
 _OTHER_WAYS = "try again later, or give another address with --url or a copy you have with --from"
 
@@ -25,15 +27,20 @@ def argument_parser(script: str, description: str | None) -> argparse.ArgumentPa
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Run `main`, printing an `InputError` as its sentence alone; Ctrl-C keeps what has been done."""
+    """Run `main`; an error ends it with the sentence and the code of `failures.py`. Ctrl-C keeps what has been done."""
+    mend_streams()
+    sys.argv[1:] = take_debug_flag(sys.argv[1:])
     try:
         main()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(EXIT_INPUT_ERROR) from None
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("\nstopped: run the same command again to go on", file=sys.stderr)
         raise SystemExit(130) from None
+    except Exception as error:
+        code = report(error)
+        if code is None:
+            raise
+        raise SystemExit(code) from None
 
 
 def ensure_file(

@@ -77,7 +77,7 @@ def read_run_record(checkpoint: Path) -> RunRecord | None:
     """
     run = checkpoint.resolve().parent.parent
     try:
-        settings = dict(json.loads((run / SETTINGS_NAME).read_text()))
+        settings = dict(json.loads((run / SETTINGS_NAME).read_text(encoding="utf-8")))
         iteration = int(checkpoint.name.removeprefix("step-"))
     except PermissionError as error:
         raise cannot_be_read(run / SETTINGS_NAME, error) from None
@@ -110,7 +110,7 @@ def _last_bound(log: Path, iteration: int) -> tuple[str, Mapping[str, Any]]:
 
 def _records(log: Path) -> Iterator[dict[str, Any]]:
     try:
-        text = log.read_text(errors="replace") if is_file(log) else ""
+        text = log.read_text(encoding="utf-8", errors="replace") if is_file(log) else ""
     except OSError as error:
         raise cannot_be_read(log, error) from None
     for line in text.splitlines():

@@ -32,7 +32,7 @@ _LARGEST_CONFIG = 1 << 20  # bytes
 def write_config(folder: Path, config: VAEConfig, dataset: str) -> None:
     """Write `config.json`: the model's settings, and the name of the data it was trained on."""
     content = {"model": dataclasses.asdict(config), "dataset": dataset}
-    (folder / CONFIG_NAME).write_text(json.dumps(content, indent=2) + "\n")
+    (folder / CONFIG_NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def read_config(folder: Path, remedy: str = "") -> tuple[VAEConfig, str]:
@@ -60,7 +60,7 @@ def read_config_file(path: Path) -> tuple[VAEConfig, str]:
     try:
         if path.stat().st_size > _LARGEST_CONFIG:
             raise ValueError
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
         model, dataset = dict(content["model"]), content["dataset"]
         if not isinstance(dataset, str):
             raise ValueError

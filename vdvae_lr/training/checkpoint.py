@@ -174,7 +174,7 @@ def read_checked_state(checkpoint: Path) -> dict[str, Any]:
     for name in sorted(_NEEDED | digests.keys()):
         if _digest_if_readable(checkpoint / name) != digests.get(name, ""):
             raise InputError(f"checkpoint {checkpoint} is damaged: {name} is missing, cut or changed.")
-    state: dict[str, Any] = json.loads((checkpoint / STATE_NAME).read_text())
+    state: dict[str, Any] = json.loads((checkpoint / STATE_NAME).read_text(encoding="utf-8"))
     return state
 
 

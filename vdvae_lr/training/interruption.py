@@ -1,6 +1,7 @@
-"""Ending a run from outside without losing it: Ctrl-C, SIGTERM and SIGUSR1 finish the step, save, and leave.
+"""Ending a run from outside without losing it: Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP finish the step, save, and leave.
 
-SLURM sends SIGUSR1 ahead of a time limit (`--signal=USR1@300`) and SIGTERM at a preemption.
+SLURM sends SIGUSR1 ahead of a time limit (`--signal=USR1@300`) and SIGTERM at a preemption. The system sends SIGHUP
+when a terminal is closed; under nohup it stays ignored. A run whose output nobody reads ends as if SIGPIPE had come.
 """
 
 import signal
@@ -11,7 +12,8 @@ from types import FrameType
 from vdvae_lr.distributed import World
 from vdvae_lr.errors import EXIT_RUN_AGAIN
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+_NOT_TO_BE_REPEATED = (signal.SIGINT, signal.SIGPIPE)  # somebody wanted the run to end; no batch system should requeue
 
 
 class StopRequest:
@@ -29,10 +31,12 @@ class StopRequest:
 
     @property
     def exit_code(self) -> int:
-        """0 without a signal; 128 + SIGINT for Ctrl-C; else the code that asks for the same command again."""
+        """0 without a signal; 128 + its number for SIGINT (Ctrl-C) and SIGPIPE (nobody reads the output); else the code
+        that asks for the same command again.
+        """
         if self.signal is None:
             return 0
-        return 128 + signal.SIGINT if self.signal == signal.SIGINT else EXIT_RUN_AGAIN
+        return 128 + self.signal if self.signal in _NOT_TO_BE_REPEATED else EXIT_RUN_AGAIN
 
 
 @contextmanager
@@ -40,13 +44,15 @@ def listening_for_signals() -> Iterator[StopRequest]:
     """Inside, the signals set the yielded request instead of ending the process."""
     request = StopRequest()
     before = {number: signal.getsignal(number) for number in _SIGNALS}
+    if before[signal.SIGHUP] == signal.SIG_IGN:
+        del before[signal.SIGHUP]
 
     def remember(number: int, frame: FrameType | None) -> None:
         request.signal = signal.Signals(number)
         for each, handler in before.items():
             signal.signal(each, handler)
 
-    for number in _SIGNALS:
+    for number in before:
         signal.signal(number, remember)
     try:
         yield request

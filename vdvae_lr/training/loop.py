@@ -1,5 +1,7 @@
 """A run from its first iteration, or from its last checkpoint, to its end."""
 
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -28,18 +30,29 @@ def train(settings: Settings, world: World) -> int:
     with listening_for_signals() as stop, prepared_run(settings, world) as run, run.display:
         if settings.run.test_eval:
             evaluate(run, stop)
-            return stop.exit_code
+            return _end(run, stop, "")
         finished = _iterate(run, stop)
         world.on_main(run.saver.wait)
         if finished or stop.signal is None:
-            run.display.say(f"Finished: {run.folder}")
-            return 0
+            return _end(run, StopRequest(), f"Finished: {run.folder}")
         without = " without --fresh" if settings.run.fresh else ""
-        run.display.say(
-            f"Stopped by {stop.signal.name} after step {run.iteration} and saved; "
-            f"run the same command again{without} to go on."
+        cause = "" if stop.signal == signal.SIGPIPE else f" by {stop.signal.name}"
+        return _end(
+            run,
+            stop,
+            f"Stopped{cause} after step {run.iteration} and saved; run the same command again{without} to go on.",
         )
-        return stop.exit_code
+
+
+def _end(run: Run, stop: StopRequest, words: str) -> int:
+    """Say how the run ended; the exit code, which is the same on every process."""
+    if words:
+        run.display.say(words)
+    lost = run.display.lost
+    if lost is not None:
+        print(f"error: {lost}. {words}", file=sys.stderr, flush=True)
+    lost_code = run.world.highest(lost.exit_code if lost is not None else 0)
+    return stop.exit_code if stop.signal not in (None, signal.SIGPIPE) else lost_code
 
 
 def _iterate(run: Run, stop: StopRequest) -> bool:
@@ -197,6 +210,8 @@ def _save(run: Run) -> None:
 
 
 def _agreed_to_stop(run: Run, stop: StopRequest) -> bool:
-    """Whether any process was told to stop; several processes ask each other every few iterations only."""
+    """Whether any process was told to stop, or cannot print; several processes ask each other every few iterations."""
+    if run.display.lost is not None:
+        stop.signal = stop.signal or signal.SIGPIPE
     asks = run.world.size == 1 or run.iteration % _AGREEMENT_ITERATIONS == 0
     return asks and stop.agreed(run.world)

@@ -141,7 +141,7 @@ class RunLog:
             kept = _keep_until(self._path, resume_at)
             self._written = {(str(record.get("kind")), int(record["iteration"])) for record in kept}
             self._last = {str(record.get("kind")): _content(record) for record in kept}
-            self._file = self._path.open("a", buffering=1)
+            self._file = self._path.open("a", buffering=1, encoding="utf-8")
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_at + 1 if resume_at else None)
 
     def has(self, kind: str, iteration: int) -> bool:
@@ -206,7 +206,7 @@ def _keep_until(path: Path, iteration: int) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     kept, records = [], []
-    for line in path.read_text(errors="replace").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             record = json.loads(line)
             if int(record["iteration"]) <= iteration:

@@ -70,11 +70,11 @@ def _locked(folder: Path) -> FileLock:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        who = f" ({holder.read_text()})" if holder.is_file() else ""
+        who = f" ({holder.read_text(encoding='utf-8')})" if holder.is_file() else ""
         raise InputError(
             f"run {folder} is in use by another run{who}; wait for its end, or choose another --desc."
         ) from None
-    holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+    holder.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
     return lock
 
 
@@ -100,7 +100,7 @@ def _check_same_settings(folder: Path, settings: Settings) -> None:
     if not any(folder.iterdir()):
         return
     try:
-        earlier = json.loads((folder / SETTINGS_NAME).read_text())
+        earlier = json.loads((folder / SETTINGS_NAME).read_text(encoding="utf-8"))
     except PermissionError as error:
         raise cannot_be_read(folder / SETTINGS_NAME, error) from None
     except (OSError, ValueError):

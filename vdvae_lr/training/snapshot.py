@@ -94,7 +94,7 @@ class Snapshot:
         write_weights(folder / EMA_NAME, named.pop("average"))
         moments = {f"{kind}/{name}": tensor for kind, group in named.items() for name, tensor in group.items()}
         write_weights(folder / OPTIMISER_NAME, moments | {COUNT_NAME: self._update_count})
-        (folder / STATE_NAME).write_text(json.dumps(self._state, indent=2) + "\n")
+        (folder / STATE_NAME).write_text(json.dumps(self._state, indent=2) + "\n", encoding="utf-8")
         write_digests(folder, [path.name for path in folder.iterdir()])
         for path in [*folder.iterdir(), folder]:
             flush(path)
