@@ -61,7 +61,7 @@ def test_a_full_disk_costs_nothing_that_was_there(tmp_path: Path, images: Path) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("fresh", [False, pytest.param(True, marks=pytest.mark.faults)])
 def test_a_folder_in_use_is_refused_until_its_run_has_ended(tmp_path: Path, images: Path, fresh: bool) -> None:
     train = train_command(images, tmp_path / "out", fresh=fresh)
     with standing_run(tmp_path, images) as first:
@@ -92,7 +92,7 @@ def test_an_error_amid_reading_ends_the_run(tmp_path: Path, images: Path) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGUSR1, marks=pytest.mark.faults)])
 def test_a_signal_to_the_whole_group_stops_no_reader(tmp_path: Path, images: Path, number: signal.Signals) -> None:
     """As SLURM and torchrun send it: every process of the job gets it, and the run saves and asks for a requeue."""
     mark = tmp_path / "mark"

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import signal
 import time
 import uuid
 from pathlib import Path
@@ -67,13 +68,7 @@ def test_a_lone_process_leaves_no_reader(tmp_path: Path, fault: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("launcher", "rank", "fault"),
-    [
-        ("mpiexec", 0, "kill:0:5"),
-        ("mpiexec", 1, "begin:1:300"),
-        ("torchrun", 0, "kill:0:5"),
-        ("torchrun", 1, "look:1:1"),
-        ("srun", 0, SAVING),
-    ],
+    [("mpiexec", 0, "kill:0:5"), ("torchrun", 1, "look:1:1"), ("srun", 0, SAVING)],
 )
 def test_peers_and_their_readers_end(tmp_path: Path, launcher: str, rank: int, fault: str) -> None:
     check_cause(broken_run(tmp_path, launcher, fault), launcher, rank)
@@ -88,9 +83,9 @@ def test_a_lost_reader_ends_the_run(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["mpiexec", "torchrun"])
+@pytest.mark.parametrize("launcher", ["mpiexec", pytest.param("torchrun", marks=pytest.mark.faults)])
 def test_a_killed_launcher_takes_its_run_along(tmp_path: Path, launcher: str) -> None:
-    broken_run(tmp_path, launcher, "parent:0:5")
+    assert broken_run(tmp_path, launcher, "parent:0:5").code == -signal.SIGKILL
 
 
 @pytest.mark.faults
@@ -110,4 +105,4 @@ def test_every_moment_under_every_launcher(tmp_path: Path, launcher: str, rank: 
 @pytest.mark.parametrize("after_ms", range(0, 3000, 250))
 def test_a_reader_that_is_being_started_is_no_orphan(tmp_path: Path, after_ms: int) -> None:
     """Over the seconds in which the server loads torch and forks, and the readers begin."""
-    broken_run(tmp_path, "alone", f"begin:0:{after_ms}")
+    assert broken_run(tmp_path, "alone", f"begin:0:{after_ms}").code == -signal.SIGKILL
