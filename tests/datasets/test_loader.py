@@ -166,6 +166,17 @@ def test_readers_of_images_in_memory_are_never_too_many():
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to cores")
+def test_torch_does_not_warn_of_readers_as_well(mapped: MemoryMappedSource):
+    """Warnings are errors here."""
+    allowed = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        assert len(first(mapped, 1, 2)) == 1
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to cores")
 def test_cores_are_those_that_this_process_may_use():
     allowed = os.sched_getaffinity(0)
     try:

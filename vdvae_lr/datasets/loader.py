@@ -125,19 +125,20 @@ def _usable_cores() -> int:
 def _batches(source: ImageSource, requests: Iterable[_Request], num_workers: int, pin_memory: bool) -> Iterator[Batch]:
     check_readers(num_workers, source)
     workers = 0 if source.in_memory else num_workers
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="This DataLoader will create")  # `check_readers` says it
-        loader = DataLoader(
-            _BatchReader(source),
-            batch_size=None,
-            sampler=requests,
-            num_workers=workers,
-            worker_init_fn=_prepare_reader,
-            multiprocessing_context=_reader_context() if workers else None,
-            pin_memory=pin_memory,
-        )
     try:
-        for item in loader:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="This DataLoader will create")  # `check_readers` says it
+            loader = DataLoader(
+                _BatchReader(source),
+                batch_size=None,
+                sampler=requests,
+                num_workers=workers,
+                worker_init_fn=_prepare_reader,
+                multiprocessing_context=_reader_context() if workers else None,
+                pin_memory=pin_memory,
+            )
+            items = iter(loader)  # starts the readers
+        for item in items:
             if isinstance(item, InputError):
                 raise item
             yield item
