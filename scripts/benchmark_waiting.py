@@ -1,7 +1,7 @@
 """What other work on the cores costs a run, for each way in which OpenMP's threads may wait for each other (CPU).
 
-    python scripts/benchmark_waiting.py                  the bundled model's LR step, alone and beside one busy process
-    python scripts/benchmark_waiting.py --rounds 5 --seconds 8
+    python scripts/benchmark_waiting.py                  the bundled model's LR step beside 0, 1 and 2 busy processes
+    python scripts/benchmark_waiting.py --rounds 9 --seconds 8
 
 OpenMP reads its variables when torch is imported, so each measurement is a process of its own. The ways take turns, so
 that all of them meet the same machine. Figures are images a second; the ratios are to one thread, alone.
@@ -21,9 +21,8 @@ WAYS = {
     "one thread": {"OMP_NUM_THREADS": "1"},
     "spinning (OpenMP's default)": {},
     "passive (ours)": {"OMP_WAIT_POLICY": "passive"},
-    "a short spin": {"GOMP_SPINCOUNT": "10000"},
 }
-BUSY = "while True: pass"
+BUSY, BUSY_PROCESSES = "while True: pass", (0, 1, 2)
 PRESET, WARM_UP_STEPS = "fashion", 2
 
 
@@ -70,14 +69,14 @@ def busy_processes(count: int) -> Iterator[None]:
 def main() -> None:
     """Measure and print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each way")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each way")
     parser.add_argument("--seconds", type=float, default=6.0, help="length of one turn")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.here:
         print(measure_here(options.seconds))
         return
-    found: dict[tuple[int, str], list[float]] = {(busy, way): [] for busy in (0, 1) for way in WAYS}
+    found: dict[tuple[int, str], list[float]] = {(busy, way): [] for busy in BUSY_PROCESSES for way in WAYS}
     for _ in range(options.rounds):
         for busy, way in found:
             with busy_processes(busy):

@@ -23,8 +23,9 @@ from vdvae_lr.training.build import StartWeights, build_training
 from vdvae_lr.training.checkpoint import BackgroundSaver, CheckpointFolder
 from vdvae_lr.training.display import Display
 from vdvae_lr.training.loop import train
-from vdvae_lr.training.metrics import RunLog, Speedometer, console_line, read_line
+from vdvae_lr.training.metrics import RunLog, console_line, read_line
 from vdvae_lr.training.settings import Settings
+from vdvae_lr.training.speed import Speedometer
 from vdvae_lr.training.step import TrainingStep
 
 OVERHEAD_TARGET_PERCENT = 3.0  # of the step, below

@@ -1,7 +1,6 @@
 """What a run says about itself."""
 
 import json
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from training_runs import batches_of, tiny_pixels, tiny_training
 
 from vdvae_lr.losses.objective import ObjectiveSettings
-from vdvae_lr.training.metrics import LOG_NAME, RunLog, Speedometer, console_line, read_line
+from vdvae_lr.training.metrics import LOG_NAME, RunLog, console_line, read_line
+from vdvae_lr.training.speed import Speedometer
 
 
 def test_a_line_is_the_mean_of_its_steps_and_starts_the_sums_anew() -> None:
@@ -56,23 +56,6 @@ def test_console_line_names_every_number() -> None:
     ):
         assert part in text
     assert "bad images 2" in text
-
-
-def test_speed_and_time_left_are_those_of_the_last_steps() -> None:
-    clock = 0.0
-    speed = Speedometer(iterations=10_000, global_batch=4, now=lambda: clock)
-    assert speed.time_left(0) == timedelta(0)  # nothing is known yet
-    for _ in range(50):  # slow at first, as where kernels are compiled or another program runs
-        clock += 10
-        speed.step()
-    assert speed.images_per_second() == pytest.approx(0.4)
-    clock += 1000  # an evaluation
-    speed.exclude(1000)
-    for _ in range(150):
-        clock += 0.5
-        speed.step()
-    assert speed.images_per_second() == pytest.approx(8.0)
-    assert speed.time_left(200) == timedelta(seconds=9_800 * 0.5)
 
 
 def test_log_drops_what_a_resumed_run_does_again(tmp_path: Path) -> None:

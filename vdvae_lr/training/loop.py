@@ -170,6 +170,9 @@ def _report(run: Run, alpha: float) -> None:
     line = read_line(run.training, run.iteration, alpha, run.world.total(run.bad_images))
     run.log.write("train", run.iteration, line.as_record())
     run.display.say(console_line(line, run.settings.run.iters, run.speed))
+    crowded = run.cores.notice()
+    if crowded:
+        run.display.say(crowded)
 
 
 def _check_skips(run: Run) -> None:

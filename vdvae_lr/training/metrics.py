@@ -7,12 +7,9 @@ line is due.
 import json
 import math
 import os
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +17,13 @@ from torch.utils.tensorboard import SummaryWriter
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.hub.run_record import LOG_NAME
+from vdvae_lr.training.speed import Speedometer
 from vdvae_lr.training.step import TERM_NAMES, TrainingStep
 from vdvae_lr.whole_file import write_whole
 
 LoggedValue = float | int | list[float] | None
 Record = Mapping[str, LoggedValue]
 """Numbers of one line of the log, by names with units."""
-_SPEED_STEPS = 100
 
 
 @dataclass(frozen=True)
@@ -77,45 +74,6 @@ def read_line(training: TrainingStep, iteration: int, alpha: float, bad_images: 
         bad_images=bad_images,
         **named,
     )
-
-
-class Speedometer:
-    """Images a second over the last steps, and the time that the rest of the run takes at that speed.
-
-    The first steps are slow (compilation, cold caches, readers that start), and a machine's other work comes and goes;
-    a mean over the whole run would carry them along for hours.
-
-    Args:
-        iterations: of the whole run.
-        global_batch: images of one iteration.
-        now: the clock, in seconds.
-    """
-
-    def __init__(self, iterations: int, global_batch: int, now: Callable[[], float] = time.monotonic) -> None:
-        self._iterations = iterations
-        self._global_batch = global_batch
-        self._now = now
-        self._paused_s = 0.0
-        self._ends: deque[float] = deque([now()], maxlen=_SPEED_STEPS + 1)  # of the last steps, without pauses
-
-    def step(self) -> None:
-        """Note that an iteration has ended."""
-        self._ends.append(self._now() - self._paused_s)
-
-    def exclude(self, seconds: float) -> None:
-        """Leave out time that was not training (evaluation, pictures, saving)."""
-        self._paused_s += seconds
-
-    def images_per_second(self) -> float:
-        """Over the last steps; NaN before the first one."""
-        seconds = self._ends[-1] - self._ends[0]
-        return (len(self._ends) - 1) * self._global_batch / seconds if seconds > 0 else math.nan
-
-    def time_left(self, iteration: int) -> timedelta:
-        """After `iteration` iterations, without what evaluations still to come will take."""
-        speed = self.images_per_second()
-        seconds = (self._iterations - iteration) * self._global_batch / speed if speed > 0 else 0.0
-        return timedelta(seconds=round(seconds))
 
 
 class RunLog:

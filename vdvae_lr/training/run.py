@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from vdvae_lr.datasets.catalogue import open_splits
 from vdvae_lr.datasets.inventory import Inventory, differences, inventory_lines, inventory_number, take_inventory
 from vdvae_lr.datasets.loader import check_readers
@@ -17,10 +19,11 @@ from vdvae_lr.training.build import StartWeights, build_training, find_start_wei
 from vdvae_lr.training.checkpoint import BackgroundSaver, CheckpointFolder, restore
 from vdvae_lr.training.display import Display
 from vdvae_lr.training.interruption import ending_at_ctrl_c
-from vdvae_lr.training.metrics import RunLog, Speedometer
+from vdvae_lr.training.metrics import RunLog
 from vdvae_lr.training.run_folder import record_settings, run_folder
 from vdvae_lr.training.settings import Settings
 from vdvae_lr.training.snapshot import Position
+from vdvae_lr.training.speed import CoreWatch, Speedometer
 from vdvae_lr.training.step import TrainingStep
 
 NEVER = 2**62
@@ -49,11 +52,13 @@ class Run:
     bad_images_before: dict[int, int] = field(default_factory=dict)  # the steps since the processes last met
     saved_at: int = field(init=False)
     speed: Speedometer = field(init=False)
+    cores: CoreWatch = field(init=False)
 
     def __post_init__(self) -> None:
         """Start the clock; what the run goes on from is saved."""
         self.saved_at = self.iteration
         self.speed = Speedometer(self.settings.run.iters, self.order.global_batch)
+        self.cores = CoreWatch(torch.get_num_threads() if self.world.device.type == "cpu" else 1)
 
     def due(self, every: int) -> bool:
         """Whether something is done at this iteration that is done at every so many and at the end."""
