@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ordinary_permissions import without_permission
 from PIL import Image
 from refusals import refused
 
@@ -201,15 +202,10 @@ def test_a_link_into_a_folder_that_may_not_be_read_is_named(
         find_images(root)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
 def test_rights_of_real_folders_and_files(root: Path) -> None:
     fill(root, "own/c.png", "own/d.png")
-    (root / "own").chmod(0)
-    try:
-        with refused("own", "Permission denied", "right to read"):
-            find_images(root)
-    finally:
-        (root / "own").chmod(0o700)
+    with without_permission(root / "own"), refused("own", "Permission denied", "right to read"):
+        find_images(root)
 
 
 def test_a_disk_error_while_a_folder_is_read_is_named(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
