@@ -177,7 +177,8 @@ def test_a_server_that_answers_everything_with_a_page_is_no_hindrance(
     publish(saved, hub, site)
     site.files["/a/SHA256SUMS"] = b"<html>not found</html>"
     for _ in range(2):
-        VDVAE.from_pretrained(f"{site.address}/a/{WEIGHTS}")
+        loaded = VDVAE.from_pretrained(f"{site.address}/a/{WEIGHTS}")
+        assert_same_bits(dict(loaded.state_dict()), dict(random_model(0).state_dict()))
 
 
 def test_another_version_at_an_address_comes_with_its_own_digests(saved: Path, hub: LoopbackHub) -> None:
