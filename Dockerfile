@@ -48,7 +48,7 @@ LABEL org.opencontainers.image.title="vdvae_lr" \
     org.opencontainers.image.base.name="${BASE}"
 WORKDIR /opt/vdvae_lr
 COPY . .
-COPY scripts/kubernetes/ssh_config /etc/ssh/ssh_config.d/vdvae_lr.conf
+COPY scripts/cluster/kubernetes/ssh_config /etc/ssh/ssh_config.d/vdvae_lr.conf
 # /runs is a volume's place; `runs`, the default of --save_dir, leads there too. In `models` bundled weights are looked
 # for, before names of published ones.
 RUN useradd --uid 1000 --create-home vdvae \

@@ -1,7 +1,7 @@
 """Packaging: how a checkout becomes a wheel.
 
 `hps/`, `data/fashion_small/` and `models/` exist once, at the top of the checkout; a wheel carries them inside
-`vdvae_lr/_bundled/`, where `vdvae_lr/bundled.py` looks first.
+`vdvae_lr/_bundled/`, where `vdvae_lr/files/bundled.py` looks first.
 """
 
 import re

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vdvae_lr.model.noise import PassNoise
-from vdvae_lr.model.vae import VDVAE, VAEConfig
+from vdvae_lr.model.vdvae.vae import VDVAE, VAEConfig
 
 # Read when huggingface_hub is imported: no test meets the network, or anybody's cache, but through a server of its own.
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": tempfile.mkdtemp(prefix="vdvae_lr-tests-hf-")}

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 import vdvae_lr
-from vdvae_lr.bundled import CHECKOUT_ROOT, bundled_folder
-from vdvae_lr.cli.config import apply_values
+from vdvae_lr.cli.shared.config import apply_values
 from vdvae_lr.datasets.catalogue import DATASETS
-from vdvae_lr.presets import read_presets
+from vdvae_lr.files.bundled import CHECKOUT_ROOT, bundled_folder
+from vdvae_lr.files.presets import read_presets
 from vdvae_lr.training.settings import Settings
 
 FOLDERS = ("vdvae_lr", "tests", "data", "scripts")

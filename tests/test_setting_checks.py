@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import pytest
 from refusals import refused
 
-from vdvae_lr.cli.command_line import parse_settings
 from vdvae_lr.cli.main import COMMANDS
+from vdvae_lr.cli.shared.command_line import parse_settings
 from vdvae_lr.errors import InputError
 from vdvae_lr.setting_checks import Between, Count, PathText, check_settings
 from vdvae_lr.training.settings import RunSettings, Settings

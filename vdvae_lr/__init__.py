@@ -9,24 +9,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vdvae_lr.evaluation.interpolating import interpolate
-    from vdvae_lr.evaluation.reconstructing import reconstruct
-    from vdvae_lr.evaluation.sampling import sample
-    from vdvae_lr.evaluation.swapping import swap
-    from vdvae_lr.evaluation.traversing import traverse
     from vdvae_lr.hub.vdvae import VDVAE
-    from vdvae_lr.model.vae import VAEConfig
+    from vdvae_lr.model.vdvae.vae import VAEConfig
+    from vdvae_lr.pictures.interpolating import interpolate
+    from vdvae_lr.pictures.reconstructing import reconstruct
+    from vdvae_lr.pictures.sampling import sample
+    from vdvae_lr.pictures.swapping import swap
+    from vdvae_lr.pictures.traversing import traverse
 
 __version__ = "0.1.0"
 __all__ = ["VDVAE", "VAEConfig", "__version__", "interpolate", "reconstruct", "sample", "swap", "traverse"]
 _MODULES = {
     "VDVAE": "hub.vdvae",
-    "VAEConfig": "model.vae",
-    "interpolate": "evaluation.interpolating",
-    "reconstruct": "evaluation.reconstructing",
-    "sample": "evaluation.sampling",
-    "swap": "evaluation.swapping",
-    "traverse": "evaluation.traversing",
+    "VAEConfig": "model.vdvae.vae",
+    "interpolate": "pictures.interpolating",
+    "reconstruct": "pictures.reconstructing",
+    "sample": "pictures.sampling",
+    "swap": "pictures.swapping",
+    "traverse": "pictures.traversing",
 }
 
 

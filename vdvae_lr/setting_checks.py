@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from vdvae_lr.errors import InputError
-from vdvae_lr.paths import expanded, path_of, without_nul
+from vdvae_lr.files.paths import expanded, path_of, without_nul
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout need 
 
 from vdvae_lr.datasets.cifar import PICKLED_FOLDER
 from vdvae_lr.datasets.preparation import argument_parser, ensure_file, extract_tar, run_script
-from vdvae_lr.paths import path_of
+from vdvae_lr.files.paths import path_of
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"

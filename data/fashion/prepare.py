@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout need 
 
 from vdvae_lr.datasets.idx import TEST_FILE, TRAIN_FILE
 from vdvae_lr.datasets.preparation import argument_parser, ensure_file, run_script
-from vdvae_lr.paths import path_of
+from vdvae_lr.files.paths import path_of
 
 URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 # Of the content: Debian packs the same bytes with other gzip settings, so the packed files differ.

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout need 
 from vdvae_lr.datasets.idx import HELD_OUT, TEST_FILE, TRAIN_FILE, VALID_FILE, read_idx_images
 from vdvae_lr.datasets.preparation import argument_parser, run_script
 from vdvae_lr.datasets.sources import Pixels
-from vdvae_lr.paths import path_of
+from vdvae_lr.files.paths import path_of
 
 N_TRAIN, N_VALID, N_TEST = 6_000, 1_000, 1_000
 

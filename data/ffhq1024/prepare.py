@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout need 
 
 from vdvae_lr.datasets.preparation import argument_parser, run_script
 from vdvae_lr.errors import InputError
-from vdvae_lr.paths import path_of
+from vdvae_lr.files.paths import path_of
 
 FIRST_VALIDATION_IMAGE = 65_000
 TOTAL = 70_000

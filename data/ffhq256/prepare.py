@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout need 
 
 from vdvae_lr.datasets.arrays import check_image_array
 from vdvae_lr.datasets.preparation import argument_parser, ensure_file, run_script
-from vdvae_lr.paths import path_of
+from vdvae_lr.files.paths import path_of
 
 URL = "https://openaipublic.blob.core.windows.net/very-deep-vaes-assets/vdvae-assets/ffhq-256.npy"
 

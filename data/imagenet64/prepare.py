@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout need 
 
 from vdvae_lr.datasets.conversion import convert_imagenet
 from vdvae_lr.datasets.preparation import argument_parser, run_script
-from vdvae_lr.paths import path_of
+from vdvae_lr.files.paths import path_of
 
 
 def main() -> None:

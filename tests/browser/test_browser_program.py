@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from devtools import browser_program, wanted_browser
 
-from vdvae_lr.bundled import CHECKOUT_ROOT
+from vdvae_lr.files.bundled import CHECKOUT_ROOT
 
 BASH = shutil.which("bash") or "/bin/bash"
 

@@ -9,8 +9,8 @@ from devtools import Page, open_browser, wanted_browser
 from reported_folders import evaluated_folder, run_folder
 from short_runs import short_run
 
-from vdvae_lr.evaluation.report_data import read_reported
-from vdvae_lr.evaluation.report_page import report_page
+from vdvae_lr.report.data import read_reported
+from vdvae_lr.report.page import report_page
 
 PHONE, DESK = 390, 1280
 OPEN_ALL = "document.querySelectorAll('details').forEach(part => part.open = true)"

@@ -6,7 +6,7 @@ import pytest
 import tyro
 from refusals import refused
 
-from vdvae_lr.cli.command_line import parse_settings
+from vdvae_lr.cli.shared.command_line import parse_settings
 
 
 @dataclass(frozen=True)

@@ -16,21 +16,21 @@ from short_runs import change_settings, copied, short_run
 from training_runs import ALONE
 
 import vdvae_lr
-from vdvae_lr.cli import held_out_images
 from vdvae_lr.cli.evaluate import EvaluateSettings, run
-from vdvae_lr.cli.loaded_models import load_start_of_run
 from vdvae_lr.cli.main import main
-from vdvae_lr.cli.source_names import model_name
+from vdvae_lr.cli.shared import held_out_images
+from vdvae_lr.cli.shared.loaded_models import load_start_of_run
+from vdvae_lr.cli.shared.source_names import model_name
 from vdvae_lr.datasets.catalogue import DataSettings, open_splits
 from vdvae_lr.datasets.inventory import take_inventory
 from vdvae_lr.datasets.sources import ArraySource, Splits
-from vdvae_lr.distributed import World
 from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError
 from vdvae_lr.evaluation import sections
 from vdvae_lr.evaluation.document import read_evaluation
 from vdvae_lr.evaluation.sections import Findings, Task
 from vdvae_lr.hub.sources import WeightSettings
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.processes.world import World
 
 LITTLE = (
     *("--mixture_batch", "2", "--mixture_images", "3", "--importance_images", "2", "--importance_draws", "2"),

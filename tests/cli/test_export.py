@@ -14,7 +14,7 @@ from vdvae_lr.cli.main import main
 from vdvae_lr.hub.openai import read_tensors, to_published
 from vdvae_lr.hub.vdvae import VDVAE
 from vdvae_lr.hub.weight_folder import write_config, write_weights
-from vdvae_lr.model.vae import VDVAE as PlainVDVAE
+from vdvae_lr.model.vdvae.vae import VDVAE as PlainVDVAE
 
 
 @pytest.fixture

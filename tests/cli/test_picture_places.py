@@ -11,10 +11,10 @@ import pytest
 from picture_commands import done, save_images, save_model
 
 from vdvae_lr.cli import interpolate as interpolate_command
-from vdvae_lr.cli import picture_output
 from vdvae_lr.cli import swap as swap_command
 from vdvae_lr.cli import traverse as traverse_command
 from vdvae_lr.cli.main import main
+from vdvae_lr.cli.shared import picture_output
 from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError
 from vdvae_lr.hub.vdvae import VDVAE
 

@@ -10,7 +10,7 @@ from reported_folders import evaluated_folder, run_folder
 
 from vdvae_lr.cli.main import main
 from vdvae_lr.errors import EXIT_INPUT_ERROR
-from vdvae_lr.evaluation.report_html import FIRST_LINE
+from vdvae_lr.report.html import FIRST_LINE
 
 
 @pytest.fixture(autouse=True)

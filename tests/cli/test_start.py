@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vdvae_lr.cli.process import prepare_process
+from vdvae_lr.cli.shared.process import prepare_process
 from vdvae_lr.cli.start import EXIT_INTERRUPTED
 
 _STUBBORN = """

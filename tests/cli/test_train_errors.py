@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from reference_cases import PUBLISHED_MODELS
 
-from vdvae_lr.bundled import bundled_folder
 from vdvae_lr.cli.train import main
 from vdvae_lr.errors import EXIT_INPUT_ERROR
-from vdvae_lr.presets import read_presets
+from vdvae_lr.files.bundled import bundled_folder
+from vdvae_lr.files.presets import read_presets
 
 PRESETS = sorted(path.stem for path in bundled_folder("hps").glob("*.toml"))
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from cluster.stand_ins import end_all
+from stand_ins import end_all
 
 
 @pytest.fixture(autouse=True)

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from cluster.stand_ins import environment, write_program
+from stand_ins import environment, write_program
 
 from vdvae_lr import __version__
-from vdvae_lr.bundled import CHECKOUT_ROOT
 from vdvae_lr.cli.main import main
+from vdvae_lr.files.bundled import CHECKOUT_ROOT
 
 DOCKERFILE = CHECKOUT_ROOT / "Dockerfile"
 CARDS = "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-0)\nGPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-1)"

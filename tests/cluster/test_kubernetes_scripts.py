@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cluster.stand_ins import SCRIPTS, ended, recording, start, start_script, wait_until, write_program
+from stand_ins import SCRIPTS, ended, recording, start, start_script, wait_until, write_program
 
 PROCESS = """
 env >{folder}/rank-$RANK
@@ -142,6 +142,6 @@ def test_a_worker_knows_the_processes_that_mpiexec_starts() -> None:
     script = (SCRIPTS / "kubernetes" / "stop_worker.sh").read_text()
     pattern = re.search(r"grep --quiet '(.+)'", script)
     assert pattern is not None
-    assert re.search(pattern[1], "/opt/venv/bin/python scripts/mpi_train.py --save_dir /runs ")
-    assert "train[0]=scripts/mpi_train.py" in (SCRIPTS / "mpiexec.sh").read_text()
-    assert not re.search(pattern[1], "/opt/venv/bin/python -c main_path='/opt/vdvae_lr/scripts/mpi_train.py' ")
+    assert re.search(pattern[1], "/opt/venv/bin/python scripts/cluster/mpi_train.py --save_dir /runs ")
+    assert "train[0]=scripts/cluster/mpi_train.py" in (SCRIPTS / "mpiexec.sh").read_text()
+    assert not re.search(pattern[1], "/opt/venv/bin/python -c main_path='/opt/vdvae_lr/scripts/cluster/mpi_train.py' ")

@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 import yaml
-from cluster.stand_ins import SCRIPTS
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
+from stand_ins import SCRIPTS
 
 from vdvae_lr import __version__
-from vdvae_lr.bundled import CHECKOUT_ROOT
+from vdvae_lr.files.bundled import CHECKOUT_ROOT
 
 SCHEMAS = Path(__file__).parent / "schemas"
 KINDS = {"mpijob": "MPIJob", "pytorchjob": "PyTorchJob"}
-IN_IMAGE = "/opt/vdvae_lr/scripts/"
+IN_IMAGE = "/opt/vdvae_lr/scripts/cluster/"
 
 
 def schema_of(reference: str) -> Draft202012Validator:

@@ -1,4 +1,4 @@
-"""scripts/mpiexec.sh: what it hands to Open MPI, what it makes of the end, and a real run."""
+"""scripts/cluster/mpiexec.sh: what it hands to Open MPI, what it makes of the end, and a real run."""
 
 import re
 import signal
@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from cluster.stand_ins import SCRIPTS, ended, recording, run_script, start_script, wait_until, write_program
 from launching import AS_ROOT, log_of, train_command
+from stand_ins import SCRIPTS, ended, recording, run_script, start_script, wait_until, write_program
 from training_runs import write_images
 
 ENDS_WELL = 'touch "$DONE_FILE"'
-"""What every process of a finished run does (scripts/mpi_train.py)."""
+"""What every process of a finished run does (scripts/cluster/mpi_train.py)."""
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_words_and_variables_reach_every_process(programs: Path) -> None:
         *("DONE_FILE", "HF_HOME", "HF_HUB_OFFLINE", "NCCL_DEBUG", "OMP_NUM_THREADS")
     }
     assert train[1:] == [
-        *("scripts/mpi_train.py", "--hps", "ffhq256", "--alpha_T", "1.0", "--data_root", "/data"),
+        *("scripts/cluster/mpi_train.py", "--hps", "ffhq256", "--alpha_T", "1.0", "--data_root", "/data"),
         *("--save_dir", str(programs.parent / "runs"), "--desc", "two words"),
     ]
 

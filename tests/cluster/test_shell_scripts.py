@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from cluster.stand_ins import SCRIPTS
+from stand_ins import SCRIPTS
 
-from vdvae_lr.bundled import CHECKOUT_ROOT
+from vdvae_lr.files.bundled import CHECKOUT_ROOT
 
 SHELL_SCRIPTS = sorted([*SCRIPTS.rglob("*.sh"), *CHECKOUT_ROOT.glob(".ci/run")])
 STARTING = ("slurm.sh", "mpiexec.sh", "kubernetes/processes.sh")

@@ -1,4 +1,4 @@
-"""scripts/slurm.sh: what it hands to srun, when it puts its job back, and a real run through a stand-in srun."""
+"""The script slurm.sh: what it hands to srun, when it puts its job back, and a real run through a stand-in srun."""
 
 import signal
 import subprocess
@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from cluster.stand_ins import ended, environment, recording, run_script, start, wait_until, write_program
 from launching import CHECKOUT, free_job, log_of, train_command
+from stand_ins import ended, environment, recording, run_script, start, wait_until, write_program
 from training_runs import write_images
 
 SRUN = """
@@ -134,7 +134,7 @@ def test_two_tasks_train_together(tmp_path: Path) -> None:
     words = train_command(write_images(tmp_path / "images"), tmp_path / "runs", iters=2, iters_per_eval=9)[1:]
     job = {"SLURM_JOB_ID": str(free_job()), "SLURM_NTASKS": "2", "PYTHON": sys.executable}
     variables = job | {"RUNS": str(tmp_path / "runs")}
-    script = CHECKOUT / "scripts" / "slurm.sh"
+    script = CHECKOUT / "scripts" / "cluster" / "slurm.sh"
     # SLURM runs a copy of the script, in the folder that sbatch was called in.
     copied = write_program(tmp_path / "spool" / "slurm_script", script.read_text())
     result = subprocess.run(

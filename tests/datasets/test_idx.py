@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vdvae_lr.bundled import bundled_folder
 from vdvae_lr.datasets.idx import TEST_FILE, TRAIN_FILE, open_fashion, open_fashion_small, pad_images, read_idx_images
 from vdvae_lr.errors import InputError
+from vdvae_lr.files.bundled import bundled_folder
 
 
 def idx(count: int, magic: int = 0x803, side: int = 28) -> bytes:
@@ -101,6 +101,6 @@ def test_an_installed_wheel_reads_its_own_copy(tmp_path: Path, monkeypatch):
     inside = tmp_path / "vdvae_lr" / "_bundled" / "hps"
     inside.mkdir(parents=True)
     (tmp_path / "hps").mkdir()
-    monkeypatch.setattr("vdvae_lr.bundled.PACKAGE_ROOT", tmp_path / "vdvae_lr")
-    monkeypatch.setattr("vdvae_lr.bundled.CHECKOUT_ROOT", tmp_path)
+    monkeypatch.setattr("vdvae_lr.files.bundled.PACKAGE_ROOT", tmp_path / "vdvae_lr")
+    monkeypatch.setattr("vdvae_lr.files.bundled.CHECKOUT_ROOT", tmp_path)
     assert bundled_folder("hps") == inside

@@ -9,8 +9,8 @@ from kinds_of_colour import COLOUR_KINDS
 from kinds_of_files import FILE_KINDS
 from made_images import SIDE, Colour
 
-from vdvae_lr.bundled import CHECKOUT_ROOT
 from vdvae_lr.datasets.decoding import UnreadableImageError, decode_image
+from vdvae_lr.files.bundled import CHECKOUT_ROOT
 
 CASES = {**COLOUR_KINDS, **FILE_KINDS}
 EACH = [pytest.param(*case, id=f"{row}-{i}") for row, cases in CASES.items() for i, case in enumerate(cases)]

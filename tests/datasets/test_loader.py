@@ -12,13 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from vdvae_lr.bundled import CHECKOUT_ROOT
 from vdvae_lr.datasets import loader
 from vdvae_lr.datasets.folder import FolderSource, find_images
 from vdvae_lr.datasets.loader import Batch, check_readers, evaluation_batches, training_batches
 from vdvae_lr.datasets.sampler import TrainingOrder, evaluation_shards
 from vdvae_lr.datasets.sources import ArraySource, MemoryMappedSource, all_rows
 from vdvae_lr.errors import InputError
+from vdvae_lr.files.bundled import CHECKOUT_ROOT
 
 
 class DyingSource(ArraySource):

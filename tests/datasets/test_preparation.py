@@ -14,8 +14,8 @@ from loopback_files import LoopbackFiles
 from refusals import refused
 
 from vdvae_lr.datasets.preparation import ensure_file, extract_tar, run_script
-from vdvae_lr.download import file_sha256
 from vdvae_lr.errors import InputError
+from vdvae_lr.files.download import file_sha256
 
 CHUNK = 1024
 CONTENT = bytes(range(256)) * 80

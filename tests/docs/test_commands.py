@@ -16,17 +16,17 @@ import pytest
 import tyro
 from docs_commands import DOCUMENTS, SHELL, Block, Command, all_commands, inline_code, read_blocks, relative
 
-from vdvae_lr.bundled import CHECKOUT_ROOT
 from vdvae_lr.cli.main import COMMANDS
 from vdvae_lr.errors import InputError
-from vdvae_lr.failures import DEBUG_FLAG
+from vdvae_lr.files.bundled import CHECKOUT_ROOT
+from vdvae_lr.processes.failures import DEBUG_FLAG
 from vdvae_lr.training.settings import Settings
 
 OTHER_PROGRAMS = frozenset(
     {"make", "pip", "curl", "tensorboard", "nvidia-smi", "sha256sum", "kubectl", "docker", "apptainer", "cd", "export"}
     | {"source", ".", "cat", "tail", "kill", "mkdir", "sbatch", "srun", "scancel", "squeue", "pytest", "git", "rsync"}
 )
-HANDING_ON = re.compile(r"(.*/)?(train\.py|scripts/(slurm|mpiexec|kubernetes/\w+)\.sh|vdvae_lr(:\w+)?)")
+HANDING_ON = re.compile(r"(.*/)?(train\.py|scripts/cluster/(slurm|mpiexec|kubernetes/\w+)\.sh|vdvae_lr(:\w+)?)")
 """What hands the rest of its line to `train`: scripts, and the container's image."""
 NOT_THERE_YET: frozenset[str] = frozenset()
 """Words of `vdvae-lr` that documents may promise ahead of their code."""
@@ -115,8 +115,8 @@ def check_vdvae_lr(arguments: Sequence[str]) -> None:
 
 
 def check_script(path: Path, arguments: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run a script to where it has parsed its arguments; for one of bash, the Python script of its name."""
-    script = path.with_suffix(".py")
+    """Run a script to where it has parsed its arguments; for one of bash, the Python script that it starts."""
+    script = path if path.suffix == ".py" else path.with_suffix("") / f"{path.stem}.py"
     if script.is_file():
         monkeypatch.setattr(sys, "argv", [str(script), *arguments])
         monkeypatch.syspath_prepend(str(script.parent))
@@ -126,7 +126,9 @@ def check_script(path: Path, arguments: Sequence[str], monkeypatch: pytest.Monke
 @pytest.mark.parametrize("command", COMMANDS_IN_DOCUMENTS, ids=str)
 def test_command_is_understood(command: Command, only_parsing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_files(command.document, only_parsing)
-    scripts = [word for word in command.words if re.fullmatch(r"(\./)?(scripts(/\w+)?|data/\w+)/\w+\.(py|sh)", word)]
+    scripts = [
+        word for word in command.words if re.fullmatch(r"(\./)?(scripts(/\w+){0,2}|data/\w+)/\w+\.(py|sh)", word)
+    ]
     assert [word for word in scripts if not (CHECKOUT_ROOT / word).is_file()] == []
     arguments = vdvae_lr_arguments(command.words)
     if arguments is not None:
@@ -167,7 +169,7 @@ def options_of_vdvae_lr() -> set[str]:
 
 
 def options_of_scripts() -> set[str]:
-    scripts = [*CHECKOUT_ROOT.glob("scripts/*.py"), *CHECKOUT_ROOT.glob("data/*/prepare.py")]
+    scripts = [*CHECKOUT_ROOT.glob("scripts/**/*.py"), *CHECKOUT_ROOT.glob("data/*/prepare.py")]
     scripts.append(CHECKOUT_ROOT / "vdvae_lr" / "datasets" / "preparation.py")
     return {name for path in scripts for name in re.findall(r"add_argument\(\s*\"(--\w+)\"", path.read_text())}
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from measured_pixels import measuring_of
 
-from vdvae_lr.bundled import CHECKOUT_ROOT
-from vdvae_lr.distributed import World
 from vdvae_lr.evaluation.sections import SectionSettings, Task, measure_sections
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.files.bundled import CHECKOUT_ROOT
+from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.processes.world import World
 
 PAGES = [CHECKOUT_ROOT / "docs" / name for name in ("evaluation.md", "bi_lipschitz.md")]
 ENDINGS = ("_content", "_content_bits", "_before", "_relative", "_prior_scale", "_prior_samples")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from docs_commands import DOCUMENTS, anchors, links, relative
 
-from vdvae_lr.bundled import CHECKOUT_ROOT
+from vdvae_lr.files.bundled import CHECKOUT_ROOT
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=relative)

@@ -9,7 +9,7 @@ from launching import log_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from training_runs import ALONE, tiny_settings, write_images
 
-from vdvae_lr.bundled import CHECKOUT_ROOT
+from vdvae_lr.files.bundled import CHECKOUT_ROOT
 from vdvae_lr.training.loop import train
 from vdvae_lr.training.metrics import TrainingLine, console_line
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from docs_commands import DOCUMENTS, Block, read_blocks, relative
 
-from vdvae_lr.bundled import CHECKOUT_ROOT
+from vdvae_lr.files.bundled import CHECKOUT_ROOT
 
 RUNNING = [path for path in DOCUMENTS if any(block.mark == "run" for block in read_blocks(path))]
 IN_A_CHECKOUT = ("train.py", "data", "docs", "hps", "models", "scripts")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vdvae_lr.bundled import CHECKOUT_ROOT
+from vdvae_lr.files.bundled import CHECKOUT_ROOT
 from vdvae_lr.training.settings import Settings
 
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.datasets.loader import Batch
-from vdvae_lr.distributed import World
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.processes.world import World
 
 T = TypeVar("T")
 EXAMPLES = 7

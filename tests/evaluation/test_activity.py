@@ -10,7 +10,6 @@ from torch import Tensor
 
 from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.datasets.sources import ArraySource, all_rows
-from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.activity import (
     ActiveUnits,
@@ -23,7 +22,8 @@ from vdvae_lr.evaluation.activity import (
 )
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.model.gaussian import DiagonalGaussian
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.processes.world import World
 
 BatchMaker = Callable[..., list[Batch]]
 SHAPES = ((2, 1, 1), (2, 4, 4))

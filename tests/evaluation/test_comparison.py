@@ -13,20 +13,20 @@ from torch import Tensor
 
 from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.datasets.sources import ArraySource, ImageSource, all_rows
-from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation import comparison
 from vdvae_lr.evaluation.activity import measure_activity
 from vdvae_lr.evaluation.bound import evaluate_bound
 from vdvae_lr.evaluation.comparison import check_comparable, measure_model
-from vdvae_lr.evaluation.comparison_pictures import comparison_pictures
-from vdvae_lr.evaluation.comparison_report import ROWS, Comparison, comparison_json, comparison_table
 from vdvae_lr.evaluation.information import measure_information_from_samples
 from vdvae_lr.evaluation.measuring import Measuring
-from vdvae_lr.evaluation.noise_response import noise_response
 from vdvae_lr.evaluation.quantities import Measurement
 from vdvae_lr.evaluation.recovery import measure_recovery
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.pictures.comparison_pictures import comparison_pictures
+from vdvae_lr.pictures.noise_pictures import noise_response
+from vdvae_lr.processes.world import World
+from vdvae_lr.report.comparison_table import ROWS, Comparison, comparison_json, comparison_table
 
 
 @pytest.fixture

@@ -12,14 +12,14 @@ from measured_pixels import measuring_of
 from torch import Tensor
 from torch.distributions import Normal
 
-from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.importance_section import ImageWeights, importance_notes, measure_importance
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.quantities import Measurement, Quantity
-from vdvae_lr.model.decoder import FromPosterior, Given
 from vdvae_lr.model.noise import PassNoise, noise_key
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.decoder import FromPosterior, Given
+from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.processes.world import World
 
 SEED, DIMENSIONS, GROUPS = 4, 192, 5
 BOUNDS = ["importance_bound", "importance_bound_bits", "single_draw_bound"]

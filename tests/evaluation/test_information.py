@@ -16,15 +16,15 @@ from measured_pixels import measuring_of, numbers_of
 from torch import Tensor
 from torch.distributions import Normal
 
-from vdvae_lr.distributed import World
 from vdvae_lr.evaluation.information import information_nats, measure_information_from_samples
 from vdvae_lr.evaluation.quantities import Quantity
 from vdvae_lr.losses.objective import LatentPass
-from vdvae_lr.model.decoder import Given, TopDownPass
 from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.logistic_mixture import MixtureNoise
 from vdvae_lr.model.noise import PassNoise, noise_key
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.decoder import Given, TopDownPass
+from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.processes.world import World
 
 GAIN, NOISE_SCALE, ELEMENTS, DRAWS = 0.9, 0.4, 6, 20_000
 TRUE_INFORMATION = ELEMENTS / 2 * math.log(1 + GAIN**2 / NOISE_SCALE**2)

@@ -9,9 +9,9 @@ from measured_pixels import measuring_of
 from refusals import refused
 from torch import Tensor
 
-from vdvae_lr.distributed import World
 from vdvae_lr.evaluation.information_section import check_information, measure_information
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.processes.world import World
 
 RECOVERED = ["recovered_mean_image", "recovered_sampled_image", "recovered_rounded_mean_image"]
 LOSSES = ["lr_information", "lr_nll", "lr_standardised", "lr_raw", "lr_raw_mean_image"]

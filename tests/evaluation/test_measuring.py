@@ -10,8 +10,8 @@ import torch
 from measured_pixels import measuring_of
 from torch import Tensor
 
-from vdvae_lr.distributed import World
 from vdvae_lr.evaluation.measuring import Measuring
+from vdvae_lr.processes.world import World
 
 
 @pytest.fixture

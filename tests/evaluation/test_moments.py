@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vdvae_lr.distributed import World
 from vdvae_lr.evaluation.moments import Moments
+from vdvae_lr.processes.world import World
 
 CPU = torch.device("cpu")
 

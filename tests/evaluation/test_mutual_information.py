@@ -10,13 +10,13 @@ import torch
 from measured_pixels import measuring_of, numbers_of
 from torch import Tensor
 
-from vdvae_lr.distributed import World
 from vdvae_lr.evaluation import mutual_information
 from vdvae_lr.evaluation.mutual_information import measure_mutual_information
 from vdvae_lr.evaluation.quantities import Quantity
-from vdvae_lr.model.decoder import Given
 from vdvae_lr.model.noise import PassNoise, noise_key
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.decoder import Given
+from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.processes.world import World
 
 SEED, BLOCK, QUERIES = 4, 3, 5
 CPU = torch.device("cpu")

@@ -9,20 +9,20 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.datasets.loader import Batch
-from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError
-from vdvae_lr.evaluation.images import reconstructions, to_levels
 from vdvae_lr.evaluation.noise_response import (
     LatentNoise,
     NoiseUnit,
     image_rms,
     measure_noise_response,
-    noise_response,
     response_moments,
 )
-from vdvae_lr.model.decoder import Given
 from vdvae_lr.model.noise import PassNoise, noise_key
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.decoder import Given
+from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.pictures.images import reconstructions, to_levels
+from vdvae_lr.pictures.noise_pictures import noise_response
+from vdvae_lr.processes.world import World
 
 BatchMaker = Callable[..., list[Batch]]
 

@@ -10,17 +10,18 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.datasets.sources import ArraySource, ImageSource, all_rows
-from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError, UnmeasurableError
-from vdvae_lr.evaluation.images import reconstructions
 from vdvae_lr.evaluation.measuring import Measuring
-from vdvae_lr.evaluation.noise_response import NoiseUnit, image_rms, noise_response
-from vdvae_lr.evaluation.noise_section import measure_noise, noise_pictures
+from vdvae_lr.evaluation.noise_response import NoiseUnit, image_rms
+from vdvae_lr.evaluation.noise_section import measure_noise
 from vdvae_lr.evaluation.perceptual import structural_similarity
 from vdvae_lr.evaluation.quantities import Quantity
-from vdvae_lr.model.decoder import Given
 from vdvae_lr.model.noise import PassNoise, noise_key
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.decoder import Given
+from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.pictures.images import reconstructions
+from vdvae_lr.pictures.noise_pictures import noise_pictures, noise_response
+from vdvae_lr.processes.world import World
 
 EXAMPLES, SEED = 7, 5
 RESOLUTIONS = (1, 4, 4, 8, 8)  # of the small model's groups

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vdvae_lr.distributed import World
 from vdvae_lr.evaluation.quantities import GroupMoments, Measurement, PerExample, Quantity
+from vdvae_lr.processes.world import World
 
 RESOLUTIONS = (1, 4, 4, 8)
 CPU = torch.device("cpu")

@@ -12,14 +12,14 @@ from measured_pixels import measuring_of, numbers_of
 from torch import Tensor
 from torch.distributions import Normal
 
-from vdvae_lr.distributed import World
 from vdvae_lr.evaluation.quantities import Quantity
 from vdvae_lr.evaluation.recovery import measure_recovery
 from vdvae_lr.losses.objective import ObjectiveSettings, reconstruct_latents
 from vdvae_lr.losses.vdvae_pass import describe_pass
-from vdvae_lr.model.decoder import Given, TopDownPass
 from vdvae_lr.model.noise import PassNoise, noise_key
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.decoder import Given, TopDownPass
+from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.processes.world import World
 
 SEED = 4
 CPU = torch.device("cpu")

@@ -11,13 +11,13 @@ from refusals import refused
 from torch import Tensor
 
 from vdvae_lr.datasets.sources import ArraySource, all_rows
-from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError, UnmeasurableError
 from vdvae_lr.evaluation import sections
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.quantities import Measurement, Quantity
 from vdvae_lr.evaluation.sections import Findings, SectionSettings, Task, measure_sections
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.processes.world import World
 
 LITTLE = SectionSettings(
     mixture_batch=3,

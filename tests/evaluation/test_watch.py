@@ -9,13 +9,13 @@ from torch import Tensor
 
 from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.datasets.sampler import evaluation_shards
-from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.watch import WatchedLatents, watch_latents
 from vdvae_lr.losses.objective import ObjectiveSettings, reconstruct_latents
 from vdvae_lr.losses.vdvae_pass import describe_pass
 from vdvae_lr.model.noise import PassNoise, noise_key
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.processes.world import World
 
 BatchMaker = Callable[..., list[Batch]]
 SEED = 6

@@ -82,7 +82,7 @@ def put(place: str, saved: Path, hub: LoopbackHub, site: LoopbackFiles, patch: p
         case "bundled" | "bundled folder":
             folder = saved.parent / "models" / "tiny"
             shutil.copytree(saved, folder)
-            patch.setattr("vdvae_lr.bundled._bases", lambda: (saved.parent,))
+            patch.setattr("vdvae_lr.files.bundled._bases", lambda: (saved.parent,))
         case "repository":
             shutil.copytree(saved, folder)
             return NAME, folder

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from refusals import refused
 
-from vdvae_lr.bundled import bundled_folder
+from vdvae_lr.files.bundled import bundled_folder
 from vdvae_lr.hub.digest_list import check_listed_digest, listed_digests, write_digests
 
 FILES = {"config.json": b"{}\n", "model.safetensors": bytes(range(256))}

@@ -17,7 +17,7 @@ from loopback_hub import LoopbackHub
 from refusals import refused
 from started_processes import Start, run_together
 
-from vdvae_lr.bundled import CHECKOUT_ROOT
+from vdvae_lr.files.bundled import CHECKOUT_ROOT
 from vdvae_lr.hub.hub_client import HubAccess, asset_path, optional_repository_file, repository_file
 
 CHUNK = 1024  # bytes that the client writes, and goes on after, at once

@@ -15,8 +15,8 @@ from loopback_hub import LoopbackHub
 from refusals import refused
 
 from vdvae_lr import VDVAE
-from vdvae_lr.bundled import bundled_folder
 from vdvae_lr.cli.main import main
+from vdvae_lr.files.bundled import bundled_folder
 
 pytestmark = [
     pytest.mark.filterwarnings(LARGE_UPLOAD_WARNING),

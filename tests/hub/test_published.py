@@ -11,9 +11,9 @@ from loopback_hub import LoopbackHub
 from reference_cases import PUBLISHED_MODELS, published_config
 from refusals import refused
 
+from vdvae_lr.files.presets import read_presets
 from vdvae_lr.hub.hub_client import HubAccess
 from vdvae_lr.hub.published import KNOWN_SHA256, PUBLISHED, SERVER, FileKind, PublishedModel, published_file
-from vdvae_lr.presets import read_presets
 
 # As the README of the published code has them, with the bounds it states.
 FOLDER = "https://openaipublic.blob.core.windows.net/very-deep-vaes-assets"

@@ -18,7 +18,7 @@ from small_published import NAME as SMALL_NAME
 from small_published import publish, random_model
 from training_runs import assert_same_bits
 
-from vdvae_lr.bundled import bundled_folder
+from vdvae_lr.files.bundled import bundled_folder
 from vdvae_lr.hub.hub_client import HubAccess
 from vdvae_lr.hub.openai import write_published
 from vdvae_lr.hub.published import PUBLISHED

@@ -5,19 +5,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from losses.scale_direction import scale_derivatives
+from scale_direction import scale_derivatives
 
-from vdvae_lr.bundled import bundled_folder
-from vdvae_lr.cli.config import apply_values
+from vdvae_lr.cli.shared.config import apply_values
 from vdvae_lr.datasets.catalogue import DataSettings, open_splits
 from vdvae_lr.datasets.loader import evaluation_batches
 from vdvae_lr.datasets.sampler import evaluation_shards
-from vdvae_lr.distributed import World
 from vdvae_lr.evaluation.bound import evaluate_bound
+from vdvae_lr.files.bundled import bundled_folder
+from vdvae_lr.files.presets import read_presets
 from vdvae_lr.hub.vdvae import VDVAE
 from vdvae_lr.losses.objective import ObjectiveSettings
 from vdvae_lr.model.noise import PassNoise
-from vdvae_lr.presets import read_presets
+from vdvae_lr.processes.world import World
 from vdvae_lr.training.settings import Settings
 from vdvae_lr.training.step import batch_terms
 

@@ -13,10 +13,10 @@ from vdvae_lr.losses.elbo import group_rates_nats
 from vdvae_lr.losses.latent_reconstruction import FORMS, FormName, TargetGradient, group_latent_reconstruction
 from vdvae_lr.losses.objective import ObjectiveSettings, reconstruct_latents
 from vdvae_lr.losses.vdvae_pass import describe_pass
-from vdvae_lr.model.decoder import Given, TopDownPass
 from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.noise import PassNoise
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.decoder import Given, TopDownPass
+from vdvae_lr.model.vdvae.vae import VDVAE
 
 FORM_NAMES: tuple[FormName, ...] = get_args(FormName)
 TARGETS: tuple[TargetGradient, ...] = get_args(TargetGradient)

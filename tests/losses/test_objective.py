@@ -23,7 +23,7 @@ from vdvae_lr.losses.vdvae_pass import describe_pass
 from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.logistic_mixture import Bins, LogisticMixture, MixtureNoise
 from vdvae_lr.model.noise import PassNoise
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.vae import VDVAE
 from vdvae_lr.training.step import batch_terms
 
 # ---- α and the settings

@@ -4,13 +4,13 @@ import math
 
 import pytest
 import torch
-from losses.scale_direction import move, norm_of, scale_derivatives, scale_direction
+from scale_direction import move, norm_of, scale_derivatives, scale_direction
 from torch import Tensor
 
 from vdvae_lr.losses.objective import ObjectiveSettings, ObjectiveTerms, reconstruct_latents
 from vdvae_lr.losses.vdvae_pass import describe_pass
 from vdvae_lr.model.noise import PassNoise
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.vae import VDVAE
 from vdvae_lr.training.step import batch_terms
 
 GROUPS = range(5)

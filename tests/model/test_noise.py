@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.model.noise import PassNoise, noise_key
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.vae import VDVAE
 
 CPU = torch.device("cpu")
 

@@ -16,8 +16,8 @@ from training_runs import ALONE, assert_same_bits, tiny_settings, write_images
 from vdvae_lr.datasets.catalogue import open_splits
 from vdvae_lr.datasets.folder import FolderSource
 from vdvae_lr.datasets.sampler import TrainingOrder
-from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError
+from vdvae_lr.processes.world import World
 from vdvae_lr.training import loop
 from vdvae_lr.training.loop import train
 from vdvae_lr.training.snapshot import Position

@@ -25,7 +25,7 @@ from started_processes import Start, run_together
 from traffic import watched
 from training_runs import ALONE, write_images
 
-from vdvae_lr.bundled import CHECKOUT_ROOT
+from vdvae_lr.files.bundled import CHECKOUT_ROOT
 
 Worlds = dict[int, list[dict[str, Any]]]  # size → what each rank found
 

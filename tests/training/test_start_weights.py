@@ -17,13 +17,13 @@ from small_published import NAME as PUBLISHED_NAME
 from small_published import publish, random_model
 from training_runs import ALONE, TINY, assert_same_bits, tiny_settings, write_images
 
-from vdvae_lr.cli.config import resolve_settings
-from vdvae_lr.distributed import World
+from vdvae_lr.cli.shared.config import resolve_settings
 from vdvae_lr.errors import EXIT_RUN_AGAIN, InputError
 from vdvae_lr.hub.openai import to_published, write_published
 from vdvae_lr.hub.sources import WeightSettings
 from vdvae_lr.hub.vdvae import VDVAE
-from vdvae_lr.model.vae import VAEConfig
+from vdvae_lr.model.vdvae.vae import VAEConfig
+from vdvae_lr.processes.world import World
 from vdvae_lr.training.build import StartWeights, build_training, find_start_weights
 from vdvae_lr.training.checkpoint import CheckpointFolder
 from vdvae_lr.training.loop import train

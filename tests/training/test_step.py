@@ -5,7 +5,7 @@ import torch
 from call_counter import count_calls
 from training_runs import ALONE, batches_of, fingerprint, tiny_pixels, tiny_training
 
-from vdvae_lr.distributed import World
+from vdvae_lr.processes.world import World
 from vdvae_lr.training.settings import NEUTRAL
 
 

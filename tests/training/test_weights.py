@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.vae import VDVAE
 from vdvae_lr.training.weights import FlatWeights
 
 

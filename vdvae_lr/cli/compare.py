@@ -8,21 +8,21 @@ prints a table and leaves it as comparison.json, with reconstructions.png, sampl
 from dataclasses import dataclass
 from pathlib import Path
 
-from vdvae_lr.cli.held_out_images import first_pixels
-from vdvae_lr.cli.models_on_images import ModelsOnImages, find_models, named_sources
-from vdvae_lr.cli.output_folder import check_writable
-from vdvae_lr.cli.progress import ConsoleTracker, plain_console
+from vdvae_lr.cli.shared.held_out_images import first_pixels
+from vdvae_lr.cli.shared.models_on_images import ModelsOnImages, find_models, named_sources
+from vdvae_lr.cli.shared.output_folder import check_writable
+from vdvae_lr.cli.shared.progress import ConsoleTracker, plain_console
 from vdvae_lr.datasets.sources import ImageSource
-from vdvae_lr.distributed import World, joined_world
 from vdvae_lr.evaluation.arithmetic import float32_convolutions
 from vdvae_lr.evaluation.comparison import measure_model
-from vdvae_lr.evaluation.comparison_pictures import comparison_pictures
-from vdvae_lr.evaluation.comparison_report import Comparison, comparison_json, comparison_table
-from vdvae_lr.evaluation.picture_grid import save_png
+from vdvae_lr.files.network_errors import without_secrets
+from vdvae_lr.files.whole_file import write_whole
 from vdvae_lr.hub.vdvae import VDVAE
-from vdvae_lr.network_errors import without_secrets
+from vdvae_lr.pictures.comparison_pictures import comparison_pictures
+from vdvae_lr.pictures.picture_grid import save_png
+from vdvae_lr.processes.world import World, joined_world
+from vdvae_lr.report.comparison_table import Comparison, comparison_json, comparison_table
 from vdvae_lr.setting_checks import CountOrNone
-from vdvae_lr.whole_file import write_whole
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,17 +16,15 @@ import torch
 import tyro
 
 from vdvae_lr import __version__
-from vdvae_lr.cli.config import model_settings
-from vdvae_lr.cli.held_out_images import FoundImages, HeldOutImages, first_pixels
-from vdvae_lr.cli.loaded_models import load_model, load_named_before, load_start_of_run
-from vdvae_lr.cli.output_folder import check_writable
-from vdvae_lr.cli.progress import ConsoleTracker, plain_console
-from vdvae_lr.cli.source_names import is_run, model_name
+from vdvae_lr.cli.shared.config import model_settings
+from vdvae_lr.cli.shared.held_out_images import FoundImages, HeldOutImages, first_pixels
+from vdvae_lr.cli.shared.loaded_models import load_model, load_named_before, load_start_of_run
+from vdvae_lr.cli.shared.output_folder import check_writable
+from vdvae_lr.cli.shared.progress import ConsoleTracker, plain_console
+from vdvae_lr.cli.shared.source_names import is_run, model_name
 from vdvae_lr.datasets.sources import ImageSource
-from vdvae_lr.distributed import World, joined_world
 from vdvae_lr.errors import UnmeasurableError
 from vdvae_lr.evaluation.arithmetic import float32_convolutions
-from vdvae_lr.evaluation.collapse_pictures import nearest_collapse_picture
 from vdvae_lr.evaluation.document import (
     COLLAPSE_PICTURE,
     EVALUATION_NAME,
@@ -34,16 +32,18 @@ from vdvae_lr.evaluation.document import (
     Evaluation,
     write_evaluation,
 )
-from vdvae_lr.evaluation.evaluation_table import evaluation_text
 from vdvae_lr.evaluation.measuring import Measuring
-from vdvae_lr.evaluation.noise_report import noise_picture
-from vdvae_lr.evaluation.picture_grid import save_png
 from vdvae_lr.evaluation.quantities import group_resolutions
 from vdvae_lr.evaluation.sections import Findings, SectionSettings, Task, measure_sections
+from vdvae_lr.files.network_errors import without_secrets
+from vdvae_lr.files.whole_file import write_whole
 from vdvae_lr.hub.vdvae import VDVAE
-from vdvae_lr.network_errors import without_secrets
+from vdvae_lr.pictures.collapse_pictures import nearest_collapse_picture
+from vdvae_lr.pictures.noise_pictures import noise_picture
+from vdvae_lr.pictures.picture_grid import save_png
+from vdvae_lr.processes.world import World, joined_world
+from vdvae_lr.report.evaluation_table import evaluation_text
 from vdvae_lr.setting_checks import PathText
-from vdvae_lr.whole_file import write_whole
 
 TABLE_NAME = "evaluation.txt"
 

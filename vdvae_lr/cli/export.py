@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 
 import tyro
 
-from vdvae_lr.cli.config import model_settings
+from vdvae_lr.cli.shared.config import model_settings
 from vdvae_lr.errors import InputError
+from vdvae_lr.files.paths import exists
+from vdvae_lr.files.whole_file import replacing
 from vdvae_lr.hub.openai import write_published
 from vdvae_lr.hub.sources import WeightSettings
 from vdvae_lr.hub.vdvae import VDVAE
-from vdvae_lr.paths import exists
 from vdvae_lr.setting_checks import PathText, check_settings
-from vdvae_lr.whole_file import replacing
 
 
 @dataclass(frozen=True)

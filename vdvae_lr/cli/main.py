@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from vdvae_lr import __version__
-from vdvae_lr.cli.exit_codes import ends_with_exit_code
+from vdvae_lr.cli.shared.exit_codes import ends_with_exit_code
 from vdvae_lr.cli.start import leaving_at_ctrl_c
 from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError, nearest_name_hint
-from vdvae_lr.failures import DEBUG_HELP, take_debug_flag
+from vdvae_lr.processes.failures import DEBUG_HELP, take_debug_flag
 
 PROGRAM = "vdvae-lr"
 
@@ -35,7 +35,7 @@ class Command:
         """Run on the rest of the line; `program` is what the program calls itself."""
         with leaving_at_ctrl_c():
             module = import_module(f"vdvae_lr.cli.{self.module}")
-            command_line = import_module("vdvae_lr.cli.command_line")
+            command_line = import_module("vdvae_lr.cli.shared.command_line")
         if not self.settings:
             return int(module.main(arguments, program))
         return module.run(command_line.parse_settings(getattr(module, self.settings), arguments, program)) or 0

@@ -9,25 +9,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vdvae_lr.cli.held_out_images import first_pixels
-from vdvae_lr.cli.models_on_images import ModelsOnImages, find_models, named_sources
-from vdvae_lr.cli.output_folder import check_writable
-from vdvae_lr.cli.progress import ConsoleTracker, plain_console
+from vdvae_lr.cli.shared.held_out_images import first_pixels
+from vdvae_lr.cli.shared.models_on_images import ModelsOnImages, find_models, named_sources
+from vdvae_lr.cli.shared.output_folder import check_writable
+from vdvae_lr.cli.shared.progress import ConsoleTracker, plain_console
 from vdvae_lr.datasets.sources import ImageSource
-from vdvae_lr.distributed import World, joined_world
 from vdvae_lr.evaluation.arithmetic import float32_convolutions
 from vdvae_lr.evaluation.comparison import RESPONSE_EXAMPLES
 from vdvae_lr.evaluation.group_choice import parse_groups
 from vdvae_lr.evaluation.measuring import Tracker
-from vdvae_lr.evaluation.noise_report import NoiseReport, noise_json, noise_picture, noise_table
 from vdvae_lr.evaluation.noise_response import NoiseUnit, check_variances
 from vdvae_lr.evaluation.noise_section import NOISE_VARIANCES, measure_noise
-from vdvae_lr.evaluation.picture_grid import save_png
 from vdvae_lr.evaluation.quantities import Quantity, group_resolutions
+from vdvae_lr.files.network_errors import without_secrets
+from vdvae_lr.files.whole_file import write_whole
 from vdvae_lr.hub.vdvae import VDVAE
-from vdvae_lr.network_errors import without_secrets
+from vdvae_lr.pictures.noise_pictures import noise_picture
+from vdvae_lr.pictures.picture_grid import save_png
+from vdvae_lr.processes.world import World, joined_world
+from vdvae_lr.report.noise_report import NoiseReport, noise_json, noise_table
 from vdvae_lr.setting_checks import CountOrNone
-from vdvae_lr.whole_file import write_whole
 
 
 @dataclass(frozen=True, kw_only=True)

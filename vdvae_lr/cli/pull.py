@@ -8,8 +8,10 @@ from typing import Annotated
 
 import tyro
 
-from vdvae_lr.cli.config import model_settings
+from vdvae_lr.cli.shared.config import model_settings
 from vdvae_lr.errors import InputError
+from vdvae_lr.files.paths import exists
+from vdvae_lr.files.whole_file import replacing
 from vdvae_lr.hub.digest_list import DIGESTS_NAME, check_listed_digest, write_digests
 from vdvae_lr.hub.hub_client import HubAccess, optional_repository_file
 from vdvae_lr.hub.model_card import CARD_NAME, FIGURES, PICTURE_NAME
@@ -17,9 +19,7 @@ from vdvae_lr.hub.published import PUBLISHED, published_file
 from vdvae_lr.hub.sources import WeightSettings, WeightSource, find_weights
 from vdvae_lr.hub.vdvae import VDVAE
 from vdvae_lr.hub.weight_folder import CONFIG_NAME, WEIGHTS_NAME
-from vdvae_lr.paths import exists
 from vdvae_lr.setting_checks import PathText, check_settings
-from vdvae_lr.whole_file import replacing
 
 _BESIDE_THE_WEIGHTS = (DIGESTS_NAME, CONFIG_NAME, CARD_NAME, f"{FIGURES}/{PICTURE_NAME}")
 

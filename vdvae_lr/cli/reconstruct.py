@@ -9,15 +9,15 @@ from typing import Annotated, ClassVar
 import numpy as np
 import tyro
 
-from vdvae_lr.cli.own_images import OwnImagesSettings, check_images, first_groups_header, read_pictures
-from vdvae_lr.cli.picture_output import Studio, counted, make_pictures
+from vdvae_lr.cli.shared.own_images import OwnImagesSettings, check_images, first_groups_header, read_pictures
+from vdvae_lr.cli.shared.picture_output import Studio, counted, make_pictures
 from vdvae_lr.evaluation.group_choice import first_groups_by_resolution, parse_first_groups
-from vdvae_lr.evaluation.group_temperatures import group_temperatures
-from vdvae_lr.evaluation.image_files import find_image_files
-from vdvae_lr.evaluation.images import Pictures
-from vdvae_lr.evaluation.latent_codes import chunks
-from vdvae_lr.evaluation.picture_grid import check_grid_fits, picture_grid
-from vdvae_lr.evaluation.reconstructing import reconstruct
+from vdvae_lr.pictures.group_temperatures import group_temperatures
+from vdvae_lr.pictures.image_files import find_image_files
+from vdvae_lr.pictures.images import Pictures
+from vdvae_lr.pictures.latent_codes import chunks
+from vdvae_lr.pictures.picture_grid import check_grid_fits, picture_grid
+from vdvae_lr.pictures.reconstructing import reconstruct
 
 _LONGEST_NAME = 80  # of a source file's name in that of a single picture
 

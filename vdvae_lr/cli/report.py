@@ -13,16 +13,16 @@ from typing import Annotated, Any
 
 import tyro
 
-from vdvae_lr.cli.config import apply_values
+from vdvae_lr.cli.shared.config import apply_values
 from vdvae_lr.errors import InputError
-from vdvae_lr.evaluation.report_data import Reported, read_reported
-from vdvae_lr.evaluation.report_html import FIRST_LINE
-from vdvae_lr.evaluation.report_page import report_page
-from vdvae_lr.paths import is_folder
-from vdvae_lr.presets import read_presets
+from vdvae_lr.files.paths import is_folder
+from vdvae_lr.files.presets import read_presets
+from vdvae_lr.files.whole_file import write_whole
+from vdvae_lr.report.data import Reported, read_reported
+from vdvae_lr.report.html import FIRST_LINE
+from vdvae_lr.report.page import report_page
 from vdvae_lr.setting_checks import check_settings
 from vdvae_lr.training.settings import NEUTRAL, Settings
-from vdvae_lr.whole_file import write_whole
 
 REPORT_NAME = "report.html"
 

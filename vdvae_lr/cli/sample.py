@@ -6,12 +6,12 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from vdvae_lr.cli.picture_output import PictureSettings, Studio, counted, make_pictures
+from vdvae_lr.cli.shared.picture_output import PictureSettings, Studio, counted, make_pictures
 from vdvae_lr.errors import InputError
-from vdvae_lr.evaluation.group_temperatures import group_temperatures
-from vdvae_lr.evaluation.images import Pictures
-from vdvae_lr.evaluation.picture_grid import check_grid_fits, picture_grid
-from vdvae_lr.evaluation.sampling import sample_batches
+from vdvae_lr.pictures.group_temperatures import group_temperatures
+from vdvae_lr.pictures.images import Pictures
+from vdvae_lr.pictures.picture_grid import check_grid_fits, picture_grid
+from vdvae_lr.pictures.sampling import sample_batches
 from vdvae_lr.setting_checks import Count
 
 _LONGEST_ROW = 16  # pictures, where each temperature has a row

@@ -6,14 +6,14 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from vdvae_lr.cli.own_images import OwnImagesSettings, check_images, read_pictures
-from vdvae_lr.cli.picture_output import Studio, counted, make_pictures
+from vdvae_lr.cli.shared.own_images import OwnImagesSettings, check_images, read_pictures
+from vdvae_lr.cli.shared.picture_output import Studio, counted, make_pictures
 from vdvae_lr.errors import InputError
-from vdvae_lr.evaluation.group_temperatures import group_temperatures
-from vdvae_lr.evaluation.image_files import find_image_files
-from vdvae_lr.evaluation.latent_codes import Coordinates
-from vdvae_lr.evaluation.picture_grid import check_grid_fits, picture_grid
-from vdvae_lr.evaluation.traversing import MoveUnit, check_place, traverse
+from vdvae_lr.pictures.group_temperatures import group_temperatures
+from vdvae_lr.pictures.image_files import find_image_files
+from vdvae_lr.pictures.latent_codes import Coordinates
+from vdvae_lr.pictures.picture_grid import check_grid_fits, picture_grid
+from vdvae_lr.pictures.traversing import MoveUnit, check_place, traverse
 from vdvae_lr.setting_checks import Between, CountOrNone, PathText
 
 

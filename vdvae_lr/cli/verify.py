@@ -8,20 +8,20 @@ from typing import Annotated, Literal
 
 import tyro
 
-from vdvae_lr.bundled import bundled_folder
-from vdvae_lr.cli.loaded_models import check_processes_agree
-from vdvae_lr.cli.progress import ConsoleTracker, plain_console
+from vdvae_lr.cli.shared.loaded_models import check_processes_agree
+from vdvae_lr.cli.shared.progress import ConsoleTracker, plain_console
 from vdvae_lr.datasets.catalogue import DataSettings, open_splits
 from vdvae_lr.datasets.inventory import inventory_lines
 from vdvae_lr.datasets.loader import evaluation_batches
 from vdvae_lr.datasets.sampler import evaluation_shards
-from vdvae_lr.distributed import World, joined_world
 from vdvae_lr.errors import InputError, nearest_name_hint
 from vdvae_lr.evaluation.arithmetic import float32_convolutions
 from vdvae_lr.evaluation.bound import Bound, evaluate_bound
+from vdvae_lr.files.bundled import bundled_folder
 from vdvae_lr.hub.published import PUBLISHED, published_file
 from vdvae_lr.hub.sources import WeightSettings
 from vdvae_lr.hub.vdvae import VDVAE
+from vdvae_lr.processes.world import World, joined_world
 from vdvae_lr.setting_checks import AtOnce, CountOrNone, PathText, check_settings
 
 EXIT_DIFFERENT = 3

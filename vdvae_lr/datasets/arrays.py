@@ -6,7 +6,7 @@ import numpy as np
 
 from vdvae_lr.datasets.sources import MemoryMappedSource, Pixels, Rows, Splits, all_rows, existing, preparation_command
 from vdvae_lr.errors import InputError
-from vdvae_lr.paths import cannot_be_read
+from vdvae_lr.files.paths import cannot_be_read
 
 FFHQ256_SEED, FFHQ256_HELD_OUT = 5, 7_000
 IMAGENET_SEED, IMAGENET_HELD_OUT = 42, 5_000

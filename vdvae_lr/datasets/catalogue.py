@@ -4,13 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vdvae_lr.bundled import CHECKOUT_ROOT, bundled_folder
 from vdvae_lr.datasets.arrays import open_ffhq256, open_imagenet
 from vdvae_lr.datasets.cifar import open_cifar10
 from vdvae_lr.datasets.folder import BadImages, open_ffhq1024, open_folder
 from vdvae_lr.datasets.idx import open_fashion, open_fashion_small
 from vdvae_lr.datasets.sources import ImageSource, Splits
 from vdvae_lr.errors import InputError, nearest_name_hint
+from vdvae_lr.files.bundled import CHECKOUT_ROOT, bundled_folder
 from vdvae_lr.setting_checks import PathText, check_settings
 
 __all__ = ["DATASETS", "DataSettings", "ImageSource", "Splits", "default_data_root", "open_splits"]

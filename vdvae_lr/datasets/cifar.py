@@ -7,7 +7,7 @@ import numpy as np
 from vdvae_lr.datasets.restricted_pickle import channels_last, load_arrays
 from vdvae_lr.datasets.sources import ArraySource, Pixels, Rows, Splits, all_rows, existing, preparation_command
 from vdvae_lr.errors import InputError
-from vdvae_lr.paths import exists
+from vdvae_lr.files.paths import exists
 
 PICKLED_FOLDER, BINARY_FOLDER = "cifar-10-batches-py", "cifar-10-batches-bin"
 SPLIT_SEED, HELD_OUT = 11172018, 5_000

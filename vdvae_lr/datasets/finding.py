@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from vdvae_lr.datasets.decoding import SUFFIXES
 from vdvae_lr.errors import InputError
-from vdvae_lr.paths import LEADS_NOWHERE, cannot_be_read
+from vdvae_lr.files.paths import LEADS_NOWHERE, cannot_be_read
 
 _ENDINGS_SHOWN, _REASONS_SHOWN = 5, 12
 

@@ -22,7 +22,7 @@ from vdvae_lr.datasets.finding import (
 from vdvae_lr.datasets.sources import Pixels, Rows, Splits, existing
 from vdvae_lr.datasets.split_folders import SplitFolders, find_split_folders, refuse_splits_below
 from vdvae_lr.errors import InputError
-from vdvae_lr.paths import LEADS_NOWHERE, cannot_be_read
+from vdvae_lr.files.paths import LEADS_NOWHERE, cannot_be_read
 
 BadImages = Literal["stop", "skip"]
 VALID_SHARE, TEST_SHARE = 0.05, 0.05

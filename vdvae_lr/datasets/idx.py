@@ -9,7 +9,7 @@ import numpy as np
 
 from vdvae_lr.datasets.sources import ArraySource, Pixels, Splits, all_rows, existing, preparation_command
 from vdvae_lr.errors import InputError
-from vdvae_lr.paths import cannot_be_read, exists
+from vdvae_lr.files.paths import cannot_be_read, exists
 
 TRAIN_FILE, VALID_FILE, TEST_FILE = (f"{part}-images-idx3-ubyte" for part in ("train", "valid", "t10k"))
 HELD_OUT = 5_000

@@ -9,11 +9,11 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from vdvae_lr.download import disk_errors, fetch, part_of, settle, tag_of
 from vdvae_lr.errors import InputError
-from vdvae_lr.failures import report, take_debug_flag
-from vdvae_lr.paths import exists, is_file, is_folder, path_of
-from vdvae_lr.streams import mend_streams
+from vdvae_lr.files.download import disk_errors, fetch, part_of, settle, tag_of
+from vdvae_lr.files.paths import exists, is_file, is_folder, path_of
+from vdvae_lr.processes.failures import report, take_debug_flag
+from vdvae_lr.processes.streams import mend_streams
 
 _OTHER_WAYS = "try again later, or give another address with --url or a copy you have with --from"
 

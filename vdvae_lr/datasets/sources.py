@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vdvae_lr.errors import InputError
-from vdvae_lr.paths import cannot_be_read, exists, is_file, is_folder
+from vdvae_lr.files.paths import cannot_be_read, exists, is_file, is_folder
 
 Pixels = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]

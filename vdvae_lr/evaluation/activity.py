@@ -18,16 +18,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.batches import EvaluationBatch, levels_for, model_device
 from vdvae_lr.evaluation.group_words import named_groups
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.moments import Moments
 from vdvae_lr.evaluation.quantities import Measurement, Quantity, group_resolutions
-from vdvae_lr.model.decoder import FromPosterior, LatentGroup
 from vdvae_lr.model.gaussian import DiagonalGaussian
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.decoder import FromPosterior, LatentGroup
+from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.processes.world import World
 
 ACTIVE_VARIANCE = 0.01
 _ROUNDING = 1e-12  # of the prior's variance: a millionth of its scale is less than float32 resolves

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.batches import EvaluationBatch, ExampleNoise, levels_for, model_device
 from vdvae_lr.evaluation.moments import Moments
 from vdvae_lr.losses.elbo import distortion_nats, group_rates_nats
 from vdvae_lr.losses.objective import LatentPass
 from vdvae_lr.losses.vdvae_pass import describe_pass
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.processes.world import World
 
 POSTERIOR_NOISE = "evaluate"  # the purpose in the noise key: every measurement from posterior latents shares its draws
 

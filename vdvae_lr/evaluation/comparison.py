@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.activity import mean_prior_scale, measure_activity
 from vdvae_lr.evaluation.batches import EvaluationBatch, ExampleNoise, levels_for, model_device
@@ -21,7 +20,8 @@ from vdvae_lr.evaluation.noise_response import NoiseUnit, measure_noise_response
 from vdvae_lr.evaluation.quantities import Measurement, measurements
 from vdvae_lr.losses.vdvae_pass import describe_pass
 from vdvae_lr.model.noise import PassNoise
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.processes.world import World
 
 RESPONSE_CONDITIONS: tuple[tuple[NoiseUnit, float], ...] = (
     ("raw", 0.3),

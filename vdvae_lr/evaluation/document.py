@@ -17,8 +17,8 @@ from typing import Any
 from vdvae_lr.datasets.inventory import Inventory
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.quantities import Measurement, Quantity
-from vdvae_lr.paths import cannot_be_read, is_folder
-from vdvae_lr.whole_file import write_whole
+from vdvae_lr.files.paths import cannot_be_read, is_folder
+from vdvae_lr.files.whole_file import write_whole
 
 EVALUATION_NAME = "evaluation.json"
 COLLAPSE_PICTURE = "nearest_collapse.png"

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vdvae_lr.distributed import World
 from vdvae_lr.evaluation.moments import Moments
 from vdvae_lr.evaluation.quantities import Measurement, Quantity
+from vdvae_lr.processes.world import World
 
 _ROUNDING = 1e-24  # of a mean of equal float64 numbers, squared, with room; float32 latents that differ do so by 1e-15
 

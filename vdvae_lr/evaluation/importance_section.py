@@ -26,10 +26,10 @@ from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.moments import Moments
 from vdvae_lr.evaluation.quantities import GroupMoments, Quantity, group_resolutions, measurements
 from vdvae_lr.losses.elbo import per_image
-from vdvae_lr.model.decoder import FromPosterior, Given, LatentSource, TopDownPass
 from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.noise import PassNoise, noise_key
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.decoder import FromPosterior, Given, LatentSource, TopDownPass
+from vdvae_lr.model.vdvae.vae import VDVAE
 
 DRAW_NOISE = "importance"  # the purpose in the noise key
 _NATS = "nats/dim"

@@ -23,11 +23,11 @@ from vdvae_lr.evaluation.quantities import GroupMoments, Quantity, group_resolut
 from vdvae_lr.losses.latent_reconstruction import group_latent_reconstruction
 from vdvae_lr.losses.objective import LatentPass
 from vdvae_lr.losses.vdvae_pass import describe_pass
-from vdvae_lr.model.decoder import Given
 from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.logistic_mixture import MixtureNoise
 from vdvae_lr.model.noise import PassNoise
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.decoder import Given
+from vdvae_lr.model.vdvae.vae import VDVAE
 
 DecodedImage = Literal["mean", "sample"]
 SAMPLE_NOISE = "information"  # the purpose in the noise key: every measurement of eq. 5 makes the same samples

@@ -9,9 +9,9 @@ from typing import Protocol, TypeVar
 from vdvae_lr.datasets.loader import Batch, evaluation_batches
 from vdvae_lr.datasets.sampler import evaluation_shards
 from vdvae_lr.datasets.sources import ImageSource, Rows
-from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.batches import Examples
+from vdvae_lr.processes.world import World
 
 T = TypeVar("T")
 

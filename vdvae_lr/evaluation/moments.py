@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from vdvae_lr.distributed import World
+from vdvae_lr.processes.world import World
 
 
 class Moments:

@@ -29,10 +29,10 @@ from vdvae_lr.evaluation.batches import EvaluationBatch, ExampleNoise, levels_fo
 from vdvae_lr.evaluation.bound import POSTERIOR_NOISE
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.quantities import GroupMoments, Measurement, Quantity, group_resolutions
-from vdvae_lr.model.decoder import LatentGroup
-from vdvae_lr.model.encoder import Features
 from vdvae_lr.model.gaussian import DiagonalGaussian
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.decoder import LatentGroup
+from vdvae_lr.model.vdvae.encoder import Features
+from vdvae_lr.model.vdvae.vae import VDVAE
 
 BATCH_MIXTURES = 8  # a batch costs its square in posterior networks, and near the ceiling more of them change nothing
 

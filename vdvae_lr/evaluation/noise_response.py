@@ -7,22 +7,21 @@ Shapes: B images, C channels, H W resolution, Z latent channels, R a group's res
 """
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError, UnmeasurableError
 from vdvae_lr.evaluation.batches import EvaluationBatch, ExampleNoise, Examples, levels_for, model_device
 from vdvae_lr.evaluation.bound import POSTERIOR_NOISE
-from vdvae_lr.evaluation.images import Pictures, to_levels
 from vdvae_lr.evaluation.moments import Moments
-from vdvae_lr.model.decoder import Given, TopDownPass
 from vdvae_lr.model.gaussian import DiagonalGaussian
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.decoder import Given, TopDownPass
+from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.processes.world import World
 
 NoiseUnit = Literal["raw", "prior_scale"]
 ImageMeasure = Callable[[Tensor, Tensor], Tensor]
@@ -47,19 +46,6 @@ class LatentNoise:
             return 0.0
         prior_scale = prior.log_scale.exp() if self.unit == "prior_scale" else 1.0
         return self.variance**0.5 * prior_scale * draw.to(prior.mean.dtype)
-
-
-@dataclass(frozen=True)
-class NoiseResponse:
-    """Pictures by variance, and how far they are from those without noise."""
-
-    variances: tuple[float, ...]
-    pictures: tuple[Pictures, ...]
-    """(B, H, W, C) uint8 for each variance."""
-    rms: tuple[float, ...]
-    """Root mean square difference of an image from its clean one, in units of 255 levels, averaged over the images."""
-    rms_standard_errors: tuple[float, ...]
-    """Over the images; NaN for a single one."""
 
 
 def check_variances(variances: Sequence[float], setting: str = "noise_variances") -> None:
@@ -124,7 +110,7 @@ def image_rms(image: Tensor, clean: Tensor) -> Tensor:
     return ((image - clean) / 2).square().flatten(1).mean(1).sqrt()
 
 
-class _CleanPass:
+class CleanPass:
     """The pass that every condition disturbs, with the noise of its examples."""
 
     def __init__(self, model: VDVAE, pixels: Tensor, examples: Examples, seed: int) -> None:
@@ -145,47 +131,6 @@ class _CleanPass:
         )
         for condition in conditions:
             yield next(decoded) if condition.variance > 0 else self.image
-
-
-@torch.inference_mode()
-def noise_response(
-    model: VDVAE,
-    pixels: Tensor,
-    variances: Sequence[float],
-    *,
-    seed: int,
-    unit: NoiseUnit = "raw",
-    groups: Collection[int] | None = None,
-    examples: Examples | None = None,
-) -> NoiseResponse:
-    """Reconstructions under latent noise; models of one architecture get the same noise, keyed by example.
-
-    Args:
-        model: on its device.
-        pixels: (B, C, H, W) uint8.
-        variances: of the noise; 0 gives the clean reconstruction.
-        seed: of posterior draws (those of `evaluate_bound`) and noise.
-        unit: as in `LatentNoise`.
-        groups: which latent groups get noise, top-down from 0; None: all.
-        examples: the images' numbers in their split, for the noise's key; 0 … B−1 when left out.
-
-    Raises:
-        InputError: a variance that is none, or that is there twice.
-        UnmeasurableError: one so large that the images are no numbers.
-    """
-    check_variances(variances)
-    clean = _CleanPass(model, pixels, range(len(pixels)) if examples is None else examples, seed)
-    where = None if groups is None else frozenset(groups)
-    images = list(clean.images([LatentNoise(variance, unit, where) for variance in variances], at_once=0))
-    moments = Moments((len(images),), model_device(model))
-    moments.add(torch.stack([image_rms(image, clean.image) for image in images], dim=1))
-    check_finite_images(moments.mean, variances)
-    return NoiseResponse(
-        tuple(variances),
-        tuple(to_levels(model.pixel_scale, image) for image in images),
-        tuple(moments.mean.tolist()),
-        tuple(moments.standard_error.tolist()),
-    )
 
 
 @torch.inference_mode()
@@ -212,7 +157,7 @@ def response_moments(
     """
     moments = Moments((len(conditions) * len(measures),), model_device(model))
     for batch in batches:
-        clean = _CleanPass(model, batch.pixels, batch.indices, seed)
+        clean = CleanPass(model, batch.pixels, batch.indices, seed)
         images = clean.images(conditions, at_once)
         values = [measure(image, clean.image).double() for image in images for measure in measures]
         moments.add(torch.stack(values, dim=1))

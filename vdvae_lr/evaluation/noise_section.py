@@ -6,9 +6,6 @@ Shapes: B images, C channels, H W resolution, L latent groups.
 import itertools
 from collections.abc import Collection, Mapping, Sequence
 
-from torch import Tensor
-
-from vdvae_lr.evaluation.images import Pictures
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.moments import Moments
 from vdvae_lr.evaluation.noise_response import (
@@ -18,12 +15,11 @@ from vdvae_lr.evaluation.noise_response import (
     check_finite_images,
     check_variances,
     image_rms,
-    noise_response,
     response_moments,
 )
 from vdvae_lr.evaluation.perceptual import structural_similarity
 from vdvae_lr.evaluation.quantities import Measurement, Quantity, group_resolutions, measurements
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.vae import VDVAE
 
 NOISE_VARIANCES = (0.0, 0.3, 0.4)
 NOISE_IMAGES = 100
@@ -32,7 +28,7 @@ _MEASURES: dict[str, tuple[str, ImageMeasure]] = {
     "rms": ("image RMS", image_rms),
     "ssim": ("structural similarity", structural_similarity),
 }
-_UNIT_WORDS: dict[NoiseUnit, str] = {"raw": "", "prior_scale": ", in prior's scale"}
+UNIT_WORDS: dict[NoiseUnit, str] = {"raw": "", "prior_scale": ", in prior's scale"}
 
 
 def measure_noise(
@@ -77,7 +73,7 @@ def measure_noise(
 
         return Quantity(
             f"noise_{measure}_{unit}_{variance}",
-            f"{_MEASURES[measure][0]}, latent noise {variance:g}{_UNIT_WORDS[unit]}",
+            f"{_MEASURES[measure][0]}, latent noise {variance:g}{UNIT_WORDS[unit]}",
             "",
             at(total),
             tuple(map(at, single)),
@@ -113,34 +109,3 @@ def _measure(model: VDVAE, measuring: Measuring, noises: Sequence[LatentNoise], 
     )
     check_finite_images(moments.mean.view(len(noises), -1).sum(1), [noise.variance for noise in noises])
     return moments
-
-
-def noise_pictures(
-    model: VDVAE,
-    pixels: Tensor,
-    *,
-    variances: Sequence[float],
-    unit: NoiseUnit,
-    seed: int,
-    name: str,
-    groups: Collection[int] | None = None,
-) -> tuple[list[Pictures], list[str]]:
-    """Rows and labels for `picture_grid`: the first images of a split, a row a variance.
-
-    Args:
-        model: on its device.
-        pixels: (B, C, H, W) uint8.
-        variances: of the noise; 0 gives the clean reconstructions.
-        unit: as in `LatentNoise`.
-        seed: of posterior draws and noise.
-        name: what labels call the model; empty: they do not.
-        groups: which latent groups get noise, top-down from 0; None: all.
-
-    Raises:
-        InputError: a variance that is none, or that is there twice.
-        UnmeasurableError: one so large that the images are no numbers.
-    """
-    response = noise_response(model, pixels, variances, seed=seed, unit=unit, groups=groups)
-    beginning = f"{name}, " if name else ""
-    labels = [f"{beginning}noise {variance:g}{_UNIT_WORDS[unit]}" for variance in variances]
-    return list(response.pictures), labels

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vdvae_lr.distributed import World
 from vdvae_lr.evaluation.batches import Examples
 from vdvae_lr.evaluation.moments import Moments
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.processes.world import World
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from vdvae_lr.evaluation.moments import Moments
 from vdvae_lr.evaluation.quantities import GroupMoments, PerExample, Quantity, group_resolutions, measurements
 from vdvae_lr.losses.vdvae_pass import describe_pass
 from vdvae_lr.model.gaussian import DiagonalGaussian
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.vae import VDVAE
 
 PROBABILITIES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 NEAREST_COLLAPSE = 12  # inputs that are named, and shown

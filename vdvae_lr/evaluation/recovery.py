@@ -22,7 +22,7 @@ from vdvae_lr.losses.objective import LatentPass
 from vdvae_lr.losses.vdvae_pass import describe_pass
 from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.logistic_mixture import MixtureNoise
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.vae import VDVAE
 
 _IMAGES = {
     "mean_image": "mean images",

@@ -7,17 +7,17 @@ from typing import Annotated, Any
 
 from vdvae_lr.errors import InputError, UnmeasurableError
 from vdvae_lr.evaluation.activity import ACTIVE_VARIANCE, measure_active_units
-from vdvae_lr.evaluation.bi_lipschitz_section import measure_bi_lipschitz
 from vdvae_lr.evaluation.document import InputRates
 from vdvae_lr.evaluation.group_words import named_groups
 from vdvae_lr.evaluation.importance_section import importance_notes, measure_importance
 from vdvae_lr.evaluation.information_section import check_information, measure_information
+from vdvae_lr.evaluation.jacobian.section import measure_bi_lipschitz
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.noise_response import NoiseUnit, check_variances
 from vdvae_lr.evaluation.noise_section import NOISE_IMAGES, NOISE_VARIANCES, measure_noise
 from vdvae_lr.evaluation.quantities import Quantity
 from vdvae_lr.evaluation.rates import measure_rates
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.vae import VDVAE
 from vdvae_lr.setting_checks import Between, Count, CountOrNone, check_settings
 
 

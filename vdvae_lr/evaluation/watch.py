@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import torch
 
-from vdvae_lr.distributed import World
 from vdvae_lr.evaluation.activity import ACTIVE_VARIANCE, ActiveUnits, LatentStatistics, mean_path
 from vdvae_lr.evaluation.batches import EvaluationBatch, ExampleNoise, levels_for, model_device
 from vdvae_lr.evaluation.bound import POSTERIOR_NOISE, require_examples
@@ -16,7 +15,8 @@ from vdvae_lr.evaluation.information import decoded_image, information_nats
 from vdvae_lr.evaluation.moments import Moments
 from vdvae_lr.evaluation.quantities import Measurement, measurements
 from vdvae_lr.losses.vdvae_pass import describe_pass
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.processes.world import World
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from vdvae_lr.download import file_sha256
 from vdvae_lr.errors import InputError
-from vdvae_lr.paths import cannot_be_read, is_file
+from vdvae_lr.files.download import file_sha256
+from vdvae_lr.files.paths import cannot_be_read, is_file
 
 DIGESTS_NAME = "SHA256SUMS"
 _LARGEST = 1 << 20  # bytes

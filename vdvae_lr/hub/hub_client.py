@@ -31,9 +31,9 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError i
     RevisionNotFoundError,
 )
 
-from vdvae_lr.download import file_sha256, record_of
 from vdvae_lr.errors import InputError, Unreachable
-from vdvae_lr.network_errors import first_line, network_errors, status_words
+from vdvae_lr.files.download import file_sha256, record_of
+from vdvae_lr.files.network_errors import first_line, network_errors, status_words
 
 LIBRARY = "vdvae_lr"
 _UPLOAD_TIMEOUT_S = 120.0  # without a byte; a Hub may think for a while about a large commit

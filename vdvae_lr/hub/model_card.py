@@ -10,10 +10,10 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from vdvae_lr import __version__
 from vdvae_lr.errors import InputError
+from vdvae_lr.files.network_errors import first_line, without_secrets
 from vdvae_lr.hub.published import PUBLISHED
 from vdvae_lr.hub.run_record import RunRecord
-from vdvae_lr.model.vae import VDVAE, VAEConfig
-from vdvae_lr.network_errors import first_line, without_secrets
+from vdvae_lr.model.vdvae.vae import VDVAE, VAEConfig
 
 CARD_NAME = "README.md"
 FIGURES = "figures"

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.errors import InputError
-from vdvae_lr.model.vae import VDVAE
-from vdvae_lr.network_errors import first_line, plain
-from vdvae_lr.paths import cannot_be_read
+from vdvae_lr.files.network_errors import first_line, plain
+from vdvae_lr.files.paths import cannot_be_read
+from vdvae_lr.model.vdvae.vae import VDVAE
 
 _CONVOLUTIONS = {"c1": "reduce", "c2": "mix_1", "c3": "mix_2", "c4": "expand"}
 _WRAPPER_PREFIX = "module."

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.hub.openai import correspondences, load_pickle, split_like
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.vae import VDVAE
 
 _KINDS = ("exp_avg", "exp_avg_sq")
 

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vdvae_lr.download import check_https, fetch
 from vdvae_lr.errors import InputError
+from vdvae_lr.files.download import check_https, fetch
+from vdvae_lr.files.paths import is_file, is_folder
+from vdvae_lr.files.presets import read_presets
 from vdvae_lr.hub.hub_client import HubAccess, asset_path, prepare_cached, pull_elsewhere, repository_file
 from vdvae_lr.hub.openai import load_pickle, read_tensors
 from vdvae_lr.hub.weight_folder import checked_dataclass
 from vdvae_lr.hub.weight_names import check_hub_name
-from vdvae_lr.model.vae import VAEConfig
-from vdvae_lr.paths import is_file, is_folder
-from vdvae_lr.presets import read_presets
+from vdvae_lr.model.vdvae.vae import VAEConfig
 
 SERVER = "https://openaipublic.blob.core.windows.net/very-deep-vaes-assets"
 FileKind = Literal["model-ema", "model", "opt"]

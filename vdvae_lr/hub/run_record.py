@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vdvae_lr.errors import InputError
-from vdvae_lr.paths import cannot_be_read, entries, is_file
+from vdvae_lr.files.paths import cannot_be_read, entries, is_file
 
 SETTINGS_NAME = "settings.json"
 LOG_NAME = "log.jsonl"

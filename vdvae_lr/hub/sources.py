@@ -25,9 +25,11 @@ from urllib.parse import urlsplit
 import torch
 from torch import Tensor
 
-from vdvae_lr.bundled import bundled_folder, is_bundled_model
-from vdvae_lr.download import check_https, fetch, record_of
 from vdvae_lr.errors import InputError, nearest_name_hint
+from vdvae_lr.files.bundled import bundled_folder, is_bundled_model
+from vdvae_lr.files.download import check_https, fetch, record_of
+from vdvae_lr.files.network_errors import without_secrets
+from vdvae_lr.files.paths import exists, expanded, is_file, is_folder
 from vdvae_lr.hub.digest_list import DIGESTS_NAME, check_listed_digest, listed_digests, read_digests
 from vdvae_lr.hub.hub_client import (
     HubAccess,
@@ -50,9 +52,7 @@ from vdvae_lr.hub.weight_folder import (
     read_weights,
 )
 from vdvae_lr.hub.weight_names import check_hub_name, folder_without_weights, no_file_of_weights
-from vdvae_lr.model.vae import VDVAE, VAEConfig
-from vdvae_lr.network_errors import without_secrets
-from vdvae_lr.paths import exists, expanded, is_file, is_folder
+from vdvae_lr.model.vdvae.vae import VDVAE, VAEConfig
 from vdvae_lr.setting_checks import PathText, check_settings
 
 LR_PREFIX = "lrvdvae-"

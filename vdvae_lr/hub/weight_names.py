@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 from vdvae_lr.errors import InputError
+from vdvae_lr.files.network_errors import without_secrets
+from vdvae_lr.files.paths import is_folder
 from vdvae_lr.hub.run_record import complete_checkpoints
-from vdvae_lr.network_errors import without_secrets
-from vdvae_lr.paths import is_folder
 
 _SITE = r"(?P<site>(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?:api/)?(?:models/)?|hf://(?:models/)?)"
 _REPOSITORY = r"(?P<repository>[\w.-]+/[\w.-]+)"

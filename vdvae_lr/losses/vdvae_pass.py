@@ -3,9 +3,9 @@
 from torch import Tensor
 
 from vdvae_lr.losses.objective import LatentPass
-from vdvae_lr.model.decoder import TopDownPass
 from vdvae_lr.model.gaussian import DiagonalGaussian
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.decoder import TopDownPass
+from vdvae_lr.model.vdvae.vae import VDVAE
 
 
 def describe_pass(model: VDVAE, passed: TopDownPass) -> LatentPass:

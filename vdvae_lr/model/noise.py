@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.model.logistic_mixture import MixtureNoise
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.vae import VDVAE
 
 
 def noise_key(*parts: int | str) -> int:

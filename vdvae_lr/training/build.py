@@ -7,14 +7,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError
+from vdvae_lr.files.network_errors import without_secrets
+from vdvae_lr.files.paths import exists, is_file
 from vdvae_lr.hub.openai_optimiser import read_optimiser_state
 from vdvae_lr.hub.published import PUBLISHED, published_file
 from vdvae_lr.hub.sources import WeightSettings, WeightSource, check_same_settings, find_weights, read_state
-from vdvae_lr.model.vae import VDVAE, VAEConfig
-from vdvae_lr.network_errors import without_secrets
-from vdvae_lr.paths import exists, is_file
+from vdvae_lr.model.vdvae.vae import VDVAE, VAEConfig
+from vdvae_lr.processes.world import World
 from vdvae_lr.training.optim import Optimiser
 from vdvae_lr.training.settings import RunSettings, Settings
 from vdvae_lr.training.step import Precision, TrainingStep

@@ -18,12 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vdvae_lr.download import file_sha256
 from vdvae_lr.errors import InputError
+from vdvae_lr.files.download import file_sha256
+from vdvae_lr.files.paths import UnreadableError
+from vdvae_lr.files.whole_file import remove
 from vdvae_lr.hub.digest_list import DIGESTS_NAME, listed_digests
 from vdvae_lr.hub.run_record import CHECKPOINTS, EMA_NAME, complete_checkpoints
 from vdvae_lr.hub.weight_folder import CONFIG_NAME, WEIGHTS_NAME, read_weights
-from vdvae_lr.paths import UnreadableError
 from vdvae_lr.training.snapshot import (
     COUNT_NAME,
     OPTIMISER_NAME,
@@ -33,7 +34,6 @@ from vdvae_lr.training.snapshot import (
     flush,
 )
 from vdvae_lr.training.step import TrainingStep
-from vdvae_lr.whole_file import remove
 
 _PATIENCE_S = 10.0
 _NEEDED = frozenset({CONFIG_NAME, WEIGHTS_NAME, EMA_NAME, OPTIMISER_NAME, STATE_NAME})

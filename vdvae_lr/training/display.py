@@ -9,7 +9,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vdvae_lr.streams import OutputLostError
+from vdvae_lr.processes.streams import OutputLostError
 
 
 class Display:

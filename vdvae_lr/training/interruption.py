@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from vdvae_lr.distributed import World
 from vdvae_lr.errors import EXIT_RUN_AGAIN
+from vdvae_lr.processes.world import World
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 _NOT_TO_BE_REPEATED = (signal.SIGINT, signal.SIGPIPE)  # somebody wanted the run to end; no batch system should requeue

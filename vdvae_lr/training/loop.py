@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from vdvae_lr.datasets.loader import Batch, training_batches
-from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError
-from vdvae_lr.paths import exists
+from vdvae_lr.files.paths import exists
+from vdvae_lr.processes.world import World
 from vdvae_lr.training.interruption import StopRequest, listening_for_signals
 from vdvae_lr.training.metrics import console_line, read_line
 from vdvae_lr.training.observe import draw, evaluate, picture_path

@@ -16,10 +16,10 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from vdvae_lr.errors import InputError
+from vdvae_lr.files.whole_file import write_whole
 from vdvae_lr.hub.run_record import LOG_NAME
 from vdvae_lr.training.speed import Speedometer
 from vdvae_lr.training.step import TERM_NAMES, TrainingStep
-from vdvae_lr.whole_file import write_whole
 
 LoggedValue = float | int | list[float] | None
 Record = Mapping[str, LoggedValue]

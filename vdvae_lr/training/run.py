@@ -13,8 +13,8 @@ from vdvae_lr.datasets.inventory import Inventory, differences, inventory_lines,
 from vdvae_lr.datasets.loader import check_readers
 from vdvae_lr.datasets.sampler import TrainingOrder
 from vdvae_lr.datasets.sources import ImageSource
-from vdvae_lr.distributed import World
 from vdvae_lr.errors import InputError
+from vdvae_lr.processes.world import World
 from vdvae_lr.training.build import StartWeights, build_training, find_start_weights, micro_batches
 from vdvae_lr.training.checkpoint import BackgroundSaver, CheckpointFolder, restore
 from vdvae_lr.training.display import Display

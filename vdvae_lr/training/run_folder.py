@@ -19,10 +19,10 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from vdvae_lr.errors import InputError
+from vdvae_lr.files.paths import cannot_be_read
+from vdvae_lr.files.whole_file import remove, write_whole
 from vdvae_lr.hub.run_record import CHECKPOINTS, IMAGES, SETTINGS_NAME, complete_checkpoints
-from vdvae_lr.paths import cannot_be_read
 from vdvae_lr.training.settings import NEUTRAL, Settings
-from vdvae_lr.whole_file import remove, write_whole
 
 LOCK_NAME = ".lock"
 _HOLDER_NAME = ".lock-holder"  # opening the lock itself would empty it

@@ -11,11 +11,11 @@ from tyro.conf import OmitArgPrefixes, arg
 
 from vdvae_lr.datasets.catalogue import DataSettings
 from vdvae_lr.errors import InputError
+from vdvae_lr.files.paths import LONGEST_NAME
+from vdvae_lr.files.presets import preset_words
 from vdvae_lr.hub.sources import WeightSettings
 from vdvae_lr.losses.objective import ObjectiveSettings
-from vdvae_lr.model.vae import VAEConfig
-from vdvae_lr.paths import LONGEST_NAME
-from vdvae_lr.presets import preset_words
+from vdvae_lr.model.vdvae.vae import VAEConfig
 from vdvae_lr.setting_checks import AtOnce, Between, Count, CountOrNone, PathText, TrainingSeed, check_settings
 from vdvae_lr.training.optim import OptimisationSettings
 

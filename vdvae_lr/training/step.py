@@ -11,11 +11,11 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from vdvae_lr.distributed import World
 from vdvae_lr.losses.objective import ObjectiveSettings, ObjectiveTerms, evaluate_objective
 from vdvae_lr.losses.vdvae_pass import describe_pass
 from vdvae_lr.model.noise import PassNoise, noise_key
-from vdvae_lr.model.vae import VDVAE
+from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.processes.world import World
 from vdvae_lr.training.optim import Optimiser
 
 Precision = Literal["fp32", "bf16", "fp16"]

@@ -1,0 +1,395 @@
+"""How fast the training step is, and how much memory it takes, on this machine.
+
+    python scripts/benchmarks/benchmark.py                    cifar10: our step against a plain one; the cost of LR
+    python scripts/benchmarks/benchmark.py --memory           ffhq256: peak memory and time of a step (minutes)
+    python scripts/benchmarks/benchmark.py --cifar10 --steps 9 --device cuda
+
+`scripts/gpu_check/gpu_check.py` measures with the same functions on a CUDA card.
+"""
+
+import argparse
+import gc
+import json
+import os
+import platform
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout need not be installed
+
+from plain_vdvae import PlainTraining
+
+from vdvae_lr.cli.shared.config import apply_values
+from vdvae_lr.datasets.catalogue import Splits, open_splits
+from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError
+from vdvae_lr.files.bundled import CHECKOUT_ROOT
+from vdvae_lr.files.paths import path_of
+from vdvae_lr.files.presets import read_presets
+from vdvae_lr.model.vdvae.vae import VDVAE, VAEConfig
+from vdvae_lr.processes.world import World, start_world
+from vdvae_lr.training.build import StartWeights, build_training, find_start_weights
+from vdvae_lr.training.settings import Settings
+
+SMALL = "fashion"
+WARM_UP = 3
+CIFAR10_IMAGES = 4
+LR_TARGET = 1.6  # an LR step costs at most so many ELBO steps
+MEMORY_TARGETS_GB = (17.1, 9.0)  # published ELBO step; any of ours with activations recomputed
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "ELBO": {"alpha_T": 0.0},
+    "LR": {},
+    "LR, prior latents": {"lr_latents": "prior"},
+    "LR, mean image": {"lr_image": "mean"},
+}
+STEP_COLUMNS = ("step", "step time, ms", "min-max", "images/s", "peak, GB", "LR/ELBO", "first step, s", "-ELBO")
+
+
+@dataclass(frozen=True)
+class ImageBatch:
+    """Images as the training step and the evaluation both want them."""
+
+    pixels: Tensor
+    indices: npt.NDArray[np.int64]
+    micro_batch: int = 0
+
+
+@dataclass(frozen=True)
+class StepCase:
+    """One configuration of the training step."""
+
+    images: int
+    objective: str
+    mode: str = "graph"  # eager | graph | compile + graph
+    recompute: bool = False
+    autotune: bool = False
+    precision: str = "bf16"
+    preset: str = "ffhq256"
+    timed: int = 20
+
+    def __str__(self) -> str:
+        extras = [", activations recomputed"] * self.recompute + [", cuDNN autotuned"] * self.autotune
+        return f"{self.objective}; {self.images} image(s), {self.mode}, {self.precision}{''.join(extras)}"
+
+
+@dataclass(frozen=True)
+class StepMeasurement:
+    """What some steps took. `peak_bytes` is the card's on CUDA, this whole process's resident memory on a CPU."""
+
+    milliseconds: list[float]
+    first_seconds: float
+    peak_bytes: int
+    negative_elbo: float
+
+    @property
+    def median(self) -> float:
+        return median(self.milliseconds)
+
+    @property
+    def spread(self) -> str:
+        return f"{min(self.milliseconds):.1f}-{max(self.milliseconds):.1f}"
+
+
+class Report:
+    """Tables in Markdown, printed and written line by line so that a killed run still shows what it measured."""
+
+    def __init__(self, out: Path | None = None) -> None:
+        self._file = None
+        if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            self._file = out.open("w", encoding="utf-8")
+
+    def line(self, text: str = "") -> None:
+        print(text, flush=True)
+        if self._file is not None:
+            self._file.write(text + "\n")
+            self._file.flush()
+
+    def table(self, title: str, columns: Sequence[str]) -> None:
+        self.line(f"\n## {title}\n")
+        self.row(*columns)
+        self.row(*("-" * len(column) for column in columns))
+
+    def row(self, *cells: str) -> None:
+        self.line("| " + " | ".join(cells) + " |")
+
+
+def describe_machine(device: torch.device) -> str:
+    """Hardware and versions, in one paragraph."""
+    with suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    processor = names[0] if names else platform.processor() or platform.machine()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    text = f"{processor}, {cores} cores, {torch.get_num_threads()} threads; torch {torch.__version__}"
+    if device.type == "cuda":
+        query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+        driver = "unknown"
+        with suppress(OSError, subprocess.SubprocessError):
+            driver = subprocess.run(query, capture_output=True, text=True, check=True).stdout.split()[0]
+        cuda = f"CUDA {torch.version.cuda}, cuDNN {torch.backends.cudnn.version()}, driver {driver}"
+        text = f"{torch.cuda.get_device_name(device)}, {cuda}; {text}"
+    return f"{text}; {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def release_memory() -> None:
+    """Give everything back and start a new peak; a captured graph sits in a reference cycle."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Inside, float32 convolutions and products on CUDA are float32 throughout (no TF32)."""
+    switches = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [switch.allow_tf32 for switch in switches]
+    for switch in switches:
+        switch.allow_tf32 = False
+    try:
+        yield
+    finally:
+        for switch, value in zip(switches, before, strict=True):
+            switch.allow_tf32 = value
+
+
+def settings_of(preset: str, **changes: Any) -> Settings:
+    """A preset's settings with `changes` on top."""
+    return apply_values(Settings(), read_presets(preset) | {"hps": preset, "global_batch": 0} | changes, "benchmark")
+
+
+def case_settings(case: StepCase) -> Settings:
+    """The settings that make a run take the step of `case`."""
+    return settings_of(
+        case.preset,
+        n_batch=case.images,
+        precision=case.precision,
+        checkpoint_activations=case.recompute,
+        cuda_graph=case.mode != "eager",
+        compile=case.mode.startswith("compile"),
+        **OBJECTIVES[case.objective],
+    )
+
+
+def pinned(pixels: Tensor) -> Tensor:
+    """In page-locked memory where there is a card, as the loader gives them."""
+    return pixels.pin_memory() if torch.cuda.is_available() else pixels
+
+
+def generated_images(config: VAEConfig, count: int) -> ImageBatch:
+    """Smooth colours with a little noise."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(count, config.image_channels, 8, 8, generator=generator)
+    smooth = F.interpolate(coarse, size=(config.image_size, config.image_size), mode="bilinear")
+    levels = 255 * (smooth + 0.03 * torch.randn(smooth.shape, generator=generator)).clamp(0, 1)
+    pixels = levels.to(torch.uint8).contiguous(memory_format=torch.channels_last)
+    return ImageBatch(pinned(pixels), np.arange(count))
+
+
+@cache
+def _small_splits() -> Splits:
+    settings = settings_of(SMALL)
+    return open_splits(settings.data, settings.model.image_size, settings.model.image_channels)
+
+
+def small_images(start: int, count: int, *, training: bool) -> ImageBatch:
+    """Bundled images `start` … `start + count` (round the end), from the training or the validation split."""
+    source = _small_splits().train if training else _small_splits().valid
+    rows = (np.arange(count) + start) % len(source)
+    return ImageBatch(pinned(torch.from_numpy(source.read(rows)).permute(0, 3, 1, 2)), rows)
+
+
+def small_start(settings: Settings) -> tuple[StartWeights, str]:
+    """The bundled small weights, or random ones in a checkout that has none."""
+    if (CHECKOUT_ROOT / "models" / SMALL).is_dir():
+        return find_start_weights(settings.run, settings.weights, settings.model), "bundled weights"
+    return StartWeights(None, None), "random weights"
+
+
+def measure_step(world: World, case: StepCase) -> StepMeasurement:
+    """Time the real training step of one configuration, random weights and generated images."""
+    settings = case_settings(case)
+    release_memory()
+    torch.backends.cudnn.benchmark = case.autotune
+    training = build_training(settings, world, StartWeights(None, None))
+    batch = generated_images(settings.model, case.images)
+
+    def step(iteration: int) -> None:
+        training(iteration, 1.0, [batch])
+
+    first_seconds = step_milliseconds(step, [0], world.device)[0] / 1000
+    warm_up = WARM_UP if world.device.type == "cuda" else 0
+    step_milliseconds(step, range(1, 1 + warm_up), world.device)
+    times = step_milliseconds(step, range(1 + warm_up, 1 + warm_up + case.timed), world.device)
+    torch.backends.cudnn.benchmark = False
+    # the first step's memory counts: a graph allocates when it is captured
+    peak = torch.cuda.max_memory_allocated() if world.device.type == "cuda" else _peak_resident_bytes()
+    return StepMeasurement(times, first_seconds, peak, float(training.sums[0] / training.finite_steps))
+
+
+def measure_if_it_fits(world: World, case: StepCase) -> StepMeasurement | None:
+    """`measure_step`, or None where the card's memory does not suffice."""
+    try:
+        return measure_step(world, case)
+    except RuntimeError as error:
+        chain = [error, error.__context__]  # running out while a graph is captured shows as a broken capture
+        if case.recompute or not any(isinstance(link, torch.cuda.OutOfMemoryError) for link in chain):
+            raise
+        return None
+
+
+def step_cells(
+    case: StepCase, measured: StepMeasurement, others: Mapping[StepCase, StepMeasurement], note: str = ""
+) -> list[str]:
+    """What STEP_COLUMNS name, after the first; the ratio is to the ELBO step among `others`."""
+    plain = others.get(replace(case, objective="ELBO"))
+    ratio = f"{measured.median / plain.median:.2f}" if plain and case.objective != "ELBO" else "-"
+    return [
+        f"{measured.median:.1f}",
+        measured.spread,
+        f"{1000 * case.images / measured.median:.2f}",
+        f"{measured.peak_bytes / 1e9:.2f}",
+        ratio + note,
+        f"{measured.first_seconds:.1f}",
+        f"{measured.negative_elbo:.4f}",
+    ]
+
+
+def step_milliseconds(step: Callable[[int], None], iterations: Sequence[int], device: torch.device) -> list[float]:
+    """Milliseconds of each step, by the card's own clock on CUDA."""
+    if device.type != "cuda":
+        moments = [time.perf_counter()]
+        for iteration in iterations:
+            step(iteration)
+            moments.append(time.perf_counter())
+        return [1000 * (after - before) for before, after in pairwise(moments)]
+    marks = [torch.cuda.Event(enable_timing=True) for _ in range(len(iterations) + 1)]
+    torch.cuda.synchronize()
+    marks[0].record()
+    for iteration, mark in zip(iterations, marks[1:], strict=True):
+        step(iteration)
+        mark.record()
+    torch.cuda.synchronize()
+    return [before.elapsed_time(after) for before, after in pairwise(marks)]
+
+
+def _peak_resident_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
+
+
+def measure_apart(case: StepCase, device: str, seconds: float | None) -> StepMeasurement:
+    """`measure_step` in a process of its own, with nothing else in its memory.
+
+    Raises:
+        TimeoutError: it took longer than `seconds`; it and what it started were ended.
+        RuntimeError: it failed; its own words are on stderr.
+    """
+    command = [sys.executable, __file__, "--device", device, "--case", json.dumps(asdict(case))]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        output, _ = child.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(f"not finished after {seconds:.0f} s") from None
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)  # its own session: the compiler's workers too
+        child.wait()
+    if child.returncode != 0:
+        raise RuntimeError(f"the measuring process ended with {child.returncode}")
+    return StepMeasurement(**json.loads(output.splitlines()[-1]))
+
+
+def compare_with_plain(report: Report, world: World, steps: int) -> None:
+    """Our cifar10 step and a plain pass of the same model, alternating; and what LR adds to it."""
+    objectives = ("ELBO", "LR", "LR, prior latents")
+    cases = {objective: StepCase(CIFAR10_IMAGES, objective, "eager", precision="fp32") for objective in objectives}
+    trainings = {
+        name: build_training(case_settings(replace(case, preset="cifar10")), world, StartWeights(None, None))
+        for name, case in cases.items()
+    }
+    batch = generated_images(trainings["ELBO"].model.config, CIFAR10_IMAGES)
+    torch.manual_seed(0)
+    plain = PlainTraining(VDVAE(trainings["ELBO"].model.config).to(world.device), settings_of("cifar10").optimisation)
+    runs: dict[str, Callable[[int], Any]] = {"plain ELBO": lambda _: plain(batch.pixels.to(world.device))}
+    for name, training in trainings.items():
+        runs[name] = lambda iteration, training=training: training(iteration, 1.0, [batch])
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for iteration in range(1 + steps):  # in turn, so that a machine that slows down slows all of them
+        for name, run in runs.items():
+            times[name] += step_milliseconds(run, [iteration], world.device)
+    title = f"cifar10, {CIFAR10_IMAGES} images, float32, {steps} steps of each in turn"
+    report.table(title, ("step", "median, ms", "min-max", "against our ELBO step"))
+    ours = median(times["ELBO"][1:])
+    for name, values in times.items():
+        kept = values[1:]  # without the first, which allocates
+        report.row(name, f"{median(kept):.0f}", f"{min(kept):.0f}-{max(kept):.0f}", f"{median(kept) / ours:.2f}")
+    report.line(f"\nTarget: LR at most {LR_TARGET} ELBO steps.")
+
+
+def measure_memory(report: Report, steps: int) -> None:
+    """Peak memory of the full model's step on a CPU, each in a process of its own, one after another."""
+    report.table(f"ffhq256, 1 image, float32, CPU, {steps} steps after the first", STEP_COLUMNS)
+    measured: dict[StepCase, StepMeasurement] = {}
+    for objective, recompute in (("ELBO", False), ("ELBO", True), ("LR", True)):
+        case = StepCase(1, objective, "eager", recompute, precision="fp32", timed=steps)
+        try:
+            measured[case] = measure_apart(case, "cpu", None)
+            report.row(str(case), *step_cells(case, measured[case], measured))
+        except RuntimeError as error:
+            report.row(str(case), f"failed: {error}")
+    plain, recomputed = MEMORY_TARGETS_GB
+    report.line(
+        f"\nPeak: the whole process. Targets: ELBO below {plain} GB; recomputed, LR too, below {recomputed} GB."
+    )
+
+
+def main() -> int:
+    """Run what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cifar10", action="store_true", help="speed of the cifar10 step (when no part is named)")
+    parser.add_argument("--memory", action="store_true", help="memory of the ffhq256 step on a CPU (minutes)")
+    parser.add_argument("--steps", type=int, default=5, help="measured steps of each kind (default: 5)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of --cifar10 (default: cpu)")
+    parser.add_argument("--out", type=path_of, help="file to write the tables to as well")
+    parser.add_argument("--case", help=argparse.SUPPRESS)  # one measurement in a process of its own: `measure_apart`
+    options = parser.parse_args()
+    if options.steps < 1:
+        parser.error("--steps must be at least 1")
+    try:
+        world = start_world(options.device)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_INPUT_ERROR
+    if options.case:
+        print(json.dumps(asdict(measure_step(world, StepCase(**json.loads(options.case))))))
+        return 0
+    report = Report(options.out)
+    report.line(f"# Benchmark\n\n`{' '.join(['python', *sys.argv])}`\n\n{describe_machine(world.device)}")
+    if options.cifar10 or not options.memory:
+        compare_with_plain(report, world, options.steps)
+    if options.memory:
+        measure_memory(report, options.steps)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""The textbook training step of a VDVAE, to measure ours against: same mathematics, same weights, nothing arranged.
+
+Each network activates its own input, state and feature are concatenated before one convolution, tensors lie in NCHW
+order, and AdamW and the average go parameter by parameter. It reads the modules of a `VDVAE` but none of its passes;
+the likelihood is the package's own.
+
+Shapes: B batch, C width, Z latent channels, H W resolution.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vdvae_lr.model.vdvae.decoder import TopDownBlock
+from vdvae_lr.model.vdvae.encoder import EncoderBlock
+from vdvae_lr.model.vdvae.layers import Bottleneck, TwoInputBottleneck
+from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.training.optim import OptimisationSettings
+
+
+class PlainTraining:
+    """An ELBO step of `model`, whose weights it takes over and changes."""
+
+    def __init__(self, model: VDVAE, settings: OptimisationSettings) -> None:
+        self.model = model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        self.settings = settings
+        self.parameters = list(model.parameters())
+        self.average = [parameter.detach().clone() for parameter in self.parameters]
+        betas = (settings.adam_beta1, settings.adam_beta2)
+        self.optimiser = torch.optim.AdamW(
+            self.parameters, lr=settings.lr, betas=betas, weight_decay=settings.wd, foreach=False, fused=False
+        )
+
+    def __call__(self, pixels: Tensor) -> float:
+        """One update from images (B, C, H, W) uint8; the negative ELBO in nats/dim."""
+        self.optimiser.zero_grad()
+        loss = negative_elbo(self.model, pixels.contiguous().float())
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.settings.grad_clip, foreach=False)
+        if norm < self.settings.skip_threshold:
+            self.optimiser.step()
+            with torch.no_grad():
+                for average, parameter in zip(self.average, self.parameters, strict=True):
+                    average.mul_(self.settings.ema_rate).add_((1 - self.settings.ema_rate) * parameter)
+        return loss.item()
+
+
+def negative_elbo(model: VDVAE, levels: Tensor, noise: list[Tensor] | None = None) -> Tensor:
+    """Rate plus distortion of images (B, C, H, W), in nats/dim; one `noise` (B, Z, H, W) for each group, or drawn."""
+    features = _encode(model, model.pixel_scale.input_from_levels(levels))
+    states = {int(r): bias.repeat(len(levels), 1, 1, 1) for r, bias in model.decoder.start_states.items()}
+    rate = torch.zeros(len(levels), device=levels.device)
+    for index, (stage, block) in enumerate(zip(model.decoder.stages, model.decoder.blocks, strict=True)):
+        assert isinstance(block, TopDownBlock)
+        feature = features[stage.resolution]
+        state = states.get(stage.resolution, torch.zeros_like(feature))
+        if stage.upsample_from is not None:
+            coarser = states[stage.upsample_from][:, : state.shape[1]]
+            state = state + F.interpolate(coarser, scale_factor=stage.resolution // stage.upsample_from)
+        draw = None if noise is None else noise[index]
+        states[stage.resolution], kl = _top_down_block(block, state, feature, draw)
+        rate = rate + kl.sum(dim=(1, 2, 3))
+    final = states[model.config.image_size] * model.decoder.gain + model.decoder.bias
+    log_prob = model.likelihood(final).log_prob(model.pixel_scale.target_from_levels(levels))
+    return (rate - log_prob.sum(dim=(1, 2))).mean() / model.config.dimensions
+
+
+def _encode(model: VDVAE, image: Tensor) -> dict[int, Tensor]:
+    current = model.encoder.image_input(image)
+    features = {current.shape[-1]: current}
+    for block in model.encoder.blocks:
+        assert isinstance(block, EncoderBlock)
+        current = current + _bottleneck(block.bottleneck, current)
+        if block.pool > 1:
+            current = F.avg_pool2d(current, block.pool)
+        missing = block.output_width - current.shape[1]
+        if missing:
+            padding = current.new_zeros(len(current), missing, *current.shape[2:])
+            current = torch.cat([current, padding], dim=1)
+        features[current.shape[-1]] = current
+    return features
+
+
+def _top_down_block(block: TopDownBlock, state: Tensor, feature: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The state after the block (B, C, H, W), and its group's KL divergence (B, Z, H, W)."""
+    posterior_mean, posterior_log_scale = _joined_bottleneck(block.posterior, state, feature).chunk(2, dim=1)
+    from_prior = _bottleneck(block.prior, state)
+    prior_mean, prior_log_scale = from_prior[:, : 2 * block.latent_channels].chunk(2, dim=1)
+    noise = torch.randn_like(posterior_mean) if noise is None else noise
+    latent = posterior_mean + posterior_log_scale.exp() * noise
+    spread = posterior_log_scale.exp().square() + (posterior_mean - prior_mean).square()
+    kl = -0.5 + prior_log_scale - posterior_log_scale + 0.5 * spread / prior_log_scale.exp().square()
+    state = state + from_prior[:, 2 * block.latent_channels :] + block.latent_projection(latent)
+    return state + _bottleneck(block.residual, state), kl
+
+
+def _bottleneck(network: Bottleneck, entering: Tensor) -> Tensor:
+    hidden = network.reduce(F.gelu(entering))
+    for convolution in (network.mix_1, network.mix_2, network.expand):
+        hidden = convolution(F.gelu(hidden))
+    return hidden
+
+
+def _joined_bottleneck(network: TwoInputBottleneck, state: Tensor, feature: Tensor) -> Tensor:
+    weight = torch.cat([network.reduce.weight, network.reduce_feature.weight], dim=1)
+    hidden = F.conv2d(F.gelu(torch.cat([state, feature], dim=1)), weight, network.reduce.bias)
+    for convolution in (network.mix_1, network.mix_2, network.expand):
+        hidden = convolution(F.gelu(hidden))
+    return hidden

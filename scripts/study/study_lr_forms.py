@@ -1,0 +1,327 @@
+"""The study behind the defaults of Latent Reconstruction (docs/study_lr_forms.md): fine-tune, measure, tabulate.
+
+    python scripts/study/study_lr_forms.py screen --data_root FASHION   every row, one seed
+    python scripts/study/study_lr_forms.py photos --photos PHOTOS.npz   images and weights of the colour model
+    python scripts/study/study_lr_forms.py confirm --data_root FASHION  the best rows and plain, three seeds
+    python scripts/study/study_lr_forms.py confirm --data photos        the same on the colour model
+    python scripts/study/study_lr_forms.py longer --data_root FASHION   some rows, four times as long, one seed
+    python scripts/study/study_lr_forms.py table                        tables and figure of the document
+
+A row is one `train.py` and one `vdvae-lr compare`, each in a process of its own. Its result is one JSON file; a row
+that has one is not run again, and a run that was stopped goes on. Several of these commands may share one --work
+folder: each row is taken by one of them. --jobs runs rows side by side, each on OMP_NUM_THREADS threads (1 where that
+is not set); --iters and --examples make a row smaller.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout need not be installed
+
+from study_lr_forms_figure import FIGURE, draw
+from study_lr_forms_table import read_results, write_document
+
+from vdvae_lr.files.bundled import CHECKOUT_ROOT as ROOT
+from vdvae_lr.files.paths import path_of
+from vdvae_lr.files.whole_file import write_whole
+
+PHOTOS_PRESET = "docs/studies/lr_forms/photos16.toml"
+# Neighbours are cut from one photograph: parts that are drawn at random would share it.
+PHOTOS_PARTS = {"train": (0, 7700), "valid": (7700, 8200), "test": (8200, 9200)}
+PHOTOS_SCHEDULE = (
+    "--iters 3000 --n_batch 32 --global_batch 32 --lr 0.001 --lr_final_share 0.412 --warmup_iters 200 --ema_rate 0.998 "
+    "--eval_examples 500 --iters_per_eval 1000 --iters_per_save 500 --iters_per_images 3000"
+)
+FIRST_SEED, CONFIRMED_SEEDS = (0,), (0, 1, 2)
+ITERS, LONGER_ITERS = 300, 1200
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to fine-tune; the fields are settings of train.py."""
+
+    lr_form: str
+    lr_target: str
+    lr_image: str
+    lr_latents: str
+    lr_reduction: str
+    alpha_T: float
+
+    @property
+    def name(self) -> str:
+        """Of the row in tables and file names."""
+        if self.alpha_T == 0:
+            return "plain"
+        parts = (self.lr_form, self.lr_target, self.lr_image, self.lr_latents, self.lr_reduction)
+        return "-".join((*parts, f"{self.alpha_T:g}"))
+
+
+def _row(words: str) -> Row:
+    form, target, image, latents, reduction, alpha = words.split()
+    return Row(form, target, image, latents, reduction, float(alpha))
+
+
+ROWS = tuple(
+    _row(words)
+    for words in (
+        "information constant sample posterior sum 0",
+        "information constant sample posterior sum 1",
+        "information constant sample prior sum 1",
+        "information constant mean posterior sum 1",
+        "raw live mean posterior mean 1",
+        "information constant sample prior sum 0.3",
+        "information constant sample prior sum 0.1",
+        "information constant sample posterior sum 3",
+        "raw live mean posterior sum 1",
+        "information live sample posterior sum 1",
+        "information live sample posterior sum 0.3",
+        "nll live sample posterior sum 1",
+        "standardised constant sample posterior mean 1",
+        "information constant mean prior sum 1",
+        "standardised live mean posterior mean 1",
+        "standardised constant sample posterior sum 0.1",
+        "raw live mean posterior sum 0.1",
+        "raw constant sample posterior mean 1",
+        "nll live sample posterior sum 0.1",
+        "information live mean posterior sum 1",
+        "information constant sample posterior sum 0.1",
+        "information constant sample posterior sum 0.3",
+        "information constant mean posterior sum 0.1",
+        "information constant sample prior sum 3",
+        "information constant mean prior sum 0.1",
+    )
+)
+"""Most instructive first. `nll` with a constant target is left out: its gradients are those of `information`."""
+
+CONFIRMED = (
+    "plain",
+    "information-constant-sample-prior-sum-0.3",
+    "information-constant-sample-posterior-sum-1",
+    "information-constant-mean-posterior-sum-1",
+    "information-live-sample-posterior-sum-1",
+    "information-constant-sample-posterior-sum-0.1",
+)
+"""Of the rows within 1% of the bound: the most information, in either kind of latents, and the most noise response;
+then the two that the first readings made worth it.
+"""
+
+LONGER = (
+    "plain",
+    "information-constant-sample-posterior-sum-1",
+    "information-live-sample-posterior-sum-1",
+    "information-live-sample-posterior-sum-0.3",
+    "information-constant-sample-posterior-sum-0.3",
+)
+"""The default, and its live target, which gains for both encoders but at α 1 trains no prior (docs/method.md); and both
+with less α.
+"""
+
+
+@dataclass(frozen=True)
+class Study:
+    """Where a stage's rows start from, how long they are, and where everything lies."""
+
+    data: str
+    """fashion or photos; with _longer where rows are longer: the name of their results' folder."""
+    model: tuple[str, ...]
+    """Words for train.py: the model's settings and weights."""
+    dataset: tuple[str, ...]
+    """Words for both commands: the data set."""
+    work: Path
+    """Runs, logs and locks."""
+    results: Path
+    """A folder per data set, with one JSON file per row and seed."""
+    iters: int
+    examples: int
+
+    def label(self, row: Row, seed: int) -> str:
+        """Of the row's run, log and comparison in `work`."""
+        return f"{self.data}-{row.name}-seed{seed}"
+
+    def result(self, row: Row, seed: int) -> Path:
+        """The file of a row's result."""
+        return self.results / self.data / f"{row.name}-seed{seed}.json"
+
+
+def training_words(study: Study, row: Row, seed: int) -> list[str]:
+    """The words after `python train.py` of a row."""
+    settings = [word for name, value in dataclasses.asdict(row).items() for word in (f"--{name}", str(value))]
+    length = ["--iters", str(study.iters), "--seed", str(seed), "--num_workers", "0"]
+    quiet = ["--eval_examples", "16", "--iters_per_eval", "100000", "--iters_per_images", "100000"]
+    place = ["--save_dir", str(study.work / "runs"), "--desc", study.label(row, seed)]
+    return [*study.model, *study.dataset, *settings, *length, *quiet, *place]
+
+
+def measuring_words(study: Study, row: Row, seed: int) -> list[str]:
+    """The words after `vdvae-lr` of a row; every row is measured with the same images and noise, whatever its seed."""
+    run = study.work / "runs" / study.label(row, seed)
+    what = ["--examples", str(study.examples), "--images", "0", "--split", "test", "--seed", "0"]
+    return ["compare", f"{row.name}={run}", *study.dataset, *what, "--out", str(_comparison(study, row, seed))]
+
+
+def _comparison(study: Study, row: Row, seed: int) -> Path:
+    return study.work / "comparisons" / study.label(row, seed)
+
+
+def run_rows(study: Study, todo: Iterable[tuple[Row, int]], jobs: int) -> int:
+    """Run what has no result yet, `jobs` rows at a time; how many failed."""
+
+    def attempt(row: Row, seed: int) -> bool:
+        try:
+            return _run_row(study, row, seed)
+        except subprocess.CalledProcessError as error:
+            print(f"FAILED {study.data} {row.name} seed {seed}: see {study.work}/logs ({error})", flush=True)
+            return False
+
+    with ThreadPoolExecutor(jobs) as pool:
+        return sum(not good for good in pool.map(lambda pair: attempt(*pair), list(todo)))
+
+
+def _run_row(study: Study, row: Row, seed: int) -> bool:
+    path = study.result(row, seed)
+    label = study.label(row, seed)
+    (study.work / "logs").mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(study.work / "logs" / f"{label}.lock", timeout=0):
+            if path.exists():
+                return _same_size(study, path)
+            train_s = _timed(label, [sys.executable, "train.py", *training_words(study, row, seed)], study.work)
+            measure = [sys.executable, "-m", "vdvae_lr", *measuring_words(study, row, seed)]
+            measure_s = _timed(label, measure, study.work)
+            result = _result(study, row, seed) | {"train_seconds": train_s, "measure_seconds": measure_s}
+            write_whole(path, (json.dumps(result, indent=1) + "\n").encode())
+            print(f"{time.strftime('%H:%M:%S')} {label}: {train_s:.0f} s + {measure_s:.0f} s", flush=True)
+    except Timeout:
+        pass  # another of these commands has this row in hand
+    return True
+
+
+def _same_size(study: Study, path: Path) -> bool:
+    found = json.loads(path.read_text(encoding="utf-8"))
+    same = (found["iters"], found["examples"]) == (study.iters, study.examples)
+    if not same:
+        print(f"{path} was made with other --iters or --examples; choose another --results, or remove it.", flush=True)
+    return same
+
+
+def _timed(label: str, command: Sequence[str], work: Path) -> float:
+    start = time.monotonic()
+    with (work / "logs" / f"{label}.log").open("a", encoding="utf-8") as log:
+        environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+        subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)
+    return time.monotonic() - start
+
+
+def _result(study: Study, row: Row, seed: int) -> dict[str, Any]:
+    compared = json.loads((_comparison(study, row, seed) / "comparison.json").read_text(encoding="utf-8"))
+    keys = ("value", "standard_error")
+    measured = {key: {k: cell["models"][row.name][k] for k in keys} for key, cell in compared["rows"].items()}
+    return {
+        "name": row.name,
+        "data": study.data,
+        "seed": seed,
+        "settings": dataclasses.asdict(row),
+        "iters": study.iters,
+        "examples": compared["examples"],
+        "split": compared["split"],
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "commit": _commit()},
+        "measured": measured,
+    }
+
+
+def _commit() -> str:
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip()
+
+
+def prepare_photos(archive: Path, study: Study) -> None:
+    """Photographs (N, 32, 32, 3) of an archive's `train` as 16×16 PNGs, and a model trained on them from scratch."""
+    with np.load(archive) as arrays:
+        pixels = arrays["train"]
+    folder = Path(study.dataset[-1])
+    for part, (first, last) in PHOTOS_PARTS.items():
+        (folder / part).mkdir(parents=True, exist_ok=True)
+        for index in range(first, min(last, len(pixels))):
+            small = Image.fromarray(pixels[index]).resize((16, 16), Image.Resampling.BOX)
+            small.save(folder / part / f"{index:05d}.png")
+    words = ["--hps", PHOTOS_PRESET, *study.dataset, *PHOTOS_SCHEDULE.split(), "--num_workers", "0"]
+    (study.work / "logs").mkdir(parents=True, exist_ok=True)
+    place = ["--save_dir", str(study.work / "runs"), "--desc", "photos16"]
+    _timed("photos16", [sys.executable, "train.py", *words, *place], study.work)
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line asks for."""
+    parser = argparse.ArgumentParser(description="Compare the forms of Latent Reconstruction.")
+    parser.add_argument("stage", choices=("screen", "photos", "confirm", "longer", "table"))
+    parser.add_argument(
+        "--data", choices=("fashion", "photos"), default="fashion", help="to confirm, or train longer, on"
+    )
+    parser.add_argument("--data_root", type=path_of, help="folder of the images; photos: where their PNGs are or go")
+    parser.add_argument("--photos", type=path_of, help="archive of 32×32 colour images under the key 'train'")
+    names = [row.name for row in ROWS]
+    parser.add_argument("--rows", nargs="*", choices=names, metavar="ROW", help="rows to run; none: those of the stage")
+    parser.add_argument("--seeds", nargs="*", type=int, help="none: 0, 1 and 2 to confirm, else 0")
+    parser.add_argument("--work", type=path_of, default=ROOT / "runs" / "study_lr_forms", help="for runs and logs")
+    parser.add_argument("--results", type=path_of, default=ROOT / "docs" / "studies" / "lr_forms")
+    parser.add_argument("--iters", type=int, help=f"of a row; none: {ITERS}, or {LONGER_ITERS} to go on longer")
+    parser.add_argument("--examples", type=int, default=1000, help="test images a row is measured on")
+    parser.add_argument("--jobs", type=int, default=1, help="rows at a time")
+    given = parser.parse_args()
+    if given.stage == "photos" and given.photos is None:
+        parser.error("the stage photos needs --photos ARCHIVE.npz")
+    return given
+
+
+def study_of(given: argparse.Namespace) -> Study:
+    """Where the rows of a command line start from."""
+    work = given.work.resolve()
+    if given.data == "fashion" and given.stage != "photos":
+        data, name, default = "fashion", "fashion", ROOT / "data" / "fashion"
+        model: tuple[str, ...] = ("--hps", "fashion")
+    else:
+        data, name, default = "photos", "folder", work / "photos16"
+        model = ("--hps", PHOTOS_PRESET, "--pretrained", str(work / "runs" / "photos16"))
+    dataset = ("--dataset", name, "--data_root", str((given.data_root or default).resolve()))
+    longer = given.stage == "longer"
+    iters = given.iters or (LONGER_ITERS if longer else ITERS)
+    return Study(data + longer * "_longer", model, dataset, work, given.results.resolve(), iters, given.examples)
+
+
+def main() -> int:
+    """The stage that was asked for; the exit status."""
+    given = arguments()
+    if given.stage == "table":
+        write_document(given.results)
+        draw(read_results(given.results), FIGURE)
+        return 0
+    study = study_of(given)
+    if given.stage == "photos":
+        prepare_photos(given.photos, study)
+        return 0
+    names = given.rows or {"screen": [row.name for row in ROWS], "confirm": CONFIRMED, "longer": LONGER}[given.stage]
+    seeds = given.seeds or (CONFIRMED_SEEDS if given.stage == "confirm" else FIRST_SEED)
+    chosen = [row for row in ROWS if row.name in names]
+    return min(1, run_rows(study, [(row, seed) for seed in seeds for row in chosen], given.jobs))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,153 @@
+"""Tables of docs/study_lr_forms.md, from the results that `study_lr_forms.py` leaves.
+
+A table goes between two comments of the document, `<!-- results: DATA STAGE -->` and `<!-- end of results -->`, where
+STAGE is `screen` (seed 0) or `confirm` (means over seeds, of the rows that have several).
+"""
+
+import json
+import math
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vdvae_lr.files.bundled import CHECKOUT_ROOT as ROOT
+from vdvae_lr.files.whole_file import write_whole
+
+DOCUMENT = ROOT / "docs" / "study_lr_forms.md"
+PLAIN = "plain"
+INFORMATION = "information_from_samples"
+BLOCK = re.compile(r"(<!-- results: (\w+) (\w+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One measurement of the tables."""
+
+    key: str
+    title: str
+    decimals: int
+    errors_of_one_seed: bool = True
+    """Whether the error over images says something about the difference between two rows."""
+    sign: int = 1
+
+
+COLUMNS = (
+    Column("negative_elbo", "bound", 4, False),
+    Column("rate", "rate", 4, False),
+    Column("distortion", "distortion", 4, False),
+    Column("information_from_samples", "eq. 5", 4),
+    Column("latent_reconstruction", "recovered, sample", 4, False, sign=-1),
+    Column("recovered_mean_image", "recovered, mean", 4, False),
+    Column("active_latents", "active, %", 1),
+    Column("prior_scale", "mean σ_p", 4, False),
+    Column("noise_response_raw_0.3", "response, raw", 4),
+    Column("noise_response_prior_scale_0.3", "response, σ_p", 4),
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row with one seed."""
+
+    data: str
+    name: str
+    seed: int
+    settings: Mapping[str, Any]
+    measured: Mapping[str, tuple[float, float | None]]
+    """Value and standard error over images, by the names of comparison.json."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mean over seeds with its standard error, or the value of one seed with that over images."""
+
+    value: float
+    error: float | None
+    seeds: int
+
+
+def read_results(folder: Path) -> list[Result]:
+    """Every result below `folder`, in the order of data set, row and seed."""
+    found = []
+    for path in sorted(folder.glob("*/*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        measured = {key: (cell["value"], cell["standard_error"]) for key, cell in content["measured"].items()}
+        found.append(Result(content["data"], content["name"], content["seed"], content["settings"], measured))
+    return found
+
+
+def over_seeds(values: Sequence[float]) -> Cell:
+    """Mean and standard error of several seeds; no error for one."""
+    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+    return Cell(statistics.fmean(values), error, len(values))
+
+
+def cell(row: Sequence[Result], key: str) -> Cell:
+    """One measurement of a row, over its seeds."""
+    if len(row) == 1:
+        return Cell(*row[0].measured[key], 1)
+    return over_seeds([result.measured[key][0] for result in row])
+
+
+def bound_against_plain(row: Sequence[Result], plain: Sequence[Result]) -> Cell:
+    """How much worse the bound is than that of plain fine-tuning with the same seed, in percent of it."""
+    reference = {result.seed: result.measured["negative_elbo"][0] for result in plain}
+    ratios = [
+        result.measured["negative_elbo"][0] / reference[result.seed] for result in row if result.seed in reference
+    ]
+    return over_seeds([100 * (ratio - 1) for ratio in ratios])
+
+
+def rows_of(results: Sequence[Result], data: str, stage: str) -> dict[str, list[Result]]:
+    """Results of a data set by row, plain first: seed 0 of every row to screen, all seeds of some to confirm."""
+    rows: dict[str, list[Result]] = {}
+    for result in results:
+        if result.data == data:
+            rows.setdefault(result.name, []).append(result)
+    if stage == "screen":
+        rows = {name: [result for result in row if result.seed == 0] for name, row in rows.items()}
+        rows = {name: row for name, row in rows.items() if row}
+    else:
+        rows = {name: row for name, row in rows.items() if len(row) > 1} or rows
+    return dict(sorted(rows.items(), key=lambda item: (item[0] != PLAIN, -cell(item[1], INFORMATION).value)))
+
+
+def markdown_table(rows: Mapping[str, Sequence[Result]]) -> str:
+    """One line a row; the most information first, after plain fine-tuning."""
+    several = any(len(row) > 1 for row in rows.values())
+    heads = ["row", "bound against plain, %", *(column.title for column in COLUMNS), *(["seeds"] if several else [])]
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    for name, row in rows.items():
+        against = "" if name == PLAIN else _text(bound_against_plain(row, rows[PLAIN]), 2, signed=True)
+        cells = [name.replace("-", " "), against, *(_text_of(column, row) for column in COLUMNS)]
+        lines.append("| " + " | ".join([*cells, *([str(len(row))] if several else [])]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _text_of(column: Column, row: Sequence[Result]) -> str:
+    found = cell(row, column.key)
+    stated = found.seeds > 1 or column.errors_of_one_seed
+    return _text(Cell(column.sign * found.value, found.error if stated else None, found.seeds), column.decimals)
+
+
+def _text(found: Cell, decimals: int, *, signed: bool = False) -> str:
+    value = f"{found.value:{'+' if signed else ''}.{decimals}f}"
+    return value if found.error is None else f"{value} ± {found.error:.{decimals}f}"
+
+
+def filled(document: str, results: Sequence[Result]) -> str:
+    """The document with its tables made anew."""
+
+    def fill(match: re.Match[str]) -> str:
+        return f"{match[1]}\n{markdown_table(rows_of(results, match[2], match[3]))}\n{match[4]}"
+
+    return BLOCK.sub(fill, document)
+
+
+def write_document(folder: Path) -> None:
+    """Write the document's tables from the results below `folder`."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    write_whole(DOCUMENT, filled(text, read_results(folder)).encode())

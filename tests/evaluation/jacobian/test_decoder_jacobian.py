@@ -1,0 +1,192 @@
+"""Products and whole matrices against Jacobians that torch makes of plain functions, one image at a time.
+
+Shapes: B images, m image numbers, n varied latents, N all latents, r movable image numbers.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import pytest
+import torch
+from closeness import relative_error
+from torch import Tensor
+from torch.func import jacrev
+
+from vdvae_lr.evaluation.jacobian.decoder_jacobian import (
+    LatentPoint,
+    decoder_jacobian,
+    deviation_jacobian,
+    exact_products,
+    movable_numbers,
+)
+from vdvae_lr.evaluation.jacobian.dense_jacobian import dense_jacobians, deviation_norm, group_slices
+from vdvae_lr.model.vdvae.decoder import Given, TopDownPass
+from vdvae_lr.model.vdvae.vae import VDVAE
+
+TIGHT = 1e-10
+
+
+@pytest.fixture(params=[3, 1])
+def model(request: pytest.FixtureRequest, small_model: VDVAE) -> VDVAE:
+    """Colour and grey, part of whose mean images is clamped."""
+    made = small_model
+    if request.param == 1:
+        torch.manual_seed(5)
+        made = VDVAE(replace(small_model.config, image_channels=1)).double()
+        made.load_state_dict({k: v for k, v in small_model.state_dict().items() if "block" in k}, strict=False)
+    with torch.no_grad():
+        made.mixture_output.weight.mul_(3)
+    return made
+
+
+@pytest.fixture
+def passed(model: VDVAE) -> TopDownPass:
+    """Two images."""
+    size = (2, model.config.image_channels, 8, 8)
+    levels = torch.randint(0, 256, size, generator=torch.Generator().manual_seed(1)).double()
+    torch.manual_seed(2)
+    return model.infer(levels, keep_states=True)
+
+
+def plain_decoder(model: VDVAE, latents: Sequence[Tensor]) -> Tensor:
+    """D(z) of one image: (m,)."""
+    return model.likelihood(model.top_down([Given(z) for z in latents], 1).output).mean().flatten()
+
+
+def plain_reencoding(model: VDVAE, latents: Sequence[Tensor], given: Sequence[Tensor], group: int) -> Tensor:
+    """μ'_l of D(latents) given the latents `given`, by a whole second pass: (n,)."""
+    image = plain_decoder(model, latents).view(1, -1, 8, 8)
+    features = model.encode(model.pixel_scale.levels_from_target(image))
+    posterior = model.top_down([Given(z) for z in given], 1, features).groups[group].posterior
+    assert posterior is not None
+    return posterior.mean.flatten()
+
+
+def full_jacobian(passed: TopDownPass, image: int, varied: Sequence[int], function: Callable[..., Tensor]) -> Tensor:
+    """∂function(latents)/∂(the varied groups' latents), raw: (·, n)."""
+    latents = [group.latent[image : image + 1].detach() for group in passed.groups]
+
+    def of(*moved: Tensor) -> Tensor:
+        full = list(latents)
+        for group, latent in zip(varied, moved, strict=True):
+            full[group] = latent
+        return function(full)
+
+    parts = jacrev(of, argnums=tuple(range(len(varied))))(*[latents[group] for group in varied])
+    return torch.cat([part.flatten(1).detach() for part in parts], dim=1)
+
+
+def prior_scale(passed: TopDownPass, image: int, varied: Sequence[int]) -> Tensor:
+    return torch.cat([passed.groups[group].prior.log_scale[image].flatten() for group in varied]).exp().detach()
+
+
+@pytest.mark.parametrize("varied", [[0], [3], [0, 1, 2, 3, 4]])
+@pytest.mark.parametrize("in_prior_scale", [False, True])
+def test_products_with_the_decoder(model: VDVAE, passed: TopDownPass, varied: list[int], in_prior_scale: bool) -> None:
+    jacobian = decoder_jacobian(model, LatentPoint.of(passed, prior_scale=in_prior_scale), varied)
+    right = torch.randn(2, jacobian.inputs, dtype=torch.float64)
+    left = torch.randn(2, model.config.dimensions, dtype=torch.float64)
+    forward, adjoint = jacobian.forward(right), jacobian.adjoint(left)
+    assert not forward.requires_grad
+    for image in range(2):
+        matrix = full_jacobian(passed, image, varied, lambda z: plain_decoder(model, z))
+        if in_prior_scale:
+            matrix = matrix * prior_scale(passed, image, varied)
+        assert relative_error(forward[image], matrix @ right[image]) <= TIGHT
+        assert relative_error(adjoint[image], left[image] @ matrix) <= TIGHT
+
+
+@pytest.mark.parametrize("group", [0, 2, 4])
+@pytest.mark.parametrize("in_prior_scale", [False, True])
+def test_products_with_the_composite_map(model: VDVAE, passed: TopDownPass, group: int, in_prior_scale: bool) -> None:
+    jacobian = deviation_jacobian(model, LatentPoint.of(passed, prior_scale=in_prior_scale), group)
+    vectors = torch.randn(2, jacobian.inputs, dtype=torch.float64)
+    forward, adjoint = jacobian.forward(vectors), jacobian.adjoint(vectors)
+    for image in range(2):
+        matrix = plain_deviation(model, passed, image, group, in_prior_scale)
+        assert relative_error(forward[image], matrix @ vectors[image]) <= TIGHT
+        assert relative_error(adjoint[image], vectors[image] @ matrix) <= TIGHT
+
+
+def plain_deviation(model: VDVAE, passed: TopDownPass, image: int, group: int, in_prior_scale: bool) -> Tensor:
+    """J_{E∘D} − I by definition: (n, n)."""
+    given = [one.latent[image : image + 1].detach() for one in passed.groups]
+    matrix = full_jacobian(passed, image, [group], lambda z: plain_reencoding(model, z, given, group))
+    if in_prior_scale:
+        scale = prior_scale(passed, image, [group])
+        matrix = matrix * scale / scale[:, None]
+    return matrix - torch.eye(len(matrix), dtype=torch.float64)
+
+
+def test_dense_matrices(model: VDVAE, passed: TopDownPass) -> None:
+    point = LatentPoint.of(passed, prior_scale=False)
+    clamped = 0
+    for image in range(2):
+        matrix = full_jacobian(passed, image, range(5), lambda z: plain_decoder(model, z))
+        mean = plain_decoder(model, [group.latent[image : image + 1] for group in passed.groups]).detach()
+        movable = movable_numbers(mean)
+        assert (matrix[~movable] == 0).all()  # what is left out of the dense matrix
+        clamped += int((~movable).sum())
+        dense = dense_jacobians(model, point, image)
+        assert relative_error(dense.decoder, matrix[movable]) <= TIGHT
+        for group, at in enumerate(group_slices(point.sizes)):
+            for in_prior_scale in (False, True):
+                scale = prior_scale(passed, image, [group]) if in_prior_scale else torch.ones(at.stop - at.start)
+                found = deviation_norm(dense.decoder[:, at], dense.encoder[:, at], scale.double())
+                expected = plain_deviation(model, passed, image, group, in_prior_scale)
+                assert found == pytest.approx(torch.linalg.matrix_norm(expected, 2).item(), rel=TIGHT)
+    assert 10 < clamped < 2 * model.config.dimensions - 10  # else the test could not tell
+
+
+@pytest.mark.parametrize(("numbers", "latents"), [(6, 9), (6, 12), (6, 13), (6, 40), (1, 5)])
+@pytest.mark.parametrize("rank", [1, 6])
+@pytest.mark.parametrize("strength", [1e-3, 1.0])
+def test_norm_of_a_deviation_of_low_rank(numbers: int, latents: int, rank: int, strength: float) -> None:
+    torch.manual_seed(numbers + latents)
+    decoder, encoder = (
+        torch.randn(numbers, rank, dtype=torch.float64) @ torch.randn(rank, latents, dtype=torch.float64)
+        for _ in range(2)
+    )
+    scale = torch.rand(latents, dtype=torch.float64) + 0.1
+    decoder = strength * decoder
+    matrix = (decoder * scale).T @ (encoder / scale) - torch.eye(latents, dtype=torch.float64)
+    expected = torch.linalg.matrix_norm(matrix, 2).item()
+    assert deviation_norm(decoder, encoder, scale) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("numbers", [0, 3])
+def test_norm_of_a_deviation_where_nothing_comes_back(numbers: int) -> None:
+    nothing = torch.zeros(numbers, 8)
+    assert deviation_norm(nothing, nothing, torch.ones(8)) == 1
+
+
+def test_an_image_that_cannot_move(small_model: VDVAE, small_levels: Tensor) -> None:
+    with torch.no_grad():
+        small_model.mixture_output.weight.zero_()
+        small_model.mixture_output.bias.fill_(-2)
+        small_model.mixture_output.bias[3:].view(3, 3, 3)[:, 2] = 0  # no channel leans on another
+    passed = small_model.infer(small_levels, keep_states=True)
+    dense = dense_jacobians(small_model, LatentPoint.of(passed, prior_scale=False), 0)
+    assert dense.decoder.shape == dense.encoder.shape == (0, 483)
+
+
+def test_single_precision_products_are_of_one_matrix(model: VDVAE, passed: TopDownPass) -> None:
+    single = model.float()
+    levels = torch.randint(0, 256, (2, model.config.image_channels, 8, 8)).float()
+    point = LatentPoint.of(single.infer(levels, keep_states=True), prior_scale=True)
+    for jacobian in (decoder_jacobian(single, point, [1]), deviation_jacobian(single, point, 1)):
+        right, left = torch.randn(2, jacobian.inputs), torch.randn(2, jacobian.outputs)
+        forward, adjoint = (jacobian.forward(right) * left).sum(1), (jacobian.adjoint(left) * right).sum(1)
+        assert relative_error(forward, adjoint) <= 1e-4
+
+
+def test_composite_needs_kept_states(small_model: VDVAE, small_levels: Tensor) -> None:
+    with pytest.raises(ValueError, match="keep_states"):
+        LatentPoint.of(small_model.infer(small_levels), prior_scale=False)
+
+
+def test_tf32_is_off_only_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    with exact_products(torch.device("cpu")):
+        assert not torch.backends.cudnn.allow_tf32
+    assert torch.backends.cudnn.allow_tf32

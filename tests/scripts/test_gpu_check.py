@@ -1,0 +1,51 @@
+"""The check for a CUDA card, with the CPU in the card's place: that its sections still fit the package."""
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from vdvae_lr.files.bundled import CHECKOUT_ROOT
+from vdvae_lr.processes.world import World
+
+
+@pytest.fixture
+def check(monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    for folder in ("benchmarks", "gpu_check"):
+        monkeypatch.syspath_prepend(str(CHECKOUT_ROOT / "scripts" / folder))
+    from benchmark import Report
+    from gpu_check_table import Check
+
+    yield Check(World(0, 1, torch.device("cpu")), Report(), float("inf"), False)
+    for name in [name for name in sys.modules if name.startswith(("benchmark", "gpu_check"))]:
+        del sys.modules[name]
+
+
+def rows(printed: str) -> list[list[str]]:
+    lines = [line for line in printed.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def test_small_model_starts_from_the_bundled_weights(check: object) -> None:
+    from benchmark import SMALL, settings_of, small_start
+
+    start, words = small_start(settings_of(SMALL))
+    assert words == "bundled weights"
+    assert start.values is not None and start.values.path.is_file()
+
+
+def test_every_section_of_an_evaluation_is_a_row(
+    check: object, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gpu_check_evaluation
+
+    from vdvae_lr.evaluation.sections import SECTIONS
+
+    monkeypatch.setattr(gpu_check_evaluation, "SMALL_IMAGES", 2)
+    monkeypatch.setattr(gpu_check_evaluation, "SectionSettings", lambda: gpu_check_evaluation.LITTLE)
+    monkeypatch.setattr(gpu_check_evaluation, "_big_rows", lambda check, columns: None)  # minutes on a CPU
+    gpu_check_evaluation.check_evaluation(check)  # type: ignore[arg-type]
+    verdicts = [row[1] for row in rows(capsys.readouterr().out)[2:]]
+    assert verdicts == ["ok"] * (len(SECTIONS) + 1)
+    assert check.sound  # type: ignore[attr-defined]

@@ -1,0 +1,56 @@
+"""The slow way to edit latents: one group after the other, each from a pass of its own with all coarser ones given.
+
+Shapes: B images, L latent groups of (Z, R, R).
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vdvae_lr.model.vdvae.decoder import FromPrior, Given
+from vdvae_lr.model.vdvae.vae import VDVAE
+
+
+def image_of(model: VDVAE, latents: Sequence[Tensor]) -> np.ndarray:
+    """The mixture's mean image of given latents, as levels (B, H, W, C)."""
+    with torch.no_grad():
+        output = model.top_down([Given(latent) for latent in latents], len(latents[0])).output
+        mean = model.likelihood(output).mean()
+    return ((mean + 1) * 127.5).round().permute(0, 2, 3, 1).numpy().astype(np.uint8)
+
+
+def posterior_means(model: VDVAE, pictures: np.ndarray) -> list[Tensor]:
+    """Every group's latents when each takes its posterior's mean, given the coarser ones: one pass for each group."""
+    levels = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(model.decoder.gain)
+    latents: list[Tensor] = []
+    with torch.no_grad():
+        features = model.encode(levels)
+        for number in range(len(model.latent_shapes)):
+            passed = model.top_down(_then_prior(model, latents), len(pictures), features)
+            posterior = passed.groups[number].posterior
+            assert posterior is not None
+            latents.append(posterior.mean)
+    return latents
+
+
+def standardised(model: VDVAE, latents: Sequence[Tensor]) -> list[Tensor]:
+    """(z − μ_p)/σ_p of every group."""
+    with torch.no_grad():
+        groups = model.top_down([Given(latent) for latent in latents], len(latents[0])).groups
+    return [(group.latent - group.prior.mean) / group.prior.log_scale.exp() for group in groups]
+
+
+def following(model: VDVAE, given: Mapping[int, Tensor], noise: Sequence[Tensor]) -> list[Tensor]:
+    """Latents that are `given` in some groups and μ_p(z_<l) + σ_p(z_<l) · noise in the others."""
+    latents: list[Tensor] = []
+    with torch.no_grad():
+        for number, draw in enumerate(noise):
+            prior = model.top_down(_then_prior(model, latents), len(draw)).groups[number].prior
+            latents.append(given.get(number, prior.mean + prior.log_scale.exp() * draw))
+    return latents
+
+
+def _then_prior(model: VDVAE, latents: Sequence[Tensor]) -> list[Given | FromPrior]:
+    return [*map(Given, latents), *[FromPrior()] * (len(model.latent_shapes) - len(latents))]

@@ -1,0 +1,42 @@
+"""Tiny models for 32x32 grey images, saved as folders of weights that commands take."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vdvae_lr.hub.weight_folder import write_config, write_weights
+from vdvae_lr.model.vdvae.vae import VDVAE, VAEConfig
+
+TINY = VAEConfig(
+    image_size=32,
+    image_channels=1,
+    enc_blocks="32x1,32d4,8x1,8d8,1x1",
+    dec_blocks="1x1,8m1,32m8",
+    width=8,
+    zdim=2,
+    num_mixtures=2,
+)
+
+
+def save_tiny(
+    folder: Path, change: Callable[[VDVAE], object] = lambda model: None, *, seed: int = 0, **settings: Any
+) -> str:
+    """Saves a model, trained on `fashion_small` as it says, after something was done to it; returns its folder."""
+    config = replace(TINY, **settings)
+    torch.manual_seed(seed)
+    model = VDVAE(config)
+    with torch.no_grad():
+        change(model)
+    folder.mkdir(exist_ok=True)
+    write_config(folder, config, "fashion_small")
+    write_weights(folder / "model.safetensors", model.state_dict())
+    return str(folder)
+
+
+def shake(model: VDVAE) -> None:
+    """Every weight a little random, so that no path is silent."""
+    for parameter in model.parameters():
+        parameter.add_(0.05 * torch.randn_like(parameter))

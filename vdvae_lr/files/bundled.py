@@ -1,0 +1,31 @@
+"""Where the files that travel with the program lie: the presets, the small data set, the small weights."""
+
+from pathlib import Path
+
+from vdvae_lr.errors import InputError
+
+PACKAGE_ROOT = Path(__file__).resolve().parents[1]
+CHECKOUT_ROOT = PACKAGE_ROOT.parent
+
+
+def bundled_folder(name: str) -> Path:
+    """The folder `name` (`"hps"`, `"data/fashion_small"`, `"models"`) inside an installed wheel or in a checkout.
+
+    Raises `InputError` when neither has it: the installation is not whole.
+    """
+    for base in _bases():
+        if (base / name).is_dir():
+            return base / name
+    raise InputError(
+        f"this installation of vdvae_lr lacks its folder '{name}': install it again, or run from a checkout"
+    )
+
+
+def is_bundled_model(folder: Path) -> bool:
+    """Whether a folder of weights is one of those that travel with the program."""
+    return folder.resolve().parent in [base / "models" for base in _bases()]
+
+
+def _bases() -> tuple[Path, Path]:
+    """Where such folders lie: in a wheel, and in a checkout."""
+    return PACKAGE_ROOT / "_bundled", CHECKOUT_ROOT

@@ -1,0 +1,156 @@
+"""A person's own image files as a model takes them, and what had to be done to them; and single pictures as files.
+
+Shapes: B images, C channels (1 or 3), H W the model's resolution.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vdvae_lr.datasets.decoding import FORMATS, StoredImage, UnreadableImageError, decode
+from vdvae_lr.datasets.folder import find_images
+from vdvae_lr.errors import InputError
+from vdvae_lr.files.paths import exists, is_file, is_folder, path_of
+from vdvae_lr.model.vdvae.vae import VAEConfig
+from vdvae_lr.pictures.images import Pictures
+
+Images = Pictures | str | Path | Sequence[str | Path]
+"""(B, H, W, C) or (H, W, C) uint8, or files and folders of images."""
+_KIND = {1: "grey", 3: "colour"}
+_MODE_WORDS = {
+    "1": "black and white",
+    "L": "grey",
+    "LA": "grey",
+    "La": "grey",
+    "I;16": "grey",
+    "I;16B": "grey",
+    "F": "floating-point grey",
+    "RGB": "colour",
+    "RGBA": "colour",
+    "YCbCr": "colour",
+    "P": "palette",
+    "PA": "palette",
+    "CMYK": "four-ink colour (CMYK)",
+    "LAB": "Lab colour",
+}
+_COLOUR_WORDS = {
+    "profile": "converted from its colour profile to sRGB",
+    "gamma": "converted from its gamma to sRGB",
+    "unusable profile": "taken as sRGB (its colour profile is damaged or does not fit)",
+}
+
+
+@dataclass(frozen=True)
+class ReadImage:
+    """One file's image."""
+
+    path: Path
+    picture: Pictures
+    """(H, W, C) uint8."""
+    change: str
+    """What had to be done to it, in words; empty: it is as it was in the file."""
+
+
+def find_image_files(names: Iterable[str | Path]) -> list[Path]:
+    """The files themselves, and those in and below the folders, in the order given.
+
+    Raises:
+        InputError: no names, a name of nothing or of no file, what may not be read, or a folder without images.
+    """
+    paths: list[Path] = []
+    for name in names:
+        path = path_of(name)
+        if not exists(path):
+            raise InputError(f"{path} does not exist; name an image file, or a folder of images.")
+        if is_folder(path):
+            paths += [path / found for found in find_images(path)]
+        elif is_file(path):
+            paths.append(path)
+        else:  # a pipe would keep us waiting
+            raise InputError(f"{path} is a pipe, a socket or a device; name an image file, or a folder of images.")
+    if not paths:
+        raise InputError("there are no images; name image files, or folders of them.")
+    return paths
+
+
+def read_image(path: Path, config: VAEConfig, exact: bool = False) -> ReadImage:
+    """One file, cut to its central square and resized to the model's size and channels.
+
+    Args:
+        path: of a PNG, JPEG, WebP, BMP or TIFF file.
+        config: of the model.
+        exact: refuse a file that is not of the model's size and channels already.
+
+    Raises:
+        InputError: no such image, or an inexact one.
+    """
+    size, channels = config.image_size, config.image_channels
+    try:
+        decoded = decode(path, size, channels)
+    except UnreadableImageError as error:
+        raise InputError(f"{path} cannot be read as an image ({error}); give a {FORMATS} file.") from None
+    change = _change(decoded.stored, config)
+    if exact and change:
+        raise InputError(
+            f"{path} is not what the model takes, {size}x{size} {_KIND[channels]}: it would be {change}; "
+            "convert it yourself, or leave out --exact."
+        )
+    return ReadImage(path, decoded.pixels, change)
+
+
+def pictures_of(config: VAEConfig, images: Images) -> Pictures:
+    """Images in any of their forms as (B, H, W, C) uint8 of the model's size.
+
+    Raises:
+        InputError: files that cannot be read, or an array of another shape or type.
+    """
+    if isinstance(images, str | Path):
+        images = [images]
+    if not isinstance(images, np.ndarray):
+        return np.stack([read_image(path, config).picture for path in find_image_files(images)])
+    array = images[None] if images.ndim == 3 else images
+    expected = (config.image_size, config.image_size, config.image_channels)
+    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[1:] != expected or len(array) == 0:
+        raise InputError(
+            f"images are an array of {images.dtype} {images.shape}; the model takes uint8 of (B, "
+            f"{', '.join(map(str, expected))}) with B from 1 up, or image files."
+        )
+    return np.ascontiguousarray(array)
+
+
+def one_picture_of(config: VAEConfig, images: Images) -> Pictures:
+    """As `pictures_of`, (1, H, W, C); raises InputError for several images, too."""
+    pictures = pictures_of(config, images)
+    if len(pictures) != 1:
+        raise InputError(f"{len(pictures)} images were given where one is wanted; name one file.")
+    return pictures
+
+
+def single_picture(picture: Pictures) -> Image.Image:
+    """(H, W, C) uint8 as it is: a grey picture as grey, at its own size."""
+    return Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
+
+
+def _change(stored: StoredImage, config: VAEConfig) -> str:
+    size, wanted = config.image_size, _KIND[config.image_channels]
+    kind = ("16-bit " if stored.is_deep else "") + _MODE_WORDS.get(stored.mode, stored.mode)
+    smaller = min(stored.width, stored.height)
+    done = []
+    if stored.frames != 1:
+        done.append(f"taken from the first of its {stored.frames or 'several'} pictures")
+    if stored.width != stored.height:
+        done.append(f"cut from {stored.width}x{stored.height} to its central square")
+    if smaller != size:
+        done.append(f"{'enlarged' if smaller < size else 'reduced'} to {size}x{size}")
+    if stored.is_turned:
+        done.append("turned upright")
+    if stored.colours != "none":
+        done.append(_COLOUR_WORDS[stored.colours])
+    if stored.has_transparency:
+        done.append("laid on white where it is transparent")
+    if kind != wanted:
+        done.append(f"turned from {kind} to {wanted}")
+    return " and ".join(done) if len(done) < 3 else ", ".join(done[:-1]) + f" and {done[-1]}"

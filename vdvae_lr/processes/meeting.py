@@ -1,0 +1,129 @@
+"""How the processes of a run find each other: all connect to one store, say that they are there, and wait for the rest.
+
+A process that waits says for whom, hears Ctrl-C at once, and gives up after ten minutes.
+"""
+
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, wait
+from datetime import timedelta
+from threading import Thread
+from typing import TypeVar
+
+from torch import distributed
+from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, but not listed
+
+from vdvae_lr.errors import InputError
+from vdvae_lr.processes.launchers import Place
+from vdvae_lr.processes.watch import PeerWatch
+
+T = TypeVar("T")
+
+LIMIT_S = 600.0
+"""How long a process waits for the others: nodes of one job may start minutes apart."""
+_NOTICES_S = (6.0, 60.0, 300.0)  # when it says that it still waits
+_LOOK_EVERY_S = 0.2
+_MOST_NAMED = 8
+
+
+def connected(place: Place) -> TCPStore:
+    """A new connection to the store that all processes share; process 0 holds it, or the launcher does.
+
+    Raises:
+        InputError: it cannot be reached, or its port is taken.
+    """
+    if place.rank == 0 and not place.launcher_hosts:
+        return _opened(place, hosts=True)
+    patience = _Patience(place)
+    while trouble := _trouble(place):  # asked in Python: torch would print each vain attempt, and hear no Ctrl-C
+        patience.wait_for(f"{'the launcher' if place.launcher_hosts else 'process 0'} ({trouble})")
+    return joined_store(place)
+
+
+def _trouble(place: Place) -> str:
+    """Why nobody can be reached at the address; empty: somebody answers."""
+    try:
+        socket.create_connection((place.address, place.port), timeout=2).close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def joined_store(place: Place) -> TCPStore:
+    """One more connection to the store, which answers already; raises InputError where something else answers."""
+    return _opened(place, hosts=False)
+
+
+def _opened(place: Place, hosts: bool) -> TCPStore:
+    limit = timedelta(seconds=LIMIT_S)
+    store = begun(
+        lambda: TCPStore(place.address, place.port, is_master=hosts, timeout=limit, wait_for_workers=False)
+    )  # for ever where another program answers, and deaf
+    patience = _Patience(place)
+    while not wait([store], timeout=_LOOK_EVERY_S).done:
+        patience.wait_for("an answer")
+    try:
+        return store.result()
+    except distributed.DistError as error:
+        doing = "cannot offer a place to meet" if hosts else "cannot meet the others"
+        raise InputError(
+            f"process {place.rank} of {place.size} {doing} at {place.address}:{place.port} "
+            f"({str(error).splitlines()[0]}); end what else runs there, or {place.remedy}."
+        ) from None
+
+
+def wait_for_all(place: Place, watch: PeerWatch) -> None:
+    """Return when every process has come to the store; raises InputError when some do not."""
+    patience = _Patience(place, speaks=place.rank == 0)
+    while missing := watch.missing():
+        watch.at("waiting for all processes to start")
+        patience.wait_for(_named(missing, place.size))
+
+
+def _named(missing: Sequence[int], size: int) -> str:
+    names = ", ".join(map(str, missing[:_MOST_NAMED])) + (", …" if len(missing) > _MOST_NAMED else "")
+    return f"{len(missing)} of {size} processes (number {names})"
+
+
+class _Patience:
+    """Waits in short turns, so that Ctrl-C is heard; says now and then for what, and where it has an end."""
+
+    def __init__(self, place: Place, speaks: bool = True) -> None:
+        self._place = place
+        self._start = time.monotonic()
+        self._notices = list(_NOTICES_S) if speaks else []
+
+    def wait_for(self, awaited: str) -> None:
+        """One turn; raises InputError when the limit has passed."""
+        place, waited = self._place, time.monotonic() - self._start
+        where = f"{awaited}, at {place.address}:{place.port}"
+        if waited > LIMIT_S:
+            raise InputError(
+                f"process {place.rank} of {place.size} waited {LIMIT_S / 60:g} minutes in vain for {where}; check that "
+                f"all were started and that the machines reach each other, or {place.remedy}."
+            )
+        if self._notices and waited > self._notices[0]:
+            del self._notices[0]
+            print(
+                f"Process {place.rank} of {place.size} has waited {waited:.0f} s for {where}. If they were not "
+                f"started: {place.remedy}.",
+                file=sys.stderr,
+                flush=True,
+            )
+        time.sleep(_LOOK_EVERY_S)
+
+
+def begun(action: Callable[[], T]) -> Future[T]:
+    """Do something in a thread of its own. Neither Ctrl-C nor the end of the program waits for it."""
+    work: Future[T] = Future()
+    Thread(target=_settle, args=(work, action), daemon=True).start()
+    return work
+
+
+def _settle(work: "Future[T]", action: Callable[[], T]) -> None:
+    try:
+        work.set_result(action())
+    except BaseException as error:
+        work.set_exception(error)
