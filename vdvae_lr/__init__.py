@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vdvae_lr.hub.vdvae import VDVAE
+    from vdvae_lr.hub.pretrained import VDVAE
     from vdvae_lr.model.vdvae.vae import VAEConfig
     from vdvae_lr.pictures.interpolating import interpolate
     from vdvae_lr.pictures.reconstructing import reconstruct
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["VDVAE", "VAEConfig", "__version__", "interpolate", "reconstruct", "sample", "swap", "traverse"]
 _MODULES = {
-    "VDVAE": "hub.vdvae",
+    "VDVAE": "hub.pretrained",
     "VAEConfig": "model.vdvae.vae",
     "interpolate": "pictures.interpolating",
     "reconstruct": "pictures.reconstructing",

@@ -43,7 +43,8 @@ from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError
 from vdvae_lr.files.bundled import CHECKOUT_ROOT
 from vdvae_lr.files.paths import path_of
 from vdvae_lr.files.presets import read_presets
-from vdvae_lr.model.vdvae.vae import VDVAE, VAEConfig
+from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.model.vdvae.vae import VAEConfig
 from vdvae_lr.processes.world import World, start_world
 from vdvae_lr.training.build import StartWeights, build_training, find_start_weights
 from vdvae_lr.training.settings import Settings

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.model.vdvae.decoder import TopDownBlock
 from vdvae_lr.model.vdvae.encoder import EncoderBlock
 from vdvae_lr.model.vdvae.layers import Bottleneck, TwoInputBottleneck
-from vdvae_lr.model.vdvae.vae import VDVAE
 from vdvae_lr.training.optim import OptimisationSettings
 
 
@@ -62,7 +62,7 @@ def negative_elbo(model: VDVAE, levels: Tensor, noise: list[Tensor] | None = Non
         rate = rate + kl.sum(dim=(1, 2, 3))
     final = states[model.config.image_size] * model.decoder.gain + model.decoder.bias
     log_prob = model.likelihood(final).log_prob(model.pixel_scale.target_from_levels(levels))
-    return (rate - log_prob.sum(dim=(1, 2))).mean() / model.config.dimensions
+    return (rate - log_prob.sum(dim=(1, 2))).mean() / model.dimensions
 
 
 def _encode(model: VDVAE, image: Tensor) -> dict[int, Tensor]:

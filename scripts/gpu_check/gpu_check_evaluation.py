@@ -18,7 +18,7 @@ from vdvae_lr.datasets.sources import ArraySource, all_rows
 from vdvae_lr.evaluation.activity import latent_statistics
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.sections import SECTIONS, Findings, SectionSettings, Task
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.processes.world import World
 from vdvae_lr.training.build import StartWeights, build_training
 

@@ -3,7 +3,7 @@
 Sections of `gpu_check.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import median
 
 import numpy as np
@@ -24,12 +24,11 @@ from torch import Tensor
 
 from vdvae_lr.evaluation.bound import evaluate_bound
 from vdvae_lr.hub.openai import to_published
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.losses.elbo import group_rates_nats
 from vdvae_lr.losses.objective import ObjectiveSettings, evaluate_objective
-from vdvae_lr.losses.vdvae_pass import describe_pass
+from vdvae_lr.model.latent_model import FromPrior, Given, LatentSource
 from vdvae_lr.model.noise import PassNoise
-from vdvae_lr.model.vdvae.decoder import Given
-from vdvae_lr.model.vdvae.vae import VDVAE
 from vdvae_lr.training.build import StartWeights, build_training
 from vdvae_lr.training.step import autocast, batch_terms
 
@@ -66,16 +65,16 @@ def _inferred_numbers(case: ReferenceCase, device: torch.device) -> dict[str, Te
     """Latents, rates, bound, and the norms of its gradient in every published tensor."""
     levels, noise = case.levels.to(device), [draw.to(device) for draw in case.groups("noise")]
     passed = case.model.infer(levels, noise)
-    described = describe_pass(case.model, passed)
     target = case.model.pixel_scale.target_from_levels(levels)
-    terms = evaluate_objective(ObjectiveSettings(alpha_T=0), described, target, alpha=0.0)
+    terms = evaluate_objective(ObjectiveSettings(alpha_T=0), case.model, passed, target, alpha=0.0)
     terms.total.backward()
     gradients = {name: p.grad for name, p in case.model.named_parameters() if p.grad is not None}
-    rates = group_rates_nats(described.posteriors, described.priors).unbind(1)
+    state = _final_state(case, [Given(latent) for latent in passed.latents])
+    rates = group_rates_nats(passed.posteriors, passed.priors).unbind(1)
     return (
-        {f"latent/{index:03d}": latent for index, latent in enumerate(described.latents)}
+        {f"latent/{index:03d}": latent for index, latent in enumerate(passed.latents)}
         | {f"kl/{index:03d}": rate for index, rate in enumerate(rates)}
-        | {"px_z": passed.output, "mixture": case.model.mixture_output(passed.output).permute(0, 2, 3, 1)}
+        | {"px_z": state, "mixture": case.model.mixture_output(state).permute(0, 2, 3, 1)}
         | {"elbo": terms.negative_elbo, "rate": terms.rate, "distortion": terms.distortion}
         | {f"gradnorm/{name}": g.norm() for name, g in to_published(case.model, gradients).items()}
     )
@@ -84,10 +83,15 @@ def _inferred_numbers(case: ReferenceCase, device: torch.device) -> dict[str, Te
 @torch.no_grad()
 def _decoded_numbers(case: ReferenceCase, device: torch.device) -> dict[str, Tensor]:
     """Passes without an image: from the prior, and from all latents."""
-    batch, noise = len(case.levels), [draw.to(device) for draw in case.groups("prior_noise")]
+    prior = [FromPrior(draw.to(device), 0.7) for draw in case.groups("prior_noise")]
     given = [Given(latent.to(device)) for latent in case.groups("latent")]
-    prior = case.model.generate(batch, noise, temperature=0.7)
-    return {"px_z_prior_t07": prior.output, "px_z_given": case.model.top_down(given, batch).output}
+    return {"px_z_prior_t07": _final_state(case, prior), "px_z_given": _final_state(case, given)}
+
+
+def _final_state(case: ReferenceCase, sources: Sequence[LatentSource]) -> Tensor:
+    """What the output convolution reads: (B, C, H, W)."""
+    state: Tensor = case.model.decoder(sources, len(case.levels), keep_states=False)[1]
+    return state
 
 
 def check_losses(check: Check) -> None:

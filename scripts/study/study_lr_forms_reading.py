@@ -27,7 +27,7 @@ from study_lr_forms_table import DOCUMENT
 from vdvae_lr.evaluation.document import read_evaluation
 from vdvae_lr.files.paths import path_of
 from vdvae_lr.files.whole_file import write_whole
-from vdvae_lr.hub.vdvae import VDVAE
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.pictures.picture_grid import picture_grid, save_png
 from vdvae_lr.pictures.sampling import sample
 

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SMALL
 from reference_cases import PUBLISHED_MODELS
 from refusals import refused
+from small_config import SMALL
 
 from vdvae_lr.cli.shared.config import apply_values, resolve_settings
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.presets import read_presets
 from vdvae_lr.hub.model_card import Provenance
-from vdvae_lr.hub.vdvae import VDVAE
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.training.settings import RunSettings, Settings
 
 RENAMED = {"ffhq_256": "ffhq256", "ffhq_1024": "ffhq1024"}  # data sets

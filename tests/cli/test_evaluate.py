@@ -28,8 +28,8 @@ from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError
 from vdvae_lr.evaluation import sections
 from vdvae_lr.evaluation.document import read_evaluation
 from vdvae_lr.evaluation.sections import Findings, Task
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.hub.sources import WeightSettings
-from vdvae_lr.model.vdvae.vae import VDVAE
 from vdvae_lr.processes.world import World
 
 LITTLE = (

@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import SMALL
 from safetensors.torch import load_file
 from short_runs import checkpoint_of, short_run
+from small_config import SMALL
 from training_runs import assert_same_bits
 
 from vdvae_lr.cli.main import main
 from vdvae_lr.hub.openai import read_tensors, to_published
-from vdvae_lr.hub.vdvae import VDVAE
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.hub.weight_folder import write_config, write_weights
-from vdvae_lr.model.vdvae.vae import VDVAE as PlainVDVAE
+from vdvae_lr.model.vdvae.vae import VeryDeepVAE as PlainVDVAE
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from PIL import Image
 from saved_models import save_tiny, shake
 
 from vdvae_lr.cli.main import main
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.hub.pretrained import VDVAE
 
 
 def saved(folder: Path, seed: int, change: Callable[[VDVAE], object] = shake, **settings: Any) -> str:

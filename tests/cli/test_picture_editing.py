@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SMALL
 from picture_commands import done, pixels_of, save_images, save_model, tiles_of
 from PIL import Image
+from small_config import SMALL
 
 import vdvae_lr
 from vdvae_lr.cli.main import main
 from vdvae_lr.errors import EXIT_INPUT_ERROR
-from vdvae_lr.hub.vdvae import VDVAE
+from vdvae_lr.hub.pretrained import VDVAE
 
 
 @pytest.fixture

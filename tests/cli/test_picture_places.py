@@ -16,7 +16,7 @@ from vdvae_lr.cli import traverse as traverse_command
 from vdvae_lr.cli.main import main
 from vdvae_lr.cli.shared import picture_output
 from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError
-from vdvae_lr.hub.vdvae import VDVAE
+from vdvae_lr.hub.pretrained import VDVAE
 
 NAMED = [
     "reconstruct model own --first_groups 1,3",

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SMALL
 from huggingface_hub import HfApi, ModelCard
 from loopback_client import LARGE_UPLOAD_WARNING
 from loopback_faults import Fault
 from loopback_hub import LoopbackHub
 from safetensors.torch import load_file
 from short_runs import LAST, checkpoint_of, short_run
+from small_config import SMALL
 from small_published import NAME as PUBLISHED_NAME
 from small_published import publish, random_model
 from training_runs import assert_same_bits

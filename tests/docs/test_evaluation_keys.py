@@ -8,7 +8,7 @@ from measured_pixels import measuring_of
 
 from vdvae_lr.evaluation.sections import SectionSettings, Task, measure_sections
 from vdvae_lr.files.bundled import CHECKOUT_ROOT
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.processes.world import World
 
 PAGES = [CHECKOUT_ROOT / "docs" / name for name in ("evaluation.md", "bi_lipschitz.md")]

@@ -6,6 +6,7 @@ from dataclasses import astuple
 import numpy as np
 import pytest
 import torch
+from latent_groups import groups_of
 from torch import Tensor
 
 from vdvae_lr.datasets.loader import Batch
@@ -21,8 +22,8 @@ from vdvae_lr.evaluation.activity import (
     measure_activity,
 )
 from vdvae_lr.evaluation.measuring import Measuring
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.model.gaussian import DiagonalGaussian
-from vdvae_lr.model.vdvae.vae import VDVAE
 from vdvae_lr.processes.world import World
 
 BatchMaker = Callable[..., list[Batch]]
@@ -245,7 +246,7 @@ def test_the_mean_path_takes_every_posterior_mean(small_model: VDVAE, pixels: Te
     posteriors, priors = mean_path(small_model, pixels.double())
     noise = [torch.zeros(7, *shape, dtype=torch.float64) for shape in small_model.latent_shapes]
     passed = small_model.infer(pixels.double(), noise)
-    for posterior, prior, group in zip(posteriors, priors, passed.groups, strict=True):
+    for posterior, prior, group in zip(posteriors, priors, groups_of(passed), strict=True):
         assert torch.equal(posterior.mean, group.latent)
         assert torch.equal(prior.log_scale, group.prior.log_scale)
 

@@ -13,10 +13,9 @@ from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.datasets.sampler import evaluation_shards
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.bound import Bound, evaluate_bound
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.losses.objective import ObjectiveSettings, evaluate_objective
-from vdvae_lr.losses.vdvae_pass import describe_pass
 from vdvae_lr.model.noise import PassNoise, noise_key
-from vdvae_lr.model.vdvae.vae import VDVAE
 from vdvae_lr.processes.world import World
 
 BatchMaker = Callable[..., list[Batch]]
@@ -41,9 +40,9 @@ def test_equal_to_the_objective_example_by_example(
     for index in range(7):
         noise.draw_rows([noise_key("evaluate", SEED, index)])
         levels = pixels[index : index + 1].double()
-        passed = describe_pass(small_model, small_model.infer(levels, noise.posterior))
+        passed = small_model.infer(levels, noise.posterior)
         target = small_model.pixel_scale.target_from_levels(levels)
-        found = evaluate_objective(ObjectiveSettings(alpha_T=0), passed, target, alpha=0.0)
+        found = evaluate_objective(ObjectiveSettings(alpha_T=0), small_model, passed, target, alpha=0.0)
         terms.append([found.negative_elbo.item(), found.rate.item(), found.distortion.item()])
     values = np.array(terms)
     assert bound.examples == 7

@@ -22,7 +22,7 @@ from vdvae_lr.evaluation.information import measure_information_from_samples
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.quantities import Measurement
 from vdvae_lr.evaluation.recovery import measure_recovery
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.pictures.comparison_pictures import comparison_pictures
 from vdvae_lr.pictures.noise_pictures import noise_response
 from vdvae_lr.processes.world import World

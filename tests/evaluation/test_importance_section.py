@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from latent_groups import groups_of
 from measured_pixels import measuring_of
 from torch import Tensor
 from torch.distributions import Normal
@@ -16,9 +17,9 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.importance_section import ImageWeights, importance_notes, measure_importance
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.quantities import Measurement, Quantity
+from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.model.latent_model import FromPosterior, Given
 from vdvae_lr.model.noise import PassNoise, noise_key
-from vdvae_lr.model.vdvae.decoder import FromPosterior, Given
-from vdvae_lr.model.vdvae.vae import VDVAE
 from vdvae_lr.processes.world import World
 
 SEED, DIMENSIONS, GROUPS = 4, 192, 5
@@ -44,13 +45,13 @@ def noise_of(model: VDVAE, *parts: int | str) -> list[Tensor]:
 
 def log_weight(model: VDVAE, levels: Tensor, example: int, first: int, draw: int) -> float:
     """One draw's log p(x, z_≥l|z_<l) − log q(z_≥l|z_<l, x), l counted from 0, with torch's own Gaussians."""
-    held = model.infer(levels, noise_of(model, "evaluate", SEED, example)).groups[:first]
+    held = groups_of(model.infer(levels, noise_of(model, "evaluate", SEED, example)))[:first]
     free = noise_of(model, "importance", SEED, example, draw)[first:]
     sources = [Given(group.latent) for group in held] + [FromPosterior(noise) for noise in free]
     passed = model.top_down(sources, 1, model.encode(levels))
     target = model.pixel_scale.target_from_levels(levels)
-    total = model.likelihood(passed.output).log_prob(target).sum().item()
-    for group in passed.groups[first:]:
+    total = passed.likelihood.log_prob(target).sum().item()
+    for group in groups_of(passed)[first:]:
         for distribution, sign in ((group.prior, 1), (group.posterior, -1)):
             density = Normal(distribution.mean, distribution.log_scale.exp())
             total += sign * density.log_prob(group.latent).sum().item()

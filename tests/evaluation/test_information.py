@@ -5,25 +5,25 @@ N(a·x/(a² + s²), s²/(a² + s²)) and I(Z;X) = D/2 · log(1 + a²/s²).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from closeness import relative_error
+from latent_groups import groups_of
 from measured_pixels import measuring_of, numbers_of
 from torch import Tensor
 from torch.distributions import Normal
 
 from vdvae_lr.evaluation.information import information_nats, measure_information_from_samples
 from vdvae_lr.evaluation.quantities import Quantity
-from vdvae_lr.losses.objective import LatentPass
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.model.gaussian import DiagonalGaussian
-from vdvae_lr.model.logistic_mixture import MixtureNoise
+from vdvae_lr.model.latent_model import Given, LatentPass, Latents
 from vdvae_lr.model.noise import PassNoise, noise_key
-from vdvae_lr.model.vdvae.decoder import Given, TopDownPass
-from vdvae_lr.model.vdvae.vae import VDVAE
 from vdvae_lr.processes.world import World
 
 GAIN, NOISE_SCALE, ELEMENTS, DRAWS = 0.9, 0.4, 6, 20_000
@@ -43,33 +43,34 @@ class LinearLikelihood:
     def mean(self) -> Tensor:
         return GAIN * self.latent
 
-    def sample(self, noise: MixtureNoise) -> Tensor:
+    def sample(self, noise: Sequence[Tensor]) -> Tensor:
         raise NotImplementedError
 
 
-def linear_pass(shift: float = 0.0) -> tuple[LatentPass, Tensor]:
-    """A pass of the linear-Gaussian VAE and an image sampled from it; `shift` makes q's mean wrong by so much."""
+def linear_pass(shift: float = 0.0) -> tuple[SimpleNamespace, LatentPass, Tensor]:
+    """The linear-Gaussian VAE's encoder, one pass, and an image sampled from it; `shift` is the error of q's mean."""
     generator = torch.Generator().manual_seed(0)
     shape = (DRAWS, 1, 2, ELEMENTS // 2)
     latent, noise = torch.randn(2, *shape, generator=generator, dtype=torch.float64)
     total = GAIN**2 + NOISE_SCALE**2
     log_scale = torch.full_like(latent, 0.5 * math.log(NOISE_SCALE**2 / total))
 
-    def reencode(image: Tensor) -> list[DiagonalGaussian]:
+    def reencode(latents: Latents, image: Tensor) -> list[DiagonalGaussian]:
         return [DiagonalGaussian(GAIN / total * image + shift, log_scale)]
 
     prior = DiagonalGaussian(torch.zeros_like(latent), torch.zeros_like(latent))
-    return LatentPass([latent], [prior], [], LinearLikelihood(latent), reencode), GAIN * latent + NOISE_SCALE * noise
+    passed = LatentPass((latent,), (prior,), (), (), LinearLikelihood(latent))
+    return SimpleNamespace(reencode=reencode), passed, GAIN * latent + NOISE_SCALE * noise
 
 
 def test_exact_posterior_gives_the_pointwise_information() -> None:
     """log q(z|x) − log p(z) = log p(x|z) − log p(x) for every single draw, when q is exact (Bayes)."""
-    passed, image = linear_pass()
+    model, passed, image = linear_pass()
     marginal = DiagonalGaussian(
         torch.zeros_like(image), torch.full_like(image, 0.5 * math.log(GAIN**2 + NOISE_SCALE**2))
     )
     expected = (passed.likelihood.log_prob(image) - marginal.log_prob(image)).flatten(1).sum(1)
-    assert relative_error(information_nats(passed, image), expected) < 1e-12
+    assert relative_error(information_nats(model, passed, image), expected) < 1e-12
 
 
 def test_average_is_the_mutual_information() -> None:
@@ -92,8 +93,8 @@ def test_samples_are_rounded_to_pixel_levels(
     seen = []
     reencode = small_model.reencode
 
-    def remember(passed: TopDownPass, image: Tensor) -> tuple[DiagonalGaussian, ...]:
-        seen.append((image.clone(), passed.groups[0].posterior))
+    def remember(passed: LatentPass, image: Tensor) -> tuple[DiagonalGaussian, ...]:
+        seen.append((image.clone(), groups_of(passed)[0].posterior))
         return reencode(passed, image)
 
     monkeypatch.setattr(small_model, "reencode", remember)
@@ -125,10 +126,10 @@ def group_information(model: VDVAE, encoder: VDVAE, seed: int) -> np.ndarray:
     noise = PassNoise(model, 7, torch.device("cpu"), prior=True)
     noise.draw_rows([noise_key("information", seed, number) for number in range(7)])
     groups = model.generate(7, noise.prior)
-    levels = ((model.likelihood(groups.output).sample(noise.image) + 1) * 127.5).round()
-    second = encoder.top_down([Given(group.latent) for group in groups.groups], 7, encoder.encode(levels))
+    levels = ((groups.likelihood.sample(noise.image) + 1) * 127.5).round()
+    second = encoder.top_down([Given(group.latent) for group in groups_of(groups)], 7, encoder.encode(levels))
     values = []
-    for group, read in zip(groups.groups, second.groups, strict=True):
+    for group, read in zip(groups_of(groups), groups_of(second), strict=True):
         posterior = Normal(read.posterior.mean, read.posterior.log_scale.exp())
         prior = Normal(group.prior.mean, group.prior.log_scale.exp())
         values.append((posterior.log_prob(group.latent) - prior.log_prob(group.latent)).flatten(1).sum(1))
@@ -141,7 +142,7 @@ def test_by_group_as_either_encoder_reads_it(two_models: tuple[VDVAE, VDVAE], pi
     found = measure_information_from_samples(model, measuring, before)
     assert [quantity.key for quantity in found] == ["information_from_samples", "information_from_samples_before"]
     for quantity, encoder in zip(found, two_models, strict=True):
-        values = group_information(model, encoder, 3) / model.config.dimensions
+        values = group_information(model, encoder, 3) / model.dimensions
         np.testing.assert_allclose([group.value for group in quantity.groups], values.mean(0), rtol=1e-8)
         by_resolution = [values[:, 0], values[:, 1:3].sum(1), values[:, 3:].sum(1), values.sum(1)]
         for level, measured in zip(by_resolution, [*quantity.resolutions.values(), quantity.total], strict=True):

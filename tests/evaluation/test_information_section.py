@@ -10,7 +10,7 @@ from refusals import refused
 from torch import Tensor
 
 from vdvae_lr.evaluation.information_section import check_information, measure_information
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.processes.world import World
 
 RECOVERED = ["recovered_mean_image", "recovered_sampled_image", "recovered_rounded_mean_image"]

@@ -7,15 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from latent_groups import groups_of
 from measured_pixels import measuring_of, numbers_of
 from torch import Tensor
 
 from vdvae_lr.evaluation import mutual_information
 from vdvae_lr.evaluation.mutual_information import measure_mutual_information
 from vdvae_lr.evaluation.quantities import Quantity
+from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.model.latent_model import Given
 from vdvae_lr.model.noise import PassNoise, noise_key
-from vdvae_lr.model.vdvae.decoder import Given
-from vdvae_lr.model.vdvae.vae import VDVAE
 from vdvae_lr.processes.world import World
 
 SEED, BLOCK, QUERIES = 4, 3, 5
@@ -57,10 +58,10 @@ def log_probs(model: VDVAE, pixels: Tensor, query: int, components: range) -> np
     noise = PassNoise(model, 1, CPU)
     noise.draw_rows([noise_key("evaluate", SEED, query)])
     passed = model.infer(pixels[query : query + 1].double(), noise.posterior)
-    given = [Given(group.latent) for group in passed.groups]
+    given = [Given(group.latent) for group in groups_of(passed)]
     rows = []
     for number in components:
-        groups = model.top_down(given, 1, model.encode(pixels[number : number + 1].double())).groups
+        groups = groups_of(model.top_down(given, 1, model.encode(pixels[number : number + 1].double())))
         rows.append([group.posterior.log_prob(group.latent).sum().item() for group in groups])
     return np.array(rows)
 
@@ -97,8 +98,8 @@ def test_equal_to_the_definition_by_full_second_passes(overlapping: tuple[VDVAE,
     blocks = [range(3)] * 3 + [range(3, 6)] * 3  # the seventh image fills none
     within = np.array([by_hand(model, pixels, query, block) for query, block in enumerate(blocks)])
     over_all = np.array([by_hand(model, pixels, query, range(7)) for query in range(QUERIES)])
-    check(found["mutual_information"], within, model.config.dimensions)
-    check(found["mutual_information_set"], over_all, model.config.dimensions)
+    check(found["mutual_information"], within, model.dimensions)
+    check(found["mutual_information_set"], over_all, model.dimensions)
     for values, components in ((within, BLOCK), (over_all, 7)):  # neither collapsed nor at the ceiling
         assert values.sum(1).std() > 0.2
         assert values.sum(1).mean() < math.log(components) - 0.2

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from latent_groups import groups_of
 from torch import Tensor
 
 from vdvae_lr.datasets.loader import Batch
@@ -17,9 +18,9 @@ from vdvae_lr.evaluation.noise_response import (
     measure_noise_response,
     response_moments,
 )
+from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.model.latent_model import Given
 from vdvae_lr.model.noise import PassNoise, noise_key
-from vdvae_lr.model.vdvae.decoder import Given
-from vdvae_lr.model.vdvae.vae import VDVAE
 from vdvae_lr.pictures.images import reconstructions, to_levels
 from vdvae_lr.pictures.noise_pictures import noise_response
 from vdvae_lr.processes.world import World
@@ -57,11 +58,11 @@ def decoded(
     clean = model.infer(pixels.double(), drawn(model, "evaluate", seed, count).posterior)
     extra = drawn(model, "noise response", seed, count).posterior
     latents = []
-    for number, (group, noise) in enumerate(zip(clean.groups, extra, strict=True)):
+    for number, (group, noise) in enumerate(zip(groups_of(clean), extra, strict=True)):
         scale = group.prior.log_scale.exp() if unit == "prior_scale" else torch.ones_like(group.latent)
         latents.append(Given(group.latent + scales.get(number, 0.0) * scale * noise))
-    image = model.likelihood(model.top_down(latents, count).output).mean().detach()
-    return image, model.likelihood(clean.output).mean().detach()
+    image = model.top_down(latents, count).likelihood.mean().detach()
+    return image, clean.likelihood.mean().detach()
 
 
 @pytest.mark.parametrize("groups", [None, [0], [4], [1, 3]])
@@ -124,7 +125,7 @@ def test_another_model_gets_the_same_noise(small_model: VDVAE, pixels: Tensor, m
         with monkeypatch.context() as patch:
             patch.setattr(VDVAE, "top_down", remember)
             noise_response(small_model, pixels, (0.3,), seed=0)
-        added.append([latent - group.latent for latent, group in zip(given, clean.groups, strict=True)])
+        added.append([latent - group.latent for latent, group in zip(given, groups_of(clean), strict=True)])
     for first, second in zip(*added, strict=True):
         torch.testing.assert_close(first, second, rtol=0, atol=1e-9)
         assert first.var().item() == pytest.approx(0.3, rel=0.7)  # the smallest group has 21 draws

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from latent_groups import groups_of
 from torch import Tensor
 
 from vdvae_lr.datasets.sources import ArraySource, ImageSource, all_rows
@@ -16,9 +17,9 @@ from vdvae_lr.evaluation.noise_response import NoiseUnit, image_rms
 from vdvae_lr.evaluation.noise_section import measure_noise
 from vdvae_lr.evaluation.perceptual import structural_similarity
 from vdvae_lr.evaluation.quantities import Quantity
+from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.model.latent_model import Given
 from vdvae_lr.model.noise import PassNoise, noise_key
-from vdvae_lr.model.vdvae.decoder import Given
-from vdvae_lr.model.vdvae.vae import VDVAE
 from vdvae_lr.pictures.images import reconstructions
 from vdvae_lr.pictures.noise_pictures import noise_pictures, noise_response
 from vdvae_lr.processes.world import World
@@ -73,15 +74,15 @@ def plainly(
         noise.draw_rows([noise_key("evaluate", SEED, example)])
         levels = pixels[example : example + 1, : model.config.image_channels].double()
         passed = model.infer(levels, noise.posterior)
-        clean = model.likelihood(passed.output).mean().detach()
+        clean = passed.likelihood.mean().detach()
         noise.draw_rows([noise_key("noise response", SEED, example)])
         for groups in places:
             given = []
-            for number, (group, draw) in enumerate(zip(passed.groups, noise.posterior, strict=True)):
+            for number, (group, draw) in enumerate(zip(groups_of(passed), noise.posterior, strict=True)):
                 scale = math.sqrt(variance) * (number in groups)
                 scale = scale * group.prior.log_scale.exp() if unit == "prior_scale" else scale
                 given.append(Given(group.latent + scale * draw.double()))
-            image = model.likelihood(model.top_down(given, 1).output).mean().detach()
+            image = model.top_down(given, 1).likelihood.mean().detach()
             measured["rms"].append(image_rms(image, clean))
             measured["ssim"].append(structural_similarity(image, clean))
     return {name: torch.cat(values).view(len(pixels), len(places)).mT for name, values in measured.items()}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from latent_groups import groups_of
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
@@ -18,8 +19,8 @@ from vdvae_lr.evaluation.document import InputRates
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.quantities import Quantity
 from vdvae_lr.evaluation.rates import input_rates, measure_rates
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.model.gaussian import DiagonalGaussian
-from vdvae_lr.model.vdvae.vae import VDVAE
 from vdvae_lr.processes.world import World
 
 SEED = 6
@@ -56,7 +57,7 @@ def direct(small_model: VDVAE, pixels: Tensor) -> tuple[NDArray[np.float64], lis
     for number, image in enumerate(pixels.double()):
         noise = ExampleNoise(small_model, "evaluate", SEED).draw([number]).posterior
         with torch.no_grad():
-            groups = small_model.infer(image[None], noise).groups
+            groups = groups_of(small_model.infer(image[None], noise))
             rates.append([kl_divergence(normal(g.posterior), normal(g.prior)).sum().item() for g in groups])
         scales.append([group.prior.log_scale.detach().exp().flatten() for group in groups])
     return np.array(rates), scales

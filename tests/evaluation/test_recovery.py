@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 from call_counter import count_calls
+from latent_groups import groups_of
 from measured_pixels import measuring_of, numbers_of
 from torch import Tensor
 from torch.distributions import Normal
 
 from vdvae_lr.evaluation.quantities import Quantity
 from vdvae_lr.evaluation.recovery import measure_recovery
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.losses.objective import ObjectiveSettings, reconstruct_latents
-from vdvae_lr.losses.vdvae_pass import describe_pass
+from vdvae_lr.model.latent_model import Given, LatentPass
 from vdvae_lr.model.noise import PassNoise, noise_key
-from vdvae_lr.model.vdvae.decoder import Given, TopDownPass
-from vdvae_lr.model.vdvae.vae import VDVAE
 from vdvae_lr.processes.world import World
 
 SEED = 4
@@ -50,21 +50,21 @@ def measured(
 
 
 @torch.inference_mode()
-def one_pass(model: VDVAE, pixels: Tensor) -> tuple[TopDownPass, dict[str, Tensor]]:
+def one_pass(model: VDVAE, pixels: Tensor) -> tuple[LatentPass, dict[str, Tensor]]:
     """z ~ q(z|x) of all images, and the three images decoded from each (7, C, 8, 8)."""
     noise = PassNoise(model, 7, CPU)
     noise.draw_rows([noise_key("evaluate", SEED, number) for number in range(7)])
     passed = model.infer(pixels.double(), noise.posterior)
-    mixture = model.likelihood(passed.output)
+    mixture = passed.likelihood
     step = 2 ** (8 - model.config.bits)
     rounded = ((mixture.mean() + 1) * 127.5 / step).round().clamp(max=256 // step - 1) * step / 127.5 - 1
     return passed, dict(zip(IMAGES, (mixture.mean(), mixture.sample(noise.image), rounded), strict=True))
 
 
-def posteriors_of(model: VDVAE, passed: TopDownPass, image: Tensor) -> list[Normal]:
+def posteriors_of(model: VDVAE, passed: LatentPass, image: Tensor) -> list[Normal]:
     """q(z_l|z_<l, x̂) by a full pass of its own, all latents given."""
     levels = (image + 1) * 127.5 + (2 ** (8 - model.config.bits) - 1) / 2
-    groups = model.top_down([Given(group.latent) for group in passed.groups], 7, model.encode(levels)).groups
+    groups = groups_of(model.top_down([Given(group.latent) for group in groups_of(passed)], 7, model.encode(levels)))
     return [Normal(group.posterior.mean, group.posterior.log_scale.exp()) for group in groups]
 
 
@@ -72,8 +72,8 @@ def posteriors_of(model: VDVAE, passed: TopDownPass, image: Tensor) -> list[Norm
 def by_hand(model: VDVAE, before: VDVAE, pixels: Tensor) -> dict[str, np.ndarray]:
     """Values by image and group, in nats or squares: (7, 5)."""
     passed, images = one_pass(model, pixels)
-    latents = [group.latent for group in passed.groups]
-    priors = [Normal(group.prior.mean, group.prior.log_scale.exp()) for group in passed.groups]
+    latents = list(passed.latents)
+    priors = [Normal(group.prior.mean, group.prior.log_scale.exp()) for group in groups_of(passed)]
     values: dict[str, list[Tensor]] = {}
     for name, image in images.items():
         for suffix, encoder in (("", model), ("_before", before)):
@@ -98,7 +98,7 @@ def by_hand(model: VDVAE, before: VDVAE, pixels: Tensor) -> dict[str, np.ndarray
 
 def variation(model: VDVAE, pixels: Tensor) -> np.ndarray:
     """‖z_l − z̄_l‖² by image and group: (7, 5)."""
-    latents = [group.latent.flatten(1).numpy() for group in one_pass(model, pixels)[0].groups]
+    latents = [group.latent.flatten(1).numpy() for group in groups_of(one_pass(model, pixels)[0])]
     return np.stack([((z - z.mean(0)) ** 2).sum(1) for z in latents], axis=1)
 
 
@@ -119,7 +119,7 @@ def test_equal_to_full_second_passes(models: Models, world: World) -> None:
     added = [key for key in expected if key != "innovation"]
     assert {key for key in found if "r2" not in key} == set(added)
     for key in added:
-        values = expected[key] / model.config.dimensions
+        values = expected[key] / model.dimensions
         for level, measurement in zip(levels_of(values), found_levels(found[key]), strict=True):
             assert measurement.value == pytest.approx(level.mean(), rel=1e-8), key
             assert measurement.standard_error == pytest.approx(level.std(ddof=1) / math.sqrt(7), rel=1e-6), key
@@ -189,8 +189,8 @@ def test_batches_and_processes_do_not_matter(
 def test_recovered_is_minus_the_loss_of_training(small_model: VDVAE, pixels: Tensor, world: World, image: str) -> None:
     noise = PassNoise(small_model, 7, CPU)
     noise.draw_rows([noise_key("evaluate", SEED, number) for number in range(7)])
-    passed = describe_pass(small_model, small_model.infer(pixels.double(), noise.posterior, keep_states=True))
-    loss = reconstruct_latents(ObjectiveSettings(lr_image=image), passed, noise.image).sum(1)
+    passed = small_model.infer(pixels.double(), noise.posterior, keep_contexts=True)
+    loss = reconstruct_latents(ObjectiveSettings(lr_image=image), small_model, passed, noise.image).sum(1)
     key = {"mean": "recovered_mean_image", "sample": "recovered_sampled_image"}[image]
     found = measured(small_model, pixels, world)[key].total
     assert found.value == pytest.approx(-loss.mean().item() / 192, rel=1e-9)

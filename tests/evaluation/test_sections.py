@@ -16,7 +16,7 @@ from vdvae_lr.evaluation import sections
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.quantities import Measurement, Quantity
 from vdvae_lr.evaluation.sections import Findings, SectionSettings, Task, measure_sections
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.processes.world import World
 
 LITTLE = SectionSettings(

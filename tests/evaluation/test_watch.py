@@ -5,16 +5,16 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from latent_groups import groups_of
 from torch import Tensor
 
 from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.datasets.sampler import evaluation_shards
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.watch import WatchedLatents, watch_latents
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.losses.objective import ObjectiveSettings, reconstruct_latents
-from vdvae_lr.losses.vdvae_pass import describe_pass
 from vdvae_lr.model.noise import PassNoise, noise_key
-from vdvae_lr.model.vdvae.vae import VDVAE
 from vdvae_lr.processes.world import World
 
 BatchMaker = Callable[..., list[Batch]]
@@ -24,7 +24,7 @@ SEED = 6
 def variances(model: VDVAE, pixels: Tensor) -> list[Tensor]:
     """Of every posterior mean over the images along the path of means, from all of them at once: (Z, R, R) a group."""
     silence = [torch.zeros(len(pixels), *shape, dtype=torch.float64) for shape in model.latent_shapes]
-    groups = model.infer(pixels.double(), silence).groups
+    groups = groups_of(model.infer(pixels.double(), silence))
     return [group.posterior.mean.var(0) for group in groups]
 
 
@@ -39,8 +39,8 @@ def test_recovered_information_is_minus_the_lr_loss(
 ) -> None:
     noise = PassNoise(small_model, 7, world.device)
     noise.draw_rows([noise_key("evaluate", SEED, index) for index in range(7)])
-    passed = describe_pass(small_model, small_model.infer(pixels.double(), noise.posterior, keep_states=True))
-    loss = reconstruct_latents(ObjectiveSettings(), passed, noise.image).sum(1)
+    passed = small_model.infer(pixels.double(), noise.posterior, keep_contexts=True)
+    loss = reconstruct_latents(ObjectiveSettings(), small_model, passed, noise.image).sum(1)
     watched = watch_latents(small_model, batches_of([[0, 1, 2, 3], [4, 5, 6]]), seed=SEED, world=world)
     found = watched.recovered_information
     assert found.value == pytest.approx(-loss.mean().item() / 192, rel=1e-9)

@@ -21,8 +21,8 @@ from vdvae_lr.files.download import file_sha256
 from vdvae_lr.files.paths import entries, exists, expanded, is_file, is_folder, path_of
 from vdvae_lr.files.presets import read_presets
 from vdvae_lr.hub.digest_list import DIGESTS_NAME
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.hub.sources import MIRROR_VARIABLE, WeightSettings
-from vdvae_lr.hub.vdvae import VDVAE
 from vdvae_lr.pictures.image_files import find_image_files
 from vdvae_lr.report.data import read_reported
 from vdvae_lr.training.checkpoint import CheckpointFolder

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import SMALL
 from loopback_client import client_at
 from loopback_files import LoopbackFiles
 from refusals import refused
+from small_config import SMALL
 
 from vdvae_lr.hub.hub_client import HubAccess
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.hub.sources import find_weights
-from vdvae_lr.hub.vdvae import VDVAE
 
 
 @pytest.fixture

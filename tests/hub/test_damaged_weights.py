@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL
 from loopback_client import LARGE_UPLOAD_WARNING
 from loopback_files import LoopbackFiles
 from loopback_hub import LoopbackHub
 from refusals import refused
+from small_config import SMALL
 from small_published import random_model
 from training_runs import assert_same_bits
 

@@ -14,18 +14,18 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import SMALL
 from loopback_files import LoopbackFiles
 from loopback_hub import LoopbackHub
 from loopback_repositories import StoredFile
 from refusals import refused
 from safetensors.torch import save
+from small_config import SMALL
 from small_published import NAME as SMALL_NAME
 from small_published import publish, random_model
 from training_runs import assert_same_bits
 
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.hub.sources import WeightSettings
-from vdvae_lr.hub.vdvae import VDVAE
 from vdvae_lr.hub.weight_folder import write_config, write_weights
 
 NAME = "stranger/model"

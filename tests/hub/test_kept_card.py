@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import SMALL
 from huggingface_hub import ModelCard
 from loopback_client import LARGE_UPLOAD_WARNING
 from loopback_hub import LoopbackHub
 from refusals import refused
+from small_config import SMALL
 
 from vdvae_lr import VDVAE
 from vdvae_lr.cli.main import main

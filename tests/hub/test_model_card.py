@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import SMALL
 from huggingface_hub import ModelCard
 from loopback_client import LARGE_UPLOAD_WARNING
 from loopback_hub import LoopbackHub
 from short_runs import LAST, change_settings, checkpoint_of, copied, records_of, short_run, write_log
+from small_config import SMALL
 
 from vdvae_lr import VDVAE, VAEConfig
 from vdvae_lr.datasets.catalogue import DATASETS

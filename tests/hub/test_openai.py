@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.hub.openai import from_published, read_tensors, to_published, write_published
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.hub.pretrained import VDVAE
 
 
 @cache

@@ -9,11 +9,11 @@ from tempfile import TemporaryDirectory
 
 import pytest
 import torch
-from conftest import SMALL
 from loopback_files import LoopbackFiles
 from loopback_hub import LoopbackHub
 from reference_cases import PUBLISHED_MODELS
 from refusals import refused
+from small_config import SMALL
 from small_published import NAME as SMALL_NAME
 from small_published import publish, random_model
 from training_runs import assert_same_bits
@@ -21,9 +21,9 @@ from training_runs import assert_same_bits
 from vdvae_lr.files.bundled import bundled_folder
 from vdvae_lr.hub.hub_client import HubAccess
 from vdvae_lr.hub.openai import write_published
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.hub.published import PUBLISHED
 from vdvae_lr.hub.sources import WeightSettings, WeightSource, find_weights, settings_of
-from vdvae_lr.hub.vdvae import VDVAE
 from vdvae_lr.hub.weight_folder import write_config, write_weights
 
 REPOSITORY = "tester/lrvdvae-ffhq256"

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 import pytest
 import torch
-from conftest import SMALL
 from hypothesis import given
 from hypothesis import strategies as st
 from refusals import refused
+from small_config import SMALL
 from training_runs import assert_same_bits
 
 from vdvae_lr.hub.weight_folder import (

@@ -14,7 +14,7 @@ from vdvae_lr.datasets.sampler import evaluation_shards
 from vdvae_lr.evaluation.bound import evaluate_bound
 from vdvae_lr.files.bundled import bundled_folder
 from vdvae_lr.files.presets import read_presets
-from vdvae_lr.hub.vdvae import VDVAE
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.losses.objective import ObjectiveSettings
 from vdvae_lr.model.noise import PassNoise
 from vdvae_lr.processes.world import World

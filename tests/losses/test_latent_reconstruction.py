@@ -6,17 +6,17 @@ from typing import get_args
 import pytest
 import torch
 from closeness import relative_error
+from latent_groups import groups_of
 from torch import Tensor
 from torch.distributions import Normal
 
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.losses.elbo import group_rates_nats
 from vdvae_lr.losses.latent_reconstruction import FORMS, FormName, TargetGradient, group_latent_reconstruction
 from vdvae_lr.losses.objective import ObjectiveSettings, reconstruct_latents
-from vdvae_lr.losses.vdvae_pass import describe_pass
 from vdvae_lr.model.gaussian import DiagonalGaussian
+from vdvae_lr.model.latent_model import Given, LatentPass
 from vdvae_lr.model.noise import PassNoise
-from vdvae_lr.model.vdvae.decoder import Given, TopDownPass
-from vdvae_lr.model.vdvae.vae import VDVAE
 
 FORM_NAMES: tuple[FormName, ...] = get_args(FormName)
 TARGETS: tuple[TargetGradient, ...] = get_args(TargetGradient)
@@ -25,22 +25,22 @@ TARGETS: tuple[TargetGradient, ...] = get_args(TargetGradient)
 # ---- the shared state: one top-down pass serves both encodings
 
 
-def first_pass(model: VDVAE, levels: Tensor, noise: PassNoise, latents: str) -> TopDownPass:
+def first_pass(model: VDVAE, levels: Tensor, noise: PassNoise, latents: str) -> LatentPass:
     if latents == "posterior":
-        return model.infer(levels, noise.posterior, keep_states=True)
-    return model.generate(len(levels), noise.prior, keep_states=True)
+        return model.infer(levels, noise.posterior, keep_contexts=True)
+    return model.generate(len(levels), noise.prior, keep_contexts=True)
 
 
-def by_a_second_pass(model: VDVAE, passed: TopDownPass, noise: PassNoise, settings: ObjectiveSettings) -> Tensor:
+def by_a_second_pass(model: VDVAE, passed: LatentPass, noise: PassNoise, settings: ObjectiveSettings) -> Tensor:
     """L_LR as written: decode z, encode x̂, run the whole top-down pass again with z given, take its posteriors."""
-    likelihood = model.likelihood(passed.output)
+    likelihood = passed.likelihood
     image = likelihood.mean() if settings.lr_image == "mean" else likelihood.sample(noise.image)
-    features = model.encode_input(model.pixel_scale.input_from_target(image))
-    second = model.top_down([Given(group.latent) for group in passed.groups], len(image), features)
+    features = model.encode(model.pixel_scale.levels_from_target(image))
+    second = model.top_down([Given(group.latent) for group in groups_of(passed)], len(image), features)
     return group_latent_reconstruction(
-        [group.latent for group in passed.groups],
-        [group.posterior for group in second.groups],
-        [group.prior for group in passed.groups],
+        list(passed.latents),
+        [group.posterior for group in groups_of(second)],
+        [group.prior for group in groups_of(passed)],
         settings.lr_form,
         settings.lr_target,
     )
@@ -67,7 +67,7 @@ def test_the_stored_states_give_the_value_and_gradients_of_a_second_pass(
 ) -> None:
     settings = ObjectiveSettings(lr_form=form, lr_target=target, lr_image=image)
     passed = first_pass(small_model, small_levels, small_noise, latents)
-    ours = reconstruct_latents(settings, describe_pass(small_model, passed), small_noise.image)
+    ours = reconstruct_latents(settings, small_model, passed, small_noise.image)
     plain = by_a_second_pass(small_model, passed, small_noise, settings)
     assert ours.shape == (2, 5)
     assert relative_error(ours, plain) <= 1e-10
@@ -80,9 +80,9 @@ def test_the_decoded_image_carries_gradients_to_the_decoder(
     small_model: VDVAE, small_levels: Tensor, small_noise: PassNoise
 ) -> None:
     """With a constant target only x̂ leads to the output layer: make x̂ reveal z."""
-    passed = describe_pass(small_model, first_pass(small_model, small_levels, small_noise, "posterior"))
+    passed = first_pass(small_model, small_levels, small_noise, "posterior")
     for image in ("sample", "mean"):
-        value = reconstruct_latents(ObjectiveSettings(lr_image=image), passed, small_noise.image).sum()
+        value = reconstruct_latents(ObjectiveSettings(lr_image=image), small_model, passed, small_noise.image).sum()
         assert gradients(small_model, value)["mixture_output.weight"].abs().max() > 0, image
 
 
@@ -224,9 +224,12 @@ def test_a_live_target_takes_its_weight_from_the_priors_own_signal(
 def test_nll_and_information_have_the_same_gradients_with_a_constant_target(
     small_model: VDVAE, small_levels: Tensor, small_noise: PassNoise
 ) -> None:
-    passed = describe_pass(small_model, first_pass(small_model, small_levels, small_noise, "posterior"))
+    passed = first_pass(small_model, small_levels, small_noise, "posterior")
     nll, information = (
-        gradients(small_model, reconstruct_latents(ObjectiveSettings(lr_form=form), passed, small_noise.image).sum())
+        gradients(
+            small_model,
+            reconstruct_latents(ObjectiveSettings(lr_form=form), small_model, passed, small_noise.image).sum(),
+        )
         for form in ("nll", "information")
     )
     assert max(relative_error(information[name], gradient) for name, gradient in nll.items()) <= 1e-12

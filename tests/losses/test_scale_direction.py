@@ -4,13 +4,13 @@ import math
 
 import pytest
 import torch
+from latent_groups import groups_of
 from scale_direction import move, norm_of, scale_derivatives, scale_direction
 from torch import Tensor
 
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.losses.objective import ObjectiveSettings, ObjectiveTerms, reconstruct_latents
-from vdvae_lr.losses.vdvae_pass import describe_pass
 from vdvae_lr.model.noise import PassNoise
-from vdvae_lr.model.vdvae.vae import VDVAE
 from vdvae_lr.training.step import batch_terms
 
 GROUPS = range(5)
@@ -29,8 +29,8 @@ class Problem:
 
     def reconstruction(self, settings: ObjectiveSettings) -> Tensor:
         """L_LR by image and group (B, L)."""
-        passed = describe_pass(self.model, self.model.infer(self.levels, self.noise.posterior, keep_states=True))
-        return reconstruct_latents(settings, passed, self.noise.image)
+        passed = self.model.infer(self.levels, self.noise.posterior, keep_contexts=True)
+        return reconstruct_latents(settings, self.model, passed, self.noise.image)
 
     def derivatives(self, loss: Tensor) -> Tensor:
         """Along every group's scale direction (L,), by autograd."""
@@ -47,9 +47,9 @@ def problem(small_model: VDVAE, small_levels: Tensor, small_noise: PassNoise) ->
 @pytest.mark.parametrize("group", GROUPS)
 def test_a_step_along_the_direction_rescales_the_latent(problem: Problem, group: int) -> None:
     """To first order: z moves by ε·z, and no other group's latent moves."""
-    before = problem.model.infer(problem.levels, problem.noise.posterior).groups
+    before = groups_of(problem.model.infer(problem.levels, problem.noise.posterior))
     move(problem.model, scale_direction(problem.model, group), 1e-6)
-    after = problem.model.infer(problem.levels, problem.noise.posterior).groups
+    after = groups_of(problem.model.infer(problem.levels, problem.noise.posterior))
     for index, (old, new) in enumerate(zip(before, after, strict=True)):
         expected = old.latent * 1e-6 * (index == group)
         assert torch.allclose(new.latent - old.latent, expected, rtol=0, atol=1e-10), index

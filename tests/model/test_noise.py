@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.model.noise import PassNoise, noise_key
-from vdvae_lr.model.vdvae.vae import VDVAE
 
 CPU = torch.device("cpu")
 
@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
 def everything(noise: PassNoise) -> list[Tensor]:
     assert noise.prior is not None
     assert noise.image is not None
-    return [*noise.posterior, *noise.prior, noise.image.component, noise.image.position]
+    return [*noise.posterior, *noise.prior, *noise.image]
 
 
 def drawn(model: VDVAE, keys: list[int]) -> list[Tensor]:
@@ -74,9 +74,7 @@ def test_shapes_are_the_models(small_model: VDVAE) -> None:
     expected = [(4, *shape) for shape in small_model.latent_shapes]
     assert [tuple(draw.shape) for draw in noise.posterior] == expected
     assert [tuple(draw.shape) for draw in noise.prior] == expected
-    config = small_model.config
-    assert tuple(noise.image.component.shape) == (4, config.num_mixtures, 8, 8)
-    assert tuple(noise.image.position.shape) == (4, config.image_channels, 8, 8)
+    assert [tuple(draw.shape) for draw in noise.image] == [(4, 3, 8, 8), (4, 3, 8, 8)]
 
 
 def test_channels_lie_innermost_like_the_activations_they_meet(small_model: VDVAE) -> None:
@@ -103,7 +101,7 @@ def test_latents_are_standard_normal_and_images_uniform(small_model: VDVAE) -> N
     noise = PassNoise(small_model, 64, CPU, prior=True)
     noise.draw(3)
     normal = torch.cat([tensor.flatten() for tensor in (*noise.posterior, *noise.prior)]).double()
-    uniform = torch.cat([noise.image.component.flatten(), noise.image.position.flatten()]).double()
+    uniform = torch.cat([draw.flatten() for draw in noise.image]).double()
     assert abs(normal.mean()) < 5 / len(normal) ** 0.5
     assert abs(normal.var() - 1) < 5 * (2 / len(normal)) ** 0.5
     assert abs(uniform.mean() - 0.5) < 5 * (1 / 12 / len(uniform)) ** 0.5

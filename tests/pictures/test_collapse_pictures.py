@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vdvae_lr.datasets.sources import ArraySource, all_rows
 from vdvae_lr.evaluation.document import InputRates
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.pictures import collapse_pictures
 from vdvae_lr.pictures.collapse_pictures import nearest_collapse_picture
 from vdvae_lr.pictures.images import Pictures, reconstructions

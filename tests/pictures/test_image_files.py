@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SMALL
 from kinds_of_colour import SRGB_PROFILE
 from made_images import chunk, png, png16, tiff
 from made_images import saved as image_bytes
 from made_profiles import SRGB, grey_profile, rgb_profile
 from PIL import Image
 from refusals import refused
+from small_config import SMALL
 
 from vdvae_lr.model.vdvae.vae import VAEConfig
 from vdvae_lr.pictures.image_files import (

@@ -8,8 +8,8 @@ from refusals import refused
 from torch import Tensor
 
 import vdvae_lr
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.model.noise import PassNoise, noise_key
-from vdvae_lr.model.vdvae.vae import VDVAE
 from vdvae_lr.pictures.images import as_pictures, reconstructions
 
 

@@ -6,9 +6,9 @@ import torch
 from refusals import refused
 
 import vdvae_lr
+from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.model.latent_model import FromPrior
 from vdvae_lr.model.noise import PassNoise, noise_key
-from vdvae_lr.model.vdvae.decoder import FromPrior
-from vdvae_lr.model.vdvae.vae import VDVAE
 from vdvae_lr.pictures.images import samples
 
 
@@ -33,7 +33,7 @@ def test_each_group_has_its_temperature(small_model: VDVAE) -> None:
     assert noise.prior is not None
     sources = [FromPrior(draw, factor) for draw, factor in zip(noise.prior, factors, strict=True)]
     with torch.no_grad():
-        mean = small_model.likelihood(small_model.top_down(sources, 2).output).mean()
+        mean = small_model.top_down(sources, 2).likelihood.mean()
     expected = ((mean + 1) * 127.5).round().permute(0, 2, 3, 1).numpy()
     for words in (factors, "4x4:0.3,8:2", "1,0.3,0.3,2,2"):
         drawn = vdvae_lr.sample(small_model, 2, temperature=words, image="mean")

@@ -7,7 +7,7 @@ from refusals import refused
 from torch import Tensor
 
 import vdvae_lr
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.pictures.images import as_pictures
 from vdvae_lr.pictures.latent_codes import Coordinates
 

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 from latent_edits import following, image_of, posterior_means, standardised
+from latent_groups import groups_of
 from refusals import refused
 from torch import Tensor
 
 import vdvae_lr
-from vdvae_lr.model.vdvae.decoder import Given
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.model.latent_model import Given
 from vdvae_lr.pictures.images import Pictures, as_pictures
 from vdvae_lr.pictures.latent_codes import Coordinates
 from vdvae_lr.pictures.traversing import MoveUnit
@@ -32,7 +33,7 @@ def test_against_latents_moved_by_hand(
     means = posterior_means(small_model, picture)
     noise = standardised(small_model, means)
     with torch.no_grad():
-        scale = small_model.top_down([Given(mean) for mean in means], 1).groups[group].prior.log_scale.exp()
+        scale = groups_of(small_model.top_down([Given(mean) for mean in means], 1))[group].prior.log_scale.exp()
     found = vdvae_lr.traverse(
         small_model,
         picture,

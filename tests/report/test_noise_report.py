@@ -10,7 +10,7 @@ from rich.console import Console
 from torch import Tensor
 
 from vdvae_lr.evaluation.quantities import Measurement, Quantity
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.pictures.images import as_pictures
 from vdvae_lr.pictures.noise_pictures import noise_picture, noise_pictures
 from vdvae_lr.pictures.picture_grid import picture_grid

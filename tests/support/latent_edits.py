@@ -7,29 +7,29 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from latent_groups import groups_of
 from torch import Tensor
 
-from vdvae_lr.model.vdvae.decoder import FromPrior, Given
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.model.latent_model import FromPrior, Given
 
 
 def image_of(model: VDVAE, latents: Sequence[Tensor]) -> np.ndarray:
     """The mixture's mean image of given latents, as levels (B, H, W, C)."""
     with torch.no_grad():
-        output = model.top_down([Given(latent) for latent in latents], len(latents[0])).output
-        mean = model.likelihood(output).mean()
+        mean = model.decode(latents).likelihood.mean()
     return ((mean + 1) * 127.5).round().permute(0, 2, 3, 1).numpy().astype(np.uint8)
 
 
 def posterior_means(model: VDVAE, pictures: np.ndarray) -> list[Tensor]:
     """Every group's latents when each takes its posterior's mean, given the coarser ones: one pass for each group."""
-    levels = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(model.decoder.gain)
+    levels = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(model.weight)
     latents: list[Tensor] = []
     with torch.no_grad():
         features = model.encode(levels)
         for number in range(len(model.latent_shapes)):
             passed = model.top_down(_then_prior(model, latents), len(pictures), features)
-            posterior = passed.groups[number].posterior
+            posterior = groups_of(passed)[number].posterior
             assert posterior is not None
             latents.append(posterior.mean)
     return latents
@@ -38,7 +38,7 @@ def posterior_means(model: VDVAE, pictures: np.ndarray) -> list[Tensor]:
 def standardised(model: VDVAE, latents: Sequence[Tensor]) -> list[Tensor]:
     """(z − μ_p)/σ_p of every group."""
     with torch.no_grad():
-        groups = model.top_down([Given(latent) for latent in latents], len(latents[0])).groups
+        groups = groups_of(model.top_down([Given(latent) for latent in latents], len(latents[0])))
     return [(group.latent - group.prior.mean) / group.prior.log_scale.exp() for group in groups]
 
 
@@ -47,7 +47,7 @@ def following(model: VDVAE, given: Mapping[int, Tensor], noise: Sequence[Tensor]
     latents: list[Tensor] = []
     with torch.no_grad():
         for number, draw in enumerate(noise):
-            prior = model.top_down(_then_prior(model, latents), len(draw)).groups[number].prior
+            prior = groups_of(model.top_down(_then_prior(model, latents), len(draw)))[number].prior
             latents.append(given.get(number, prior.mean + prior.log_scale.exp() * draw))
     return latents
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import numpy as np
-from conftest import SMALL
 from PIL import Image
+from small_config import SMALL
 from small_published import random_model
 
 from vdvae_lr.cli.main import main
-from vdvae_lr.hub.vdvae import VDVAE
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.hub.weight_folder import write_config, write_weights
 from vdvae_lr.model.vdvae.vae import VAEConfig
 

@@ -18,7 +18,7 @@ from training_runs import fingerprint, tiny_pixels, tiny_settings
 from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.datasets.sampler import TrainingOrder, evaluation_shards
 from vdvae_lr.evaluation.bound import evaluate_bound
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.processes.world import World
 from vdvae_lr.training.build import micro_batches
 from vdvae_lr.training.loop import train

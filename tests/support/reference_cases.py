@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.hub.openai import from_published
-from vdvae_lr.model.vdvae.vae import VDVAE, VAEConfig
+from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.model.vdvae.vae import VAEConfig
 
 FOLDER = Path(__file__).parents[1] / "reference"
 NAMES = ("plain_8bit", "low_bit", "custom_widths")

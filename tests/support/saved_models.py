@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.hub.weight_folder import write_config, write_weights
-from vdvae_lr.model.vdvae.vae import VDVAE, VAEConfig
+from vdvae_lr.model.vdvae.vae import VAEConfig
 
 TINY = VAEConfig(
     image_size=32,

@@ -10,7 +10,7 @@ Shapes: W width, Z latent channels, M bottleneck width.
 import torch
 from torch import Tensor
 
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.hub.pretrained import VDVAE
 
 Direction = dict[str, Tensor]
 """By parameter name; parameters that are absent do not move."""

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SMALL
+from small_config import SMALL
 
 from vdvae_lr.hub.openai import write_published
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.hub.published import PUBLISHED, PublishedModel
-from vdvae_lr.model.vdvae.vae import VDVAE, VAEConfig
+from vdvae_lr.model.vdvae.vae import VAEConfig
 
 NAME = "small-seed0"
 

@@ -21,7 +21,7 @@ from vdvae_lr.evaluation.activity import latent_statistics
 from vdvae_lr.evaluation.bound import evaluate_bound
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.recovery import measure_recovery
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.training import observe
 from vdvae_lr.training.held_out_record import group_rate_curves
 from vdvae_lr.training.loop import train

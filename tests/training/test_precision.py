@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from latent_groups import groups_of, output_of
 from torch import Tensor
 from torch.nn import functional as F
 from training_runs import ALONE, assert_same_bits, batches_of, fingerprint, tiny_settings, tiny_training
@@ -27,7 +28,7 @@ from vdvae_lr.datasets.sources import ImageSource
 from vdvae_lr.evaluation.bound import evaluate_bound
 from vdvae_lr.losses.latent_reconstruction import FORMS
 from vdvae_lr.model.gaussian import DiagonalGaussian, full_precision
-from vdvae_lr.model.logistic_mixture import Bins, LogisticMixture, MixtureNoise, parameters_per_component
+from vdvae_lr.model.logistic_mixture import Bins, LogisticMixture, parameters_per_component
 from vdvae_lr.model.noise import PassNoise
 from vdvae_lr.training.checkpoint import CheckpointFolder, restore
 from vdvae_lr.training.snapshot import Position, Snapshot
@@ -121,8 +122,8 @@ def test_an_extreme_mixture_has_finite_log_probs_means_and_samples(
     """A sample's scale overflows above a log-scale of 88, where the log-probability is an unspectacular −log-scale."""
     generator = torch.Generator().manual_seed(0)
     image = torch.linspace(-1, 1, 256).expand(1, channels, 1, 256)
-    noise = MixtureNoise(*(torch.rand(1, n, 1, 256, generator=generator) for n in (3, channels)))
-    noise.position[..., 0] = 0.5  # the middle, where the logistic's factor is 0
+    noise = [torch.rand(1, n, 1, 256, generator=generator) for n in (3, channels)]
+    noise[1][..., 0] = 0.5  # the middle, where the logistic's factor is 0
     with autocast(ALONE.device, precision):
         for sign in (-1.0, 1.0):
             leaf, mixture = extreme_mixture(precision, channels, log_scale, sign)
@@ -136,7 +137,7 @@ def test_a_sample_wider_than_any_image_is_still_a_coin() -> None:
     """The limit on a sampled scale shows in no image: ±1 by the side of the middle, as without it."""
     leaf = torch.tensor([0.0, 0.3, 41.0]).view(1, -1, 1, 1).repeat(1, 1, 1, 100)
     position = torch.linspace(0.01, 0.98, 100).view(1, 1, 1, 100)
-    sample = LogisticMixture(leaf, 1, Bins.of_bits(8)).sample(MixtureNoise(torch.full_like(position, 0.5), position))
+    sample = LogisticMixture(leaf, 1, Bins.of_bits(8)).sample([torch.full_like(position, 0.5), position])
     assert torch.equal(sample, (position - 0.5).sign())
 
 
@@ -153,17 +154,23 @@ def test_every_number_of_a_pass_is_finite_and_distributions_are_float32(precisio
     outputs: list[torch.dtype] = []
     hook = model.decoder.blocks[0].prior.register_forward_hook(lambda *call: outputs.append(call[2].dtype))
     with autocast(ALONE.device, precision):
-        inferred = model.infer(grey_pixels(2).float(), noise.posterior, keep_states=True)
+        inferred = model.infer(grey_pixels(2).float(), noise.posterior, keep_contexts=True)
         generated = model.generate(2, noise.prior)
-        likelihoods = [model.likelihood(passed.output) for passed in (inferred, generated)]
+        likelihoods = [passed.likelihood for passed in (inferred, generated)]
         assert noise.image is not None
         image = likelihoods[0].sample(noise.image)
         reencoded = model.reencode(inferred, image)
     hook.remove()
     assert outputs == [AUTOCAST.get(precision, torch.float32)] * 2  # the convolutions did run in `precision`
-    groups = [*inferred.groups, *generated.groups]
-    gaussians = [*(group.prior for group in groups), *(group.posterior for group in inferred.groups), *reencoded]
-    numbers = [image, likelihoods[1].mean(), inferred.output, generated.output, *(group.latent for group in groups)]
+    groups = [*groups_of(inferred), *groups_of(generated)]
+    gaussians = [*(group.prior for group in groups), *(group.posterior for group in groups_of(inferred)), *reencoded]
+    numbers = [
+        image,
+        likelihoods[1].mean(),
+        output_of(inferred),
+        output_of(generated),
+        *(group.latent for group in groups),
+    ]
     numbers += [part for gaussian in gaussians if gaussian for part in (gaussian.mean, gaussian.log_scale)]
     assert {values.dtype for values in numbers} == {torch.float32}
     assert all(values.isfinite().all() for values in numbers)

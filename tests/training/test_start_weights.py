@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import SMALL
 from launching import final_tensors, launch, train_command
 from loopback_hub import LoopbackHub
+from small_config import SMALL
 from small_published import NAME as PUBLISHED_NAME
 from small_published import publish, random_model
 from training_runs import ALONE, TINY, assert_same_bits, tiny_settings, write_images
@@ -20,8 +20,8 @@ from training_runs import ALONE, TINY, assert_same_bits, tiny_settings, write_im
 from vdvae_lr.cli.shared.config import resolve_settings
 from vdvae_lr.errors import EXIT_RUN_AGAIN, InputError
 from vdvae_lr.hub.openai import to_published, write_published
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.hub.sources import WeightSettings
-from vdvae_lr.hub.vdvae import VDVAE
 from vdvae_lr.model.vdvae.vae import VAEConfig
 from vdvae_lr.processes.world import World
 from vdvae_lr.training.build import StartWeights, build_training, find_start_weights

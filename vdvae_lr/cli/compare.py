@@ -17,7 +17,7 @@ from vdvae_lr.evaluation.arithmetic import float32_convolutions
 from vdvae_lr.evaluation.comparison import measure_model
 from vdvae_lr.files.network_errors import without_secrets
 from vdvae_lr.files.whole_file import write_whole
-from vdvae_lr.hub.vdvae import VDVAE
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.pictures.comparison_pictures import comparison_pictures
 from vdvae_lr.pictures.picture_grid import save_png
 from vdvae_lr.processes.world import World, joined_world
@@ -60,7 +60,7 @@ def _compare(settings: CompareSettings, sources: dict[str, str], world: World) -
             settings.split,
             min(settings.examples or len(source), len(source)),
             settings.seed,
-            next(iter(models.values())).config.dimensions,
+            next(iter(models.values())).dimensions,
             settings.content_dimensions,
             found.inventory,
         )

@@ -33,11 +33,10 @@ from vdvae_lr.evaluation.document import (
     write_evaluation,
 )
 from vdvae_lr.evaluation.measuring import Measuring
-from vdvae_lr.evaluation.quantities import group_resolutions
 from vdvae_lr.evaluation.sections import Findings, SectionSettings, Task, measure_sections
 from vdvae_lr.files.network_errors import without_secrets
 from vdvae_lr.files.whole_file import write_whole
-from vdvae_lr.hub.vdvae import VDVAE
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.pictures.collapse_pictures import nearest_collapse_picture
 from vdvae_lr.pictures.noise_pictures import noise_picture
 from vdvae_lr.pictures.picture_grid import save_png
@@ -128,8 +127,8 @@ def _evaluation(
         name=settings.name or model_name(settings.model),
         source=without_secrets(settings.model),
         model=dataclasses.asdict(model.config),
-        dimensions=model.config.dimensions,
-        resolutions=group_resolutions(model),
+        dimensions=model.dimensions,
+        resolutions=model.resolutions,
         dataset=found.dataset,
         split=settings.split,
         examples=measuring.count(),

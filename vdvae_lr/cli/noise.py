@@ -20,10 +20,10 @@ from vdvae_lr.evaluation.group_choice import parse_groups
 from vdvae_lr.evaluation.measuring import Tracker
 from vdvae_lr.evaluation.noise_response import NoiseUnit, check_variances
 from vdvae_lr.evaluation.noise_section import NOISE_VARIANCES, measure_noise
-from vdvae_lr.evaluation.quantities import Quantity, group_resolutions
+from vdvae_lr.evaluation.quantities import Quantity
 from vdvae_lr.files.network_errors import without_secrets
 from vdvae_lr.files.whole_file import write_whole
-from vdvae_lr.hub.vdvae import VDVAE
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.pictures.noise_pictures import noise_picture
 from vdvae_lr.pictures.picture_grid import save_png
 from vdvae_lr.processes.world import World, joined_world
@@ -69,7 +69,7 @@ def run(settings: NoiseSettings) -> None:
 
 def _noise(settings: NoiseSettings, sources: dict[str, str], world: World) -> None:
     models = find_models(settings, sources, world)
-    resolutions = group_resolutions(next(iter(models.values())))
+    resolutions = next(iter(models.values())).resolutions
     groups = parse_groups(settings.groups, resolutions)
     console = plain_console(world.is_main)
     found = settings.find(models, console)

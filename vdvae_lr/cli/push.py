@@ -10,8 +10,8 @@ import tyro
 from vdvae_lr.cli.shared.config import model_settings
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.network_errors import without_secrets
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.hub.sources import WeightSettings
-from vdvae_lr.hub.vdvae import VDVAE
 from vdvae_lr.setting_checks import PathText, check_settings
 
 

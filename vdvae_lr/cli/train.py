@@ -9,7 +9,7 @@ from rich.table import Table
 
 from vdvae_lr.cli.shared.config import resolve_settings
 from vdvae_lr.cli.shared.exit_codes import ends_with_exit_code
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.hub.pretrained import model_class
 from vdvae_lr.processes.failures import take_debug_flag
 from vdvae_lr.processes.world import joined_world
 from vdvae_lr.training.loop import train
@@ -34,7 +34,7 @@ def _run(settings: Settings) -> int:
 def describe(settings: Settings, console: Console) -> None:
     """Print the resolved settings, the model's size and the schedule; reads no data and no weights."""
     with torch.device("meta"):
-        model = VDVAE(settings.model)
+        model = model_class(settings.model)(settings.model)
     table = Table("setting", title="Resolved settings", title_justify="left")
     table.add_column("value", overflow="fold")
     for name, value in settings.flat().items():
@@ -42,7 +42,7 @@ def describe(settings: Settings, console: Console) -> None:
     console.print(table)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     latents = sum(channels * height * width for channels, height, width in model.latent_shapes)
-    dimensions = settings.model.dimensions
+    dimensions = model.dimensions
     console.print(
         f"Model: {parameters:,} parameters; {len(model.latent_shapes)} latent groups, {latents:,} latents an image, "
         f"{latents / dimensions:.1f} for each of its {dimensions:,} numbers."

@@ -19,14 +19,13 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.errors import InputError
-from vdvae_lr.evaluation.batches import EvaluationBatch, levels_for, model_device
+from vdvae_lr.evaluation.batches import EvaluationBatch, levels_for
 from vdvae_lr.evaluation.group_words import named_groups
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.moments import Moments
-from vdvae_lr.evaluation.quantities import Measurement, Quantity, group_resolutions
+from vdvae_lr.evaluation.quantities import Measurement, Quantity
 from vdvae_lr.model.gaussian import DiagonalGaussian
-from vdvae_lr.model.vdvae.decoder import FromPosterior, LatentGroup
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.processes.world import World
 
 ACTIVE_VARIANCE = 0.01
@@ -150,29 +149,23 @@ class LatentStatistics:
         return Activity(self.examples, *shares)
 
 
-def mean_path(model: VDVAE, levels: Tensor) -> tuple[tuple[DiagonalGaussian, ...], tuple[DiagonalGaussian, ...]]:
+def mean_path(model: LatentModel, levels: Tensor) -> tuple[tuple[DiagonalGaussian, ...], tuple[DiagonalGaussian, ...]]:
     """Posteriors and priors of every group for images (B, C, H, W) as levels, each z_l its posterior's mean."""
-    sources = [FromPosterior(levels.new_zeros(1, *shape)) for shape in model.latent_shapes]
-    groups = model.top_down(sources, levels.shape[0], model.encode(levels)).groups
-    return tuple(_posterior_of(group) for group in groups), tuple(group.prior for group in groups)
-
-
-def _posterior_of(group: LatentGroup) -> DiagonalGaussian:
-    assert group.posterior is not None  # a pass with features has one for every group
-    return group.posterior
+    passed = model.infer(levels, [levels.new_zeros(1, *shape) for shape in model.latent_shapes])
+    return passed.posteriors, passed.priors
 
 
 @torch.inference_mode()
-def latent_statistics(model: VDVAE, batches: Iterable[EvaluationBatch], *, world: World) -> LatentStatistics:
+def latent_statistics(model: LatentModel, batches: Iterable[EvaluationBatch], *, world: World) -> LatentStatistics:
     """Of all examples of all processes' `batches`; exact in any order, no noise involved."""
-    statistics = LatentStatistics(model.latent_shapes, model_device(model))
+    statistics = LatentStatistics(model.latent_shapes, model.device)
     for batch in batches:
         statistics.add(*mean_path(model, levels_for(model, batch.pixels)))
     statistics.all_reduce_(world)
     return statistics
 
 
-def measure_activity(model: VDVAE, batches: Iterable[EvaluationBatch], *, world: World) -> Activity:
+def measure_activity(model: LatentModel, batches: Iterable[EvaluationBatch], *, world: World) -> Activity:
     """Activity over all examples of all processes' `batches`.
 
     Raises:
@@ -182,7 +175,7 @@ def measure_activity(model: VDVAE, batches: Iterable[EvaluationBatch], *, world:
 
 
 def measure_active_units(
-    model: VDVAE, measuring: Measuring, *, threshold: float = ACTIVE_VARIANCE
+    model: LatentModel, measuring: Measuring, *, threshold: float = ACTIVE_VARIANCE
 ) -> tuple[list[Quantity], list[str]]:
     """Shares of active latents, channels and positions, in %, at every level; and a sentence on groups that are silent.
 
@@ -197,7 +190,7 @@ def measure_active_units(
         InputError: fewer than two examples.
     """
     statistics = latent_statistics(model, measuring.batches("active units"), world=measuring.world)
-    resolutions = group_resolutions(model)
+    resolutions = model.resolutions
     quantities = []
     for unit in _UNITS:
         for relative in (False, True):

@@ -8,11 +8,10 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 
+from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.model.noise import PassNoise, noise_key
-from vdvae_lr.model.vdvae.vae import VDVAE
 
 Examples = Sequence[int] | npt.NDArray[np.int64]
 
@@ -39,7 +38,7 @@ class ExampleNoise:
         buffers: `prior` and `image` as `PassNoise` takes them.
     """
 
-    def __init__(self, model: VDVAE, purpose: str, seed: int, **buffers: bool) -> None:
+    def __init__(self, model: LatentModel, purpose: str, seed: int, **buffers: bool) -> None:
         self._model = model
         self._purpose = purpose
         self._seed = seed
@@ -50,17 +49,12 @@ class ExampleNoise:
     def draw(self, examples: Examples) -> PassNoise:
         """Noise for B examples, one row each; valid until the next call."""
         if self._noise is None or len(examples) != self._rows:  # only a split's last batch has another length
-            self._noise = PassNoise(self._model, len(examples), model_device(self._model), **self._buffers)
+            self._noise = PassNoise(self._model, len(examples), self._model.device, **self._buffers)
             self._rows = len(examples)
         self._noise.draw_rows([noise_key(self._purpose, self._seed, int(example)) for example in examples])
         return self._noise
 
 
-def model_device(model: VDVAE) -> torch.device:
-    """Where the model's weights are."""
-    return model.decoder.gain.device
-
-
-def levels_for(model: VDVAE, pixels: Tensor) -> Tensor:
+def levels_for(model: LatentModel, pixels: Tensor) -> Tensor:
     """Stored pixels (B, C, H, W) uint8 → levels in the model's own number format, on its device."""
-    return pixels.to(model.decoder.gain)
+    return pixels.to(model.weight)

@@ -12,12 +12,10 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.errors import InputError
-from vdvae_lr.evaluation.batches import EvaluationBatch, ExampleNoise, levels_for, model_device
+from vdvae_lr.evaluation.batches import EvaluationBatch, ExampleNoise, levels_for
 from vdvae_lr.evaluation.moments import Moments
 from vdvae_lr.losses.elbo import distortion_nats, group_rates_nats
-from vdvae_lr.losses.objective import LatentPass
-from vdvae_lr.losses.vdvae_pass import describe_pass
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.model.latent_model import LatentModel, LatentPass
 from vdvae_lr.processes.world import World
 
 POSTERIOR_NOISE = "evaluate"  # the purpose in the noise key: every measurement from posterior latents shares its draws
@@ -57,7 +55,7 @@ def bound_nats(passed: LatentPass, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.inference_mode()
-def evaluate_bound(model: VDVAE, batches: Iterable[EvaluationBatch], *, seed: int, world: World) -> Bound:
+def evaluate_bound(model: LatentModel, batches: Iterable[EvaluationBatch], *, seed: int, world: World) -> Bound:
     """The bound over all examples of all processes' `batches`, in the autocast context of the caller.
 
     Args:
@@ -70,15 +68,15 @@ def evaluate_bound(model: VDVAE, batches: Iterable[EvaluationBatch], *, seed: in
         InputError: there was no example at all.
     """
     noise = ExampleNoise(model, POSTERIOR_NOISE, seed)
-    moments = Moments((3 + len(model.latent_shapes),), model_device(model))
+    moments = Moments((3 + len(model.latent_shapes),), model.device)
     for batch in batches:
         levels = levels_for(model, batch.pixels)
-        passed = describe_pass(model, model.infer(levels, noise.draw(batch.indices).posterior))
+        passed = model.infer(levels, noise.draw(batch.indices).posterior)
         rates, distortion = bound_nats(passed, model.pixel_scale.target_from_levels(levels))
         rate = rates.sum(1)
         moments.add(torch.cat([torch.stack([rate + distortion, rate, distortion], dim=1), rates], dim=1))
     moments.all_reduce_(world)
-    return _bound_of(moments, model.config.dimensions)
+    return _bound_of(moments, model.dimensions)
 
 
 def _bound_of(moments: Moments, dimensions: int) -> Bound:

@@ -11,16 +11,15 @@ from torch import Tensor
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.activity import mean_prior_scale, measure_activity
-from vdvae_lr.evaluation.batches import EvaluationBatch, ExampleNoise, levels_for, model_device
+from vdvae_lr.evaluation.batches import EvaluationBatch, ExampleNoise, levels_for
 from vdvae_lr.evaluation.bound import POSTERIOR_NOISE, bound_nats
-from vdvae_lr.evaluation.information import decoded_image, information_nats, measure_information_from_samples
+from vdvae_lr.evaluation.information import information_nats, measure_information_from_samples
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.moments import Moments
 from vdvae_lr.evaluation.noise_response import NoiseUnit, measure_noise_response
 from vdvae_lr.evaluation.quantities import Measurement, measurements
-from vdvae_lr.losses.vdvae_pass import describe_pass
+from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.model.noise import PassNoise
-from vdvae_lr.model.vdvae.vae import VDVAE
 from vdvae_lr.processes.world import World
 
 RESPONSE_CONDITIONS: tuple[tuple[NoiseUnit, float], ...] = (
@@ -33,7 +32,7 @@ RESPONSE_EXAMPLES = 200  # each costs a top-down pass per condition, and its spr
 _HELD_OUT = ("negative_elbo", "rate", "distortion", "latent_reconstruction", "recovered_mean_image", "prior_scale")
 
 
-def check_comparable(models: Mapping[str, VDVAE]) -> None:
+def check_comparable(models: Mapping[str, LatentModel]) -> None:
     """Refuse models that differ in anything but their weights: same noise would mean something else in each.
 
     Raises:
@@ -50,7 +49,7 @@ def check_comparable(models: Mapping[str, VDVAE]) -> None:
                 )
 
 
-def measure_model(model: VDVAE, measuring: Measuring) -> dict[str, Measurement]:
+def measure_model(model: LatentModel, measuring: Measuring) -> dict[str, Measurement]:
     """All measurements of one model, by the keys of `comparison_report.ROWS`.
 
     Args:
@@ -66,43 +65,45 @@ def measure_model(model: VDVAE, measuring: Measuring) -> dict[str, Measurement]:
     }
 
 
-def held_out_nats(model: VDVAE, levels: Tensor, noise: PassNoise) -> Tensor:
+def held_out_nats(model: LatentModel, levels: Tensor, noise: PassNoise) -> Tensor:
     """The measurements that share one posterior pass, (B, 6) in the order of `_HELD_OUT`; nats per image but σ_p."""
-    passed = describe_pass(model, model.infer(levels, noise.posterior, keep_states=True))
+    passed = model.infer(levels, noise.posterior, keep_contexts=True)
     rates, distortion = bound_nats(passed, model.pixel_scale.target_from_levels(levels))
     rate = rates.sum(1)
-    sampled = information_nats(passed, decoded_image(passed, "sample", noise.image))
-    from_mean = information_nats(passed, decoded_image(passed, "mean", None))
+    sampled = information_nats(model, passed, passed.decoded("sample", noise.image))
+    from_mean = information_nats(model, passed, passed.decoded("mean", None))
     values = [rate + distortion, rate, distortion, -sampled, from_mean, mean_prior_scale(passed.priors)]
     return torch.stack([value.double() for value in values], dim=1)
 
 
 @torch.inference_mode()
-def _held_out(model: VDVAE, batches: Iterable[EvaluationBatch], seed: int, world: World) -> dict[str, Measurement]:
+def _held_out(
+    model: LatentModel, batches: Iterable[EvaluationBatch], seed: int, world: World
+) -> dict[str, Measurement]:
     noise = ExampleNoise(model, POSTERIOR_NOISE, seed, image=True)
-    moments = Moments((len(_HELD_OUT),), model_device(model))
+    moments = Moments((len(_HELD_OUT),), model.device)
     for batch in batches:
         moments.add(held_out_nats(model, levels_for(model, batch.pixels), noise.draw(batch.indices)))
     moments.all_reduce_(world)
     found = dict(zip(_HELD_OUT, measurements(moments), strict=True))
-    per_dim = 1 / model.config.dimensions
+    per_dim = 1 / model.dimensions
     return {key: value if key == "prior_scale" else value.times(per_dim) for key, value in found.items()}
 
 
-def _from_samples(model: VDVAE, measuring: Measuring) -> dict[str, Measurement]:
+def _from_samples(model: LatentModel, measuring: Measuring) -> dict[str, Measurement]:
     (found,) = measure_information_from_samples(model, measuring)
     assert found.total is not None
     return {found.key: found.total}
 
 
-def _activity(model: VDVAE, batches: Iterable[EvaluationBatch], world: World) -> dict[str, Measurement]:
+def _activity(model: LatentModel, batches: Iterable[EvaluationBatch], world: World) -> dict[str, Measurement]:
     found = measure_activity(model, batches, world=world)
     names = ("latents", "latents_relative", "channels", "channels_relative")
     return {f"active_{name}": Measurement(100 * getattr(found, name), None, found.examples) for name in names}
 
 
 def _noise_response(
-    model: VDVAE, batches: Iterable[EvaluationBatch], seed: int, world: World
+    model: LatentModel, batches: Iterable[EvaluationBatch], seed: int, world: World
 ) -> dict[str, Measurement]:
     moments = measure_noise_response(model, batches, RESPONSE_CONDITIONS, seed=seed, world=world)
     names = [f"noise_response_{unit}_{variance}" for unit, variance in RESPONSE_CONDITIONS]

@@ -1,4 +1,4 @@
-"""The likelihood by importance weights, and how far the approximate posterior is from the true one: of one VDVAE.
+"""The likelihood by importance weights, and how far the approximate posterior is from the true one: of one LatentModel.
 
 Draws are made one after the other, so that many cost time and no memory. Shapes: K draws, B images, L latent groups, Z
 latent channels, R a group's resolution.
@@ -11,7 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from vdvae_lr.evaluation.batches import ExampleNoise, Examples, levels_for, model_device
+from vdvae_lr.evaluation.batches import ExampleNoise, Examples, levels_for
 from vdvae_lr.evaluation.bound import POSTERIOR_NOISE
 from vdvae_lr.evaluation.importance import (
     by_group,
@@ -24,12 +24,11 @@ from vdvae_lr.evaluation.importance import (
 )
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.moments import Moments
-from vdvae_lr.evaluation.quantities import GroupMoments, Quantity, group_resolutions, measurements
+from vdvae_lr.evaluation.quantities import GroupMoments, Quantity, measurements
 from vdvae_lr.losses.elbo import per_image
 from vdvae_lr.model.gaussian import DiagonalGaussian
+from vdvae_lr.model.latent_model import FromPosterior, Given, LatentModel, LatentPass, LatentSource
 from vdvae_lr.model.noise import PassNoise, noise_key
-from vdvae_lr.model.vdvae.decoder import FromPosterior, Given, LatentSource, TopDownPass
-from vdvae_lr.model.vdvae.vae import VDVAE
 
 DRAW_NOISE = "importance"  # the purpose in the noise key
 _NATS = "nats/dim"
@@ -51,7 +50,7 @@ class ImageWeights:
     """
 
     def __init__(
-        self, model: VDVAE, pixels: Tensor, examples: Examples, seed: int, tick: Callable[[], None] | None = None
+        self, model: LatentModel, pixels: Tensor, examples: Examples, seed: int, tick: Callable[[], None] | None = None
     ) -> None:
         levels = levels_for(model, pixels)
         self._model = model
@@ -60,14 +59,14 @@ class ImageWeights:
         self._tick = tick
         self._features = model.encode(levels)
         self._target = model.pixel_scale.target_from_levels(levels)
-        self._noise = PassNoise(model, len(pixels), model_device(model), image=False)
-        self._held: list[Tensor] = []
+        self._noise = PassNoise(model, len(pixels), model.device, image=False)
+        self._held: tuple[Tensor, ...] = ()
 
     def hold(self, noise: Sequence[Tensor]) -> None:
         """The latents that `draw_below` holds: those that a pass over the images draws with this noise, (B, Z, R, R)
         each.
         """
-        self._held = [group.latent for group in self._pass([FromPosterior(draw) for draw in noise]).groups]
+        self._held = self._pass([FromPosterior(draw) for draw in noise]).latents
 
     def draw(self, number: int) -> Tensor:
         """log p(x, z)/q(z|x) for draw k of all latents: nats, (B,) float64."""
@@ -81,22 +80,21 @@ class ImageWeights:
         sources += [FromPosterior(draw) for draw in self._noise.posterior[group:]]
         if self._tick is not None:
             self._tick()
-        return log_weights(self._model, self._pass(sources), self._target, group)
+        return log_weights(self._pass(sources), self._target, group)
 
-    def _pass(self, sources: Sequence[LatentSource]) -> TopDownPass:
+    def _pass(self, sources: Sequence[LatentSource]) -> LatentPass:
         return self._model.top_down(sources, len(self._target), self._features)
 
 
-def log_weights(model: VDVAE, passed: TopDownPass, target: Tensor, first: int = 0) -> Tensor:
+def log_weights(passed: LatentPass, target: Tensor, first: int = 0) -> Tensor:
     """log p(x|z) + Σ_{l ≥ first} log p(z_l|z_<l) − log q(z_l|z_<l, x) of a pass with posteriors: nats, (B,) float64.
 
     `target` is the images on the likelihood's scale. Latents enter in float64: an error of log w is one of p(x).
     """
-    total = per_image(model.likelihood(passed.output).log_prob(target).double())
-    for group in passed.groups[first:]:
-        assert group.posterior is not None  # a pass with features has one for every group
-        latent = group.latent.double()
-        ratio = _in_double(group.prior).log_prob(latent) - _in_double(group.posterior).log_prob(latent)
+    total = per_image(passed.likelihood.log_prob(target).double())
+    groups = zip(passed.latents, passed.priors, passed.posteriors, strict=True)
+    for latent, prior, posterior in list(groups)[first:]:
+        ratio = _in_double(prior).log_prob(latent.double()) - _in_double(posterior).log_prob(latent.double())
         total = total + per_image(ratio)
     return total
 
@@ -107,7 +105,7 @@ def _in_double(distribution: DiagonalGaussian) -> DiagonalGaussian:
 
 @torch.inference_mode()
 def measure_importance(
-    model: VDVAE, measuring: Measuring, *, images: int, draws: int, gap_images: int
+    model: LatentModel, measuring: Measuring, *, images: int, draws: int, gap_images: int
 ) -> list[Quantity]:
     """The importance-weighted bound, and the distance of approximate from true posterior, in all and by group.
 
@@ -150,9 +148,9 @@ def _with_parts(quantity: Quantity, parts: Quantity | None) -> Quantity:
     return quantity if parts is None else replace(quantity, groups=parts.groups, resolutions=parts.resolutions)
 
 
-def _whole(model: VDVAE, measuring: Measuring, images: int, draws: int) -> list[Quantity]:
+def _whole(model: LatentModel, measuring: Measuring, images: int, draws: int) -> list[Quantity]:
     """What the weights of all latents together say."""
-    moments = Moments((5,), model_device(model))
+    moments = Moments((5,), model.device)
     with measuring.counting("importance weights", draws * measuring.batch_count(images)) as tick:
         for batch in measuring.read(images):
             weights = ImageWeights(model, batch.pixels, batch.indices, measuring.seed, tick)
@@ -161,7 +159,7 @@ def _whole(model: VDVAE, measuring: Measuring, images: int, draws: int) -> list[
             gaps = [posterior_gap_nats(found), half_variance_nats(found)]
             moments.add(torch.stack([*bounds, *gaps, effective_share(found)], dim=1))
     moments.all_reduce_(measuring.world)
-    bound, single, gap, gaussian = measurements(moments, 1 / model.config.dimensions)[:4]
+    bound, single, gap, gaussian = measurements(moments, 1 / model.dimensions)[:4]
     bits = bound.times(1 / math.log(2))
     title = f"importance-weighted bound, K = {draws}"
     return [
@@ -174,9 +172,9 @@ def _whole(model: VDVAE, measuring: Measuring, images: int, draws: int) -> list[
     ]
 
 
-def _by_group(model: VDVAE, measuring: Measuring, images: int, draws: int) -> list[Quantity]:
+def _by_group(model: LatentModel, measuring: Measuring, images: int, draws: int) -> list[Quantity]:
     """The gap by group, and the effective sample size of the weights behind it."""
-    resolutions, device = group_resolutions(model), model_device(model)
+    resolutions, device = model.resolutions, model.device
     gaps, gaussian = GroupMoments(resolutions, device), GroupMoments(resolutions, device)
     shares = Moments((len(resolutions),), device)
     held = ExampleNoise(model, POSTERIOR_NOISE, measuring.seed)
@@ -192,7 +190,7 @@ def _by_group(model: VDVAE, measuring: Measuring, images: int, draws: int) -> li
     for moments in (gaps, gaussian, shares):
         moments.all_reduce_(measuring.world)
     share = tuple(measurements(shares, 100))
-    per_dim = 1 / model.config.dimensions
+    per_dim = 1 / model.dimensions
     return [
         gaps.quantity("posterior_gap", _GAP, _NATS, per_dim),
         gaussian.quantity("posterior_gap_gaussian", _GAUSSIAN_GAP, _NATS, per_dim),

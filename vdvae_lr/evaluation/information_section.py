@@ -10,7 +10,7 @@ from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.mutual_information import measure_mutual_information
 from vdvae_lr.evaluation.quantities import Quantity
 from vdvae_lr.evaluation.recovery import measure_recovery
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.model.latent_model import LatentModel
 
 
 def check_information(measuring: Measuring, mixture_batch: int, mixture_images: int) -> None:
@@ -33,7 +33,7 @@ def check_information(measuring: Measuring, mixture_batch: int, mixture_images: 
 
 
 def measure_information(
-    model: VDVAE, measuring: Measuring, *, before: VDVAE | None, mixture_batch: int, mixture_images: int
+    model: LatentModel, measuring: Measuring, *, before: LatentModel | None, mixture_batch: int, mixture_images: int
 ) -> list[Quantity]:
     """Everything of this part.
 

@@ -18,41 +18,39 @@ channels, H W resolution.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vdvae_lr.datasets.sources import Rows
-from vdvae_lr.evaluation.batches import EvaluationBatch, ExampleNoise, levels_for, model_device
+from vdvae_lr.evaluation.batches import EvaluationBatch, ExampleNoise, levels_for
 from vdvae_lr.evaluation.bound import POSTERIOR_NOISE
 from vdvae_lr.evaluation.measuring import Measuring
-from vdvae_lr.evaluation.quantities import GroupMoments, Measurement, Quantity, group_resolutions
-from vdvae_lr.model.gaussian import DiagonalGaussian
-from vdvae_lr.model.vdvae.decoder import LatentGroup
-from vdvae_lr.model.vdvae.encoder import Features
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.evaluation.quantities import GroupMoments, Measurement, Quantity
+from vdvae_lr.model.latent_model import LatentModel, Latents
 
 BATCH_MIXTURES = 8  # a batch costs its square in posterior networks, and near the ceiling more of them change nothing
 
 
-def component_log_probs(model: VDVAE, query: Sequence[LatentGroup], features: Features) -> Tensor:
+def component_log_probs(model: LatentModel, query: Latents, features: Any) -> Tensor:
     """log q(z_≤l|x_j) of one query's latents for J images, in nats: (J, L), float64.
 
     Args:
         model: made both.
-        query: groups of a pass over one image, with kept states; it broadcasts over the components.
+        query: of a pass over one image, with kept contexts; it is combined with each component.
         features: of the J images.
     """
-    posteriors = model.decoder.reencode(query, features)
-    parts = [q.log_prob(group.latent).double().flatten(1).sum(1) for q, group in zip(posteriors, query, strict=True)]
+    posteriors = model.posteriors(query, features)
+    parts = [q.log_prob(z).double().flatten(1).sum(1) for q, z in zip(posteriors, query.latents, strict=True)]
     return torch.stack(parts, dim=1).cumsum(1)
 
 
 def mixture_information_nats(
-    model: VDVAE,
-    groups: Sequence[LatentGroup],
+    model: LatentModel,
+    passed: Latents,
     queries: Rows,
     components: Iterator[tuple[Rows, Tensor]],
 ) -> Tensor:
@@ -60,12 +58,12 @@ def mixture_information_nats(
 
     Args:
         model: on its device.
-        groups: of a pass over the queries, with kept states.
+        passed: over the queries, with kept contexts.
         queries: their numbers (Q,), each one a component's.
         components: numbers (J,) and levels (J, C, H, W) of the mixture's images, some at a time.
     """
-    images = [[_image(group, row) for group in groups] for row in range(len(queries))]
-    own = groups[0].latent.new_full((len(queries), len(groups)), math.nan, dtype=torch.float64)
+    images = [passed.rows([row]) for row in range(len(queries))]
+    own = passed.latents[0].new_full((len(queries), len(passed.latents)), math.nan, dtype=torch.float64)
     mixture = torch.full_like(own, -math.inf)
     count = 0
     for numbers, levels in components:
@@ -80,18 +78,10 @@ def mixture_information_nats(
     return torch.diff(cumulative, dim=1, prepend=torch.zeros_like(cumulative[:, :1]))
 
 
-def _image(group: LatentGroup, row: int) -> LatentGroup:
-    """The group of one image of a pass."""
-    assert group.reduced_state is not None  # kept
-    chosen = slice(row, row + 1)
-    prior = DiagonalGaussian(group.prior.mean[chosen], group.prior.log_scale[chosen])
-    return LatentGroup(group.latent[chosen], prior, None, group.reduced_state[chosen])
-
-
 class _Mixtures:
     """Mixtures over blocks of so many consecutive examples of a split."""
 
-    def __init__(self, model: VDVAE, measuring: Measuring, block: int) -> None:
+    def __init__(self, model: LatentModel, measuring: Measuring, block: int) -> None:
         self._model = model
         self._measuring = measuring
         self._block = block
@@ -100,14 +90,14 @@ class _Mixtures:
     def measure(self, queries: int, key: str, title: str, what: str) -> list[Quantity]:
         """The estimate from the split's first `queries` images, and its ceiling."""
         measuring = self._measuring
-        moments = GroupMoments(group_resolutions(self._model), model_device(self._model))
+        moments = GroupMoments(self._model.resolutions, self._model.device)
         chunks = math.ceil(self._block / measuring.batch)
         with measuring.counting(what, chunks * self._mixtures_of(queries)) as tick:
             for batch in measuring.read(queries):
                 for values in self._information_nats(batch, tick):
                     moments.add(values)
         moments.all_reduce_(measuring.world)
-        per_dim = 1 / self._model.config.dimensions
+        per_dim = 1 / self._model.dimensions
         ceiling = Measurement(math.log(self._block) * per_dim, None, moments.count)
         return [
             moments.quantity(key, title, "nats/dim", per_dim),
@@ -125,8 +115,8 @@ class _Mixtures:
             chosen = blocks == block
             queries = batch.indices[chosen]
             levels = levels_for(self._model, batch.pixels[torch.from_numpy(chosen)])
-            passed = self._model.infer(levels, self._noise.draw(queries).posterior, keep_states=True)
-            yield mixture_information_nats(self._model, passed.groups, queries, self._components(int(block), tick))
+            passed = self._model.infer(levels, self._noise.draw(queries).posterior, keep_contexts=True)
+            yield mixture_information_nats(self._model, passed, queries, self._components(int(block), tick))
 
     def _components(self, block: int, tick: Callable[[], None]) -> Iterator[tuple[Rows, Tensor]]:
         numbers = np.arange(block * self._block, (block + 1) * self._block, dtype=np.int64)
@@ -139,7 +129,7 @@ class _Mixtures:
 
 @torch.inference_mode()
 def measure_mutual_information(
-    model: VDVAE, measuring: Measuring, *, mixture_batch: int, mixture_images: int
+    model: LatentModel, measuring: Measuring, *, mixture_batch: int, mixture_images: int
 ) -> list[Quantity]:
     """Both estimators, each with its ceiling.
 

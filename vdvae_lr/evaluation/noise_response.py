@@ -15,12 +15,11 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.errors import InputError, UnmeasurableError
-from vdvae_lr.evaluation.batches import EvaluationBatch, ExampleNoise, Examples, levels_for, model_device
+from vdvae_lr.evaluation.batches import EvaluationBatch, ExampleNoise, Examples, levels_for
 from vdvae_lr.evaluation.bound import POSTERIOR_NOISE
 from vdvae_lr.evaluation.moments import Moments
 from vdvae_lr.model.gaussian import DiagonalGaussian
-from vdvae_lr.model.vdvae.decoder import Given, TopDownPass
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.model.latent_model import LatentModel, LatentPass
 from vdvae_lr.processes.world import World
 
 NoiseUnit = Literal["raw", "prior_scale"]
@@ -81,13 +80,8 @@ def check_finite_images(changes: Tensor, variances: Sequence[float]) -> None:
             )
 
 
-def mean_image(model: VDVAE, passed: TopDownPass) -> Tensor:
-    """D(z) of a pass: (B, C, H, W) on the target scale."""
-    return model.likelihood(passed.output).mean()
-
-
 def noisy_images(
-    model: VDVAE, clean: TopDownPass, noise: Sequence[Tensor], conditions: Sequence[LatentNoise]
+    model: LatentModel, clean: LatentPass, noise: Sequence[Tensor], conditions: Sequence[LatentNoise]
 ) -> Tensor:
     """D(z + noise) under each of K conditions, every group given, in one pass: (K, B, C, H, W) on the target scale.
 
@@ -98,11 +92,10 @@ def noisy_images(
         conditions: K of them.
     """
     latents = []
-    for number, (group, draw) in enumerate(zip(clean.groups, noise, strict=True)):
-        disturbed = [group.latent + condition.added_to(number, group.prior, draw) for condition in conditions]
-        latents.append(Given(torch.cat(disturbed)))
-    batch = clean.output.shape[0]
-    return mean_image(model, model.top_down(latents, len(conditions) * batch)).unflatten(0, (len(conditions), batch))
+    for number, (latent, prior, draw) in enumerate(zip(clean.latents, clean.priors, noise, strict=True)):
+        latents.append(torch.cat([latent + condition.added_to(number, prior, draw) for condition in conditions]))
+    batch = len(clean.latents[0])
+    return model.decode(latents).likelihood.mean().unflatten(0, (len(conditions), batch))
 
 
 def image_rms(image: Tensor, clean: Tensor) -> Tensor:
@@ -113,12 +106,12 @@ def image_rms(image: Tensor, clean: Tensor) -> Tensor:
 class CleanPass:
     """The pass that every condition disturbs, with the noise of its examples."""
 
-    def __init__(self, model: VDVAE, pixels: Tensor, examples: Examples, seed: int) -> None:
+    def __init__(self, model: LatentModel, pixels: Tensor, examples: Examples, seed: int) -> None:
         posterior = ExampleNoise(model, POSTERIOR_NOISE, seed).draw(examples).posterior
         self._model = model
         self._passed = model.infer(levels_for(model, pixels), posterior)
         self._noise = ExampleNoise(model, RESPONSE_NOISE, seed).draw(examples).posterior
-        self.image = mean_image(model, self._passed)
+        self.image = self._passed.likelihood.mean()
 
     def images(self, conditions: Sequence[LatentNoise], at_once: int) -> Iterator[Tensor]:
         """(B, C, H, W) for each condition, decoded in passes of at most `at_once` images (or of B, where B is more)."""
@@ -135,7 +128,7 @@ class CleanPass:
 
 @torch.inference_mode()
 def response_moments(
-    model: VDVAE,
+    model: LatentModel,
     batches: Iterable[EvaluationBatch],
     conditions: Sequence[LatentNoise],
     measures: Sequence[ImageMeasure],
@@ -155,7 +148,7 @@ def response_moments(
         world: whose processes' shares are put together; all of them must call this.
         at_once: images in one decoder pass; less than a batch: one condition at a time. Changes no number.
     """
-    moments = Moments((len(conditions) * len(measures),), model_device(model))
+    moments = Moments((len(conditions) * len(measures),), model.device)
     for batch in batches:
         clean = CleanPass(model, batch.pixels, batch.indices, seed)
         images = clean.images(conditions, at_once)
@@ -166,7 +159,7 @@ def response_moments(
 
 
 def measure_noise_response(
-    model: VDVAE,
+    model: LatentModel,
     batches: Iterable[EvaluationBatch],
     conditions: Sequence[tuple[NoiseUnit, float]],
     *,

@@ -18,8 +18,8 @@ from vdvae_lr.evaluation.noise_response import (
     response_moments,
 )
 from vdvae_lr.evaluation.perceptual import structural_similarity
-from vdvae_lr.evaluation.quantities import Measurement, Quantity, group_resolutions, measurements
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.evaluation.quantities import Measurement, Quantity, measurements
+from vdvae_lr.model.latent_model import LatentModel
 
 NOISE_VARIANCES = (0.0, 0.3, 0.4)
 NOISE_IMAGES = 100
@@ -32,7 +32,7 @@ UNIT_WORDS: dict[NoiseUnit, str] = {"raw": "", "prior_scale": ", in prior's scal
 
 
 def measure_noise(
-    model: VDVAE,
+    model: LatentModel,
     measuring: Measuring,
     *,
     variances: Sequence[float],
@@ -84,10 +84,10 @@ def measure_noise(
 
 
 def _places(
-    model: VDVAE, groups: Collection[int] | None, by_group: bool
+    model: LatentModel, groups: Collection[int] | None, by_group: bool
 ) -> tuple[frozenset[int], Mapping[int, frozenset[int]], list[frozenset[int]]]:
     """Which groups get noise together: for the total, for each resolution, for each group."""
-    resolutions = group_resolutions(model)
+    resolutions = model.resolutions
     everywhere = range(len(resolutions))
     total = frozenset(everywhere if groups is None else groups)
     if not by_group:
@@ -97,7 +97,7 @@ def _places(
     return total, members, [frozenset({group}) for group in everywhere]
 
 
-def _measure(model: VDVAE, measuring: Measuring, noises: Sequence[LatentNoise], images: int) -> Moments:
+def _measure(model: LatentModel, measuring: Measuring, noises: Sequence[LatentNoise], images: int) -> Moments:
     moments = response_moments(
         model,
         measuring.batches("noise response", images),

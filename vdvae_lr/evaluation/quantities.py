@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vdvae_lr.evaluation.batches import Examples
 from vdvae_lr.evaluation.moments import Moments
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.processes.world import World
 
 
@@ -53,7 +53,7 @@ class Quantity:
     """By resolution, coarse to fine; empty: it has no parts."""
 
 
-def group_resolutions(model: VDVAE) -> tuple[int, ...]:
+def group_resolutions(model: LatentModel) -> tuple[int, ...]:
     """The resolution of every latent group, top-down: (L,)."""
     return tuple(shape[1] for shape in model.latent_shapes)
 

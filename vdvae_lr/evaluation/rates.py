@@ -16,15 +16,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vdvae_lr.evaluation.batches import ExampleNoise, levels_for, model_device
+from vdvae_lr.evaluation.batches import ExampleNoise, levels_for
 from vdvae_lr.evaluation.bound import POSTERIOR_NOISE, bound_nats
 from vdvae_lr.evaluation.document import InputRates
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.moments import Moments
-from vdvae_lr.evaluation.quantities import GroupMoments, PerExample, Quantity, group_resolutions, measurements
-from vdvae_lr.losses.vdvae_pass import describe_pass
+from vdvae_lr.evaluation.quantities import GroupMoments, PerExample, Quantity, measurements
 from vdvae_lr.model.gaussian import DiagonalGaussian
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.model.latent_model import LatentModel
 
 PROBABILITIES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 NEAREST_COLLAPSE = 12  # inputs that are named, and shown
@@ -33,7 +32,7 @@ _Numbers = npt.NDArray[np.float64]
 
 @torch.inference_mode()
 def measure_rates(
-    model: VDVAE, measuring: Measuring, *, content_dimensions: int = 0
+    model: LatentModel, measuring: Measuring, *, content_dimensions: int = 0
 ) -> tuple[list[Quantity], InputRates]:
     """Bound, distortion, rate and mean σ_p, and how the rate spreads over the inputs.
 
@@ -44,13 +43,13 @@ def measure_rates(
             padded to 32×32); 0: do not.
     """
     noise = ExampleNoise(model, POSTERIOR_NOISE, measuring.seed)
-    device, resolutions = model_device(model), group_resolutions(model)
+    device, resolutions = model.device, model.resolutions
     rates, scales = GroupMoments(resolutions, device), GroupMoments(resolutions, device)
     bounds = Moments((2,), device)  # −ELBO and distortion have no parts by group
     by_input = PerExample(measuring.count(), len(resolutions), device)
     for batch in measuring.batches("bound and rates"):
         levels = levels_for(model, batch.pixels)
-        passed = describe_pass(model, model.infer(levels, noise.draw(batch.indices).posterior))
+        passed = model.infer(levels, noise.draw(batch.indices).posterior)
         nats, distortion = bound_nats(passed, model.pixel_scale.target_from_levels(levels))
         rates.add(nats)
         bounds.add(torch.stack([nats.sum(1) + distortion, distortion], dim=1))
@@ -58,7 +57,7 @@ def measure_rates(
         by_input.add(batch.indices, nats)
     for reduced in (rates, scales, bounds, by_input):
         reduced.all_reduce_(measuring.world)
-    dimensions = model.config.dimensions
+    dimensions = model.dimensions
     quantities = _bound_quantities(bounds, rates, dimensions, "")
     if content_dimensions:
         quantities += _bound_quantities(bounds, rates, content_dimensions, "_content")

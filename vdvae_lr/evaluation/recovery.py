@@ -11,18 +11,15 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from vdvae_lr.evaluation.batches import ExampleNoise, levels_for, model_device
+from vdvae_lr.evaluation.batches import ExampleNoise, levels_for
 from vdvae_lr.evaluation.bound import POSTERIOR_NOISE
 from vdvae_lr.evaluation.explained_variance import LatentVariation, explained_share
-from vdvae_lr.evaluation.information import decoded_image, group_information_nats, read_by
+from vdvae_lr.evaluation.information import group_information_nats
 from vdvae_lr.evaluation.measuring import Measuring
-from vdvae_lr.evaluation.quantities import GroupMoments, Quantity, group_resolutions
+from vdvae_lr.evaluation.quantities import GroupMoments, Quantity
 from vdvae_lr.losses.latent_reconstruction import FORMS, FormName, group_latent_reconstruction
-from vdvae_lr.losses.objective import LatentPass
-from vdvae_lr.losses.vdvae_pass import describe_pass
 from vdvae_lr.model.gaussian import DiagonalGaussian
-from vdvae_lr.model.logistic_mixture import MixtureNoise
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.model.latent_model import LatentModel, LatentPass
 
 _IMAGES = {
     "mean_image": "mean images",
@@ -39,20 +36,23 @@ _SQUARES = {"sampled_image": "lr_raw", "mean_image": "lr_raw_mean_image"}  # ‖
 _INNOVATION = "innovation"  # ‖z − μ_p‖²
 
 
-def decoded_images(model: VDVAE, passed: LatentPass, noise: MixtureNoise | None) -> dict[str, Tensor]:
+def decoded_images(model: LatentModel, passed: LatentPass, noise: Sequence[Tensor] | None) -> dict[str, Tensor]:
     """The three decoded images of a pass, (B, C, H, W) each on the target scale, by their names in keys."""
-    mean = decoded_image(passed, "mean", None)
-    sampled = decoded_image(passed, "sample", noise)
+    mean = passed.decoded("mean", None)
+    sampled = passed.decoded("sample", noise)
     return dict(zip(_IMAGES, (mean, sampled, model.pixel_scale.round_target(mean)), strict=True))
 
 
-def recovery_values(passed: LatentPass, images: Mapping[str, Tensor], before: VDVAE | None) -> dict[str, Tensor]:
+def recovery_values(
+    model: LatentModel, passed: LatentPass, images: Mapping[str, Tensor], before: LatentModel | None
+) -> dict[str, Tensor]:
     """All that adds up over latent groups, by key: nats or squares per image, (B, L) each."""
-    reencoded = {name: passed.reencode(image) for name, image in images.items()}
+    reencoded = {name: model.reencode(passed, image) for name, image in images.items()}
     values = {f"recovered_{name}": -_loss(passed, posteriors, "information") for name, posteriors in reencoded.items()}
     if before is not None:
-        read = read_by(before, passed)
-        values |= {f"recovered_{name}_before": group_information_nats(read, image) for name, image in images.items()}
+        given = before.decode(passed.latents, keep_contexts=True)
+        read = {name: before.reencode(given, image) for name, image in images.items()}
+        values |= {f"recovered_{name}_before": group_information_nats(passed, read[name]) for name in images}
     values |= {f"lr_{form}": _loss(passed, reencoded["sampled_image"], form) for form in FORMS}
     values["lr_raw_mean_image"] = _loss(passed, reencoded["mean_image"], "raw")
     values[_INNOVATION] = _loss(passed, passed.priors, "raw")
@@ -81,7 +81,7 @@ def _described(before: bool) -> dict[str, tuple[str, str]]:
 
 
 @torch.inference_mode()
-def measure_recovery(model: VDVAE, measuring: Measuring, before: VDVAE | None = None) -> list[Quantity]:
+def measure_recovery(model: LatentModel, measuring: Measuring, before: LatentModel | None = None) -> list[Quantity]:
     """Recovered information, LR losses and R² over the split, all from one posterior pass a batch.
 
     Args:
@@ -91,22 +91,22 @@ def measure_recovery(model: VDVAE, measuring: Measuring, before: VDVAE | None = 
     """
     described = _described(before is not None)
     keys = [*described, _INNOVATION, *map(_difference, _SQUARES.values())]
-    moments = {key: GroupMoments(group_resolutions(model), model_device(model)) for key in keys}
-    variation = LatentVariation(model.latent_shapes, model_device(model))
+    moments = {key: GroupMoments(model.resolutions, model.device) for key in keys}
+    variation = LatentVariation(model.latent_shapes, model.device)
     noise = ExampleNoise(model, POSTERIOR_NOISE, measuring.seed, image=True)
     for batch in measuring.batches("recovered latents"):
         draws = noise.draw(batch.indices)
         levels = levels_for(model, batch.pixels)
-        passed = describe_pass(model, model.infer(levels, draws.posterior, keep_states=True))
+        passed = model.infer(levels, draws.posterior, keep_contexts=True)
         variation.add(passed.latents)
-        for key, values in recovery_values(passed, decoded_images(model, passed, draws.image), before).items():
+        for key, values in recovery_values(model, passed, decoded_images(model, passed, draws.image), before).items():
             moments[key].add(values)
     for averages in moments.values():
         averages.all_reduce_(measuring.world)
     variation.all_reduce_(measuring.world)
-    per_dim = 1 / model.config.dimensions
+    per_dim = 1 / model.dimensions
     added = [moments[key].quantity(key, title, unit, per_dim) for key, (title, unit) in described.items()]
-    return [*added, *_shares(moments, variation, group_resolutions(model))]
+    return [*added, *_shares(moments, variation, model.resolutions)]
 
 
 def _shares(

@@ -17,7 +17,7 @@ from vdvae_lr.evaluation.noise_response import NoiseUnit, check_variances
 from vdvae_lr.evaluation.noise_section import NOISE_IMAGES, NOISE_VARIANCES, measure_noise
 from vdvae_lr.evaluation.quantities import Quantity
 from vdvae_lr.evaluation.rates import measure_rates
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.setting_checks import Between, Count, CountOrNone, check_settings
 
 
@@ -107,9 +107,9 @@ class Findings:
 class Task:
     """What every section gets."""
 
-    model: VDVAE
+    model: LatentModel
     """On the world's device."""
-    before: VDVAE | None
+    before: LatentModel | None
     """As it was before fine-tuning, on the same device; None: unknown, or not wanted."""
     measuring: Measuring
     settings: SectionSettings

@@ -9,13 +9,12 @@ from dataclasses import dataclass
 import torch
 
 from vdvae_lr.evaluation.activity import ACTIVE_VARIANCE, ActiveUnits, LatentStatistics, mean_path
-from vdvae_lr.evaluation.batches import EvaluationBatch, ExampleNoise, levels_for, model_device
+from vdvae_lr.evaluation.batches import EvaluationBatch, ExampleNoise, levels_for
 from vdvae_lr.evaluation.bound import POSTERIOR_NOISE, require_examples
-from vdvae_lr.evaluation.information import decoded_image, information_nats
+from vdvae_lr.evaluation.information import information_nats
 from vdvae_lr.evaluation.moments import Moments
 from vdvae_lr.evaluation.quantities import Measurement, measurements
-from vdvae_lr.losses.vdvae_pass import describe_pass
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.processes.world import World
 
 
@@ -39,7 +38,7 @@ class WatchedLatents:
 
 
 @torch.inference_mode()
-def watch_latents(model: VDVAE, batches: Iterable[EvaluationBatch], *, seed: int, world: World) -> WatchedLatents:
+def watch_latents(model: LatentModel, batches: Iterable[EvaluationBatch], *, seed: int, world: World) -> WatchedLatents:
     """Recovered information and active units over all examples of all processes' `batches`, each read once.
 
     Args:
@@ -52,17 +51,17 @@ def watch_latents(model: VDVAE, batches: Iterable[EvaluationBatch], *, seed: int
         InputError: there was no example at all.
     """
     noise = ExampleNoise(model, POSTERIOR_NOISE, seed, image=True)
-    information = Moments((1,), model_device(model))
-    statistics = LatentStatistics(model.latent_shapes, model_device(model))
+    information = Moments((1,), model.device)
+    statistics = LatentStatistics(model.latent_shapes, model.device)
     for batch in batches:
         levels, draws = levels_for(model, batch.pixels), noise.draw(batch.indices)
-        passed = describe_pass(model, model.infer(levels, draws.posterior, keep_states=True))
-        information.add(information_nats(passed, decoded_image(passed, "sample", draws.image))[:, None])
+        passed = model.infer(levels, draws.posterior, keep_contexts=True)
+        information.add(information_nats(model, passed, passed.decoded("sample", draws.image))[:, None])
         statistics.add(*mean_path(model, levels))
     information.all_reduce_(world)
     statistics.all_reduce_(world)
     require_examples(information)
-    (recovered,) = measurements(information, 1 / model.config.dimensions)
+    (recovered,) = measurements(information, 1 / model.dimensions)
     enough = statistics.examples > 1
     latents, channels = (
         statistics.active(unit, ACTIVE_VARIANCE, relative=False) if enough else None for unit in ("latents", "channels")

@@ -13,7 +13,8 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.files.network_errors import first_line, without_secrets
 from vdvae_lr.hub.published import PUBLISHED
 from vdvae_lr.hub.run_record import RunRecord
-from vdvae_lr.model.vdvae.vae import VDVAE, VAEConfig
+from vdvae_lr.model.latent_model import LatentModel
+from vdvae_lr.model.vdvae.vae import VAEConfig
 
 CARD_NAME = "README.md"
 FIGURES = "figures"
@@ -60,7 +61,7 @@ class Provenance:
     card: Path | None = None
 
 
-def model_card(model: VDVAE, provenance: Provenance, repository: str = "") -> ModelCard:
+def model_card(model: LatentModel, provenance: Provenance, repository: str = "") -> ModelCard:
     """The card of `model`; `repository` is where it will lie, for the lines on loading; empty: nobody knows."""
     record = provenance.record
     sections = [
@@ -148,7 +149,7 @@ import torch, vdvae_lr
 model = vdvae_lr.VDVAE.from_pretrained("{repository}")
 with torch.inference_mode():
     passed = model.generate(4, temperature=0.9)
-    image = model.likelihood(passed.output).mean()  # (4, C, H, W) in [-1, 1]
+    image = passed.likelihood.mean()  # (4, C, H, W) in [-1, 1]
 ```
 
 The same name works on the command line: `python train.py --pretrained {repository}`."""
@@ -196,7 +197,7 @@ def _is_measured(record: RunRecord) -> bool:
     return record.bound.get("negative_elbo_bits_per_dim") is not None
 
 
-def _bound(model: VDVAE, record: RunRecord | None) -> str:
+def _bound(model: LatentModel, record: RunRecord | None) -> str:
     if record is None or not record.bound:
         return ""
     bound = record.bound
@@ -214,7 +215,7 @@ def _bound(model: VDVAE, record: RunRecord | None) -> str:
         ("distortion", f"{bound['distortion_nats_per_dim']:.4f} nats/dim"),
     ]
     caution = ""
-    if model.config.likelihood == "published_5bit":
+    if isinstance(model.config, VAEConfig) and model.config.likelihood == "published_5bit":
         caution = (
             "\n\nThe likelihood is the published 5-bit one, which does not sum to one: compare this bound only with "
             "others of the same likelihood."
@@ -226,7 +227,7 @@ def _bound(model: VDVAE, record: RunRecord | None) -> str:
     )
 
 
-def _group_rates(model: VDVAE, rates: list[float]) -> str:
+def _group_rates(model: LatentModel, rates: list[float]) -> str:
     """The rate by resolution, from the coarsest."""
     resolutions = [shape[-1] for shape in model.latent_shapes]
     rows = []
@@ -250,18 +251,16 @@ def _picture(record: RunRecord | None) -> str:
     )
 
 
-def _architecture(model: VDVAE) -> str:
-    config: VAEConfig = model.config
+def _architecture(model: LatentModel) -> str:
+    config = model.config
     parameters = sum(parameter.numel() for parameter in model.parameters())
+    channels = " or ".join(str(each) for each in sorted({shape[0] for shape in model.latent_shapes}))
     colours = "grey" if config.image_channels == 1 else "colour"
     rows = [
-        ("images", f"{config.image_size}×{config.image_size}, {colours}, {config.bits} bits"),
-        ("likelihood", f"`{config.likelihood}`, {config.num_mixtures} mixture components"),
-        ("input map", f"(level {config.input_shift:+g}) × {config.input_scale:g}, of 8-bit levels"),
-        ("latent groups", f"{len(model.latent_shapes)}, each of {config.zdim} channels"),
+        ("images", f"{config.image_size}×{config.image_size}, {colours}, {model.pixel_scale.bits} bits"),
+        ("latent groups", f"{len(model.latent_shapes)}, each of {channels} channels"),
         ("parameters", f"{parameters:,}"),
-        ("encoder", f"`{config.enc_blocks}`"),
-        ("decoder", f"`{config.dec_blocks}`"),
+        *model.facts(),
     ]
     return f"## The model\n\n{_table(('', ''), rows)}"
 

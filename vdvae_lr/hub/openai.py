@@ -19,7 +19,8 @@ from torch import Tensor
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.network_errors import first_line, plain
 from vdvae_lr.files.paths import cannot_be_read
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.model.latent_model import LatentModel
+from vdvae_lr.model.vdvae.vae import VeryDeepVAE
 
 _CONVOLUTIONS = {"c1": "reduce", "c2": "mix_1", "c3": "mix_2", "c4": "expand"}
 _WRAPPER_PREFIX = "module."
@@ -33,8 +34,14 @@ class Correspondence:
     ours: tuple[str, ...]
 
 
-def correspondences(model: VDVAE) -> Iterator[Correspondence]:
-    """Every parameter of `model`, in the published order (which indexes the published optimiser's state)."""
+def correspondences(model: LatentModel) -> Iterator[Correspondence]:
+    """Every parameter of `model`, in the published order (which indexes the published optimiser's state).
+
+    Raises:
+        InputError: the model is no VDVAE, so it has no published format.
+    """
+    if not isinstance(model, VeryDeepVAE):
+        raise InputError(f"a {type(model).__name__} has no published format; use a folder of weights instead.")
     yield from _layer("encoder.in_conv", "encoder.image_input")
     for index in range(len(model.encoder.blocks)):
         yield from _bottleneck(f"encoder.enc_blocks.{index}", f"encoder.blocks.{index}.bottleneck")
@@ -63,7 +70,7 @@ def _bottleneck(published: str, ours: str) -> Iterator[Correspondence]:
         yield from _layer(f"{published}.{theirs}", f"{ours}.{name}")
 
 
-def to_published(model: VDVAE, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def to_published(model: LatentModel, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict of ours under the published names and shapes, in the published order.
 
     `state` may hold any tensors by our parameter names: weights, EMA weights, gradients.
@@ -76,14 +83,14 @@ def to_published(model: VDVAE, state: Mapping[str, Tensor]) -> dict[str, Tensor]
     }
 
 
-def published_shapes(model: VDVAE) -> dict[str, tuple[int, ...]]:
+def published_shapes(model: LatentModel) -> dict[str, tuple[int, ...]]:
     """The shape of every published tensor of a model, by published name."""
     with torch.device("meta"):
         state = {name: torch.empty(parameter.shape) for name, parameter in model.named_parameters()}
     return {name: tuple(tensor.shape) for name, tensor in to_published(model, state).items()}
 
 
-def from_published(model: VDVAE, published: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+def from_published(model: LatentModel, published: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
     """A published state dict under our names; every tensor must be there, none left over, all of the right shape.
 
     Args:
@@ -200,7 +207,7 @@ def _check_sums(path: Path) -> None:
             raise ValueError(f"the checksum of {damaged} in it is wrong")
 
 
-def write_published(model: VDVAE, state: Mapping[str, Tensor], path: Path) -> None:
+def write_published(model: LatentModel, state: Mapping[str, Tensor], path: Path) -> None:
     """Write `state` (our names) as a published-format `.th`, whole or not at all.
 
     Raises:

@@ -19,12 +19,12 @@ from torch import Tensor
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.hub.openai import correspondences, load_pickle, split_like
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.model.latent_model import LatentModel
 
 _KINDS = ("exp_avg", "exp_avg_sq")
 
 
-def read_optimiser_state(path: Path, model: VDVAE) -> tuple[dict[str, dict[str, Tensor]], Tensor]:
+def read_optimiser_state(path: Path, model: LatentModel) -> tuple[dict[str, dict[str, Tensor]], Tensor]:
     """AdamW's averages by kind and parameter name, and the count of updates (), from a published optimiser file.
 
     Raises:

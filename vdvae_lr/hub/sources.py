@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import torch
@@ -39,6 +40,7 @@ from vdvae_lr.hub.hub_client import (
     pull_elsewhere,
     repository_file,
 )
+from vdvae_lr.hub.model_classes import class_name
 from vdvae_lr.hub.openai import from_published, published_shapes, read_tensors
 from vdvae_lr.hub.published import PUBLISHED, PublishedModel, published_file
 from vdvae_lr.hub.run_record import CHECKPOINTS, EMA_NAME, newest_checkpoint
@@ -52,7 +54,8 @@ from vdvae_lr.hub.weight_folder import (
     read_weights,
 )
 from vdvae_lr.hub.weight_names import check_hub_name, folder_without_weights, no_file_of_weights
-from vdvae_lr.model.vdvae.vae import VDVAE, VAEConfig
+from vdvae_lr.model.latent_model import LatentModel
+from vdvae_lr.model.vdvae.vae import VeryDeepVAE
 from vdvae_lr.setting_checks import PathText, check_settings
 
 LR_PREFIX = "lrvdvae-"
@@ -111,7 +114,7 @@ class WeightSource:
     """
 
     path: Path
-    config: VAEConfig | None = None
+    config: Any = None
     dataset: str | None = None
     published: PublishedModel | None = None
     repository: str = ""
@@ -119,7 +122,7 @@ class WeightSource:
     remedy: str = field(default="", compare=False)
 
     @property
-    def known_config(self) -> VAEConfig | None:
+    def known_config(self) -> Any:
         """The settings that came along, or of the published model that it is."""
         return self.config or (self.published.config() if self.published is not None else None)
 
@@ -274,7 +277,7 @@ def _unknown(name: str) -> InputError:
     )
 
 
-def read_state(source: WeightSource, model: VDVAE) -> dict[str, Tensor]:
+def read_state(source: WeightSource, model: LatentModel) -> dict[str, Tensor]:
     """The tensors of `source` under `model`'s parameter names; every one of both is accounted for (raises InputError).
 
     `model` may lie on the meta device: what does not fit is refused before any memory is taken.
@@ -286,7 +289,7 @@ def read_state(source: WeightSource, model: VDVAE) -> dict[str, Tensor]:
     return state
 
 
-def _fitting_state(source: WeightSource, model: VDVAE) -> dict[str, Tensor]:
+def _fitting_state(source: WeightSource, model: LatentModel) -> dict[str, Tensor]:
     check_listed_digest(source.path, source.remedy)
     if source.path.suffix in _PICKLES:
         return from_published(model, read_tensors(source.path), str(source.path))
@@ -303,7 +306,7 @@ def checksum(state: Mapping[str, Tensor]) -> int:
     )
 
 
-def settings_of(source: WeightSource, given: VAEConfig | None = None) -> VAEConfig:
+def settings_of(source: WeightSource, given: Any = None) -> Any:
     """The model's settings: those that came with the weights, or are the published model's, else the given ones.
 
     Raises:
@@ -324,8 +327,12 @@ def settings_of(source: WeightSource, given: VAEConfig | None = None) -> VAEConf
     )
 
 
-def check_same_settings(source: WeightSource, theirs: VAEConfig, ours: VAEConfig) -> None:
+def check_same_settings(source: WeightSource, theirs: Any, ours: Any) -> None:
     """Refuse to use weights under other settings than theirs (raises InputError)."""
+    if type(theirs) is not type(ours):
+        raise InputError(
+            f"{source.path} is a {class_name(theirs)}, not a {class_name(ours)}; use weights of that class."
+        )
     if theirs != ours:
         name = next(name for name in vars(theirs) if getattr(theirs, name) != getattr(ours, name))
         raise InputError(
@@ -338,7 +345,7 @@ def _published_by_shapes(tensors: Mapping[str, Tensor]) -> PublishedModel | None
     found = {name.removeprefix("module."): tuple(tensor.shape) for name, tensor in tensors.items()}
     for model in {model.preset: model for model in PUBLISHED.values()}.values():
         with torch.device("meta"):
-            candidate = VDVAE(model.config())
+            candidate = VeryDeepVAE(model.config())
         if published_shapes(candidate) == found:
             return model
     return None

@@ -20,7 +20,7 @@ from vdvae_lr.errors import InputError, nearest_name_hint
 from vdvae_lr.files.network_errors import plain
 from vdvae_lr.files.paths import cannot_be_read
 from vdvae_lr.hub.digest_list import check_listed_digest
-from vdvae_lr.model.vdvae.vae import VAEConfig
+from vdvae_lr.hub.model_classes import DEFAULT_CLASS, class_name, config_class
 
 T = TypeVar("T")
 
@@ -29,13 +29,15 @@ WEIGHTS_NAME = "model.safetensors"
 _LARGEST_CONFIG = 1 << 20  # bytes
 
 
-def write_config(folder: Path, config: VAEConfig, dataset: str) -> None:
-    """Write `config.json`: the model's settings, and the name of the data it was trained on."""
-    content = {"model": dataclasses.asdict(config), "dataset": dataset}
+def write_config(folder: Path, config: Any, dataset: str) -> None:
+    """Write `config.json`: the model's settings, the data it was trained on, and its class where it is no VDVAE."""
+    content: dict[str, Any] = {"model": dataclasses.asdict(config), "dataset": dataset}
+    if class_name(config) != DEFAULT_CLASS:
+        content["class"] = class_name(config)
     (folder / CONFIG_NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def read_config(folder: Path, remedy: str = "") -> tuple[VAEConfig, str]:
+def read_config(folder: Path, remedy: str = "") -> tuple[Any, str]:
     """The model's settings and its data set's name, from the folder's `config.json`.
 
     Args:
@@ -51,7 +53,7 @@ def read_config(folder: Path, remedy: str = "") -> tuple[VAEConfig, str]:
     return read_config_file(path)
 
 
-def read_config_file(path: Path) -> tuple[VAEConfig, str]:
+def read_config_file(path: Path) -> tuple[Any, str]:
     """The model's settings and its data set's name.
 
     Raises:
@@ -62,7 +64,8 @@ def read_config_file(path: Path) -> tuple[VAEConfig, str]:
             raise ValueError
         content = json.loads(path.read_text(encoding="utf-8"))
         model, dataset = dict(content["model"]), content["dataset"]
-        if not isinstance(dataset, str):
+        name = content.get("class", DEFAULT_CLASS)
+        if not isinstance(dataset, str) or not isinstance(name, str):
             raise ValueError
     except FileNotFoundError:
         raise InputError(
@@ -74,8 +77,9 @@ def read_config_file(path: Path) -> tuple[VAEConfig, str]:
         raise InputError(
             f"{path} is not a model's settings (JSON with 'model' and 'dataset'); fetch it again."
         ) from None
+    kind = config_class(name, str(path))
     try:
-        return checked_dataclass(VAEConfig, model, "model"), dataset
+        return checked_dataclass(kind, model, "model"), dataset
     except InputError as error:
         raise InputError(f"{path} describes no model that can be made: {plain(str(error))}") from None
 

@@ -9,6 +9,7 @@ Shapes: B batch, C image channels (1 or 3), K components, H W resolution. Images
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,14 +50,6 @@ class Bins:
         one.
         """
         return Bins(1 / 31, -0.999, 0.999)
-
-
-@dataclass(frozen=True)
-class MixtureNoise:
-    """Uniform (0, 1) draws that make one sample: which component, and where in its logistic."""
-
-    component: Tensor  # (B, K, H, W)
-    position: Tensor  # (B, C, H, W)
 
 
 def parameters_per_component(channels: int) -> int:
@@ -123,14 +116,18 @@ class LogisticMixture:
         blue = blue + red_to_blue * red + green_to_blue * green
         return torch.stack([(weights * channel).sum(1) for channel in (red, green, blue)], dim=1).clamp(-1, 1)
 
-    def sample(self, noise: MixtureNoise) -> Tensor:
+    def sample(self, noise: Sequence[Tensor]) -> Tensor:
         """One reparameterised draw from p(x|z), not rounded: (B, C, H, W) in [−1, 1].
 
         The component is chosen by Gumbel-max with a straight-through gradient (the soft choice's at temperature 1); the
         logistic is m + s·(log u − log(1 − u)); channels go in order, each clamped, as in the published sampler.
+
+        Args:
+            noise: uniform draws from (0, 1): (B, K, H, W) choose the component, (B, C, H, W) the place in its logistic.
         """
-        choice = self._choose_component(noise.component)[:, None]  # (B, 1, K, H, W)
-        position = noise.position.clamp(_UNIFORM_MARGIN, 1 - _UNIFORM_MARGIN)
+        component, position = noise
+        choice = self._choose_component(component)[:, None]  # (B, 1, K, H, W)
+        position = position.clamp(_UNIFORM_MARGIN, 1 - _UNIFORM_MARGIN)
         scale = (choice * self.log_scales).sum(2).clamp(max=_MAX_SAMPLED_LOG_SCALE).exp()  # (B, C, H, W)
         draw = (choice * self.means).sum(2) + scale * torch.logit(position)
         if self.coefficients is None:

@@ -4,18 +4,18 @@ A pass takes its noise as an argument, so that it is a pure function: the same k
 number of processes, the micro-batches before it, or whether the pass is replayed from a CUDA graph. Rows are images, so
 noise can be keyed by micro-batch (training) or by example (evaluation).
 
-Shapes: B images, Z latent channels, R a group's resolution, K mixture components, C channels, H W image.
+Shapes: B images, Z latent channels, R a group's resolution.
 """
 
 import hashlib
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from vdvae_lr.model.logistic_mixture import MixtureNoise
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.model.latent_model import LatentModel
 
 
 def noise_key(*parts: int | str) -> int:
@@ -36,26 +36,21 @@ class PassNoise:
     """
 
     def __init__(
-        self, model: VDVAE, batch: int, device: torch.device, *, prior: bool = False, image: bool = True
+        self, model: LatentModel, batch: int, device: torch.device, *, prior: bool = False, image: bool = True
     ) -> None:
-        config = model.config
-        pixels = config.image_size**2
-        latents = [shape[0] * shape[1] * shape[2] for shape in model.latent_shapes]
+        count = len(model.latent_shapes)
+        normal_shapes = list(model.latent_shapes) * (2 if prior else 1)
+        uniform_shapes = model.image_noise_shapes if image else ()
         self._generator = torch.Generator(device)
-        self._normal = torch.empty(batch, sum(latents) * (2 if prior else 1), device=device)
-        self._uniform = torch.empty(
-            batch, pixels * (config.num_mixtures + config.image_channels) * image, device=device
-        )
-        views = _group_views(self._normal, list(model.latent_shapes) * (2 if prior else 1))
-        self.posterior: Sequence[Tensor] = views[: len(latents)]
-        self.prior: Sequence[Tensor] | None = views[len(latents) :] if prior else None
-        self.image: MixtureNoise | None = None
+        self._normal = torch.empty(batch, sum(map(math.prod, normal_shapes)), device=device)
+        self._uniform = torch.empty(batch, sum(map(math.prod, uniform_shapes)), device=device)
+        views = _group_views(self._normal, normal_shapes)
+        self.posterior: Sequence[Tensor] = views[:count]
+        self.prior: Sequence[Tensor] | None = views[count:] if prior else None
+        self.image: Sequence[Tensor] | None = None
         if image:
-            component, position = torch.split(
-                self._uniform, [pixels * config.num_mixtures, pixels * config.image_channels], dim=1
-            )
-            side = (config.image_size, config.image_size)
-            self.image = MixtureNoise(component.view(batch, -1, *side), position.view(batch, -1, *side))
+            parts = self._uniform.split(list(map(math.prod, uniform_shapes)), dim=1)
+            self.image = [part.view(batch, *shape) for part, shape in zip(parts, uniform_shapes, strict=True)]
 
     def draw(self, key: int) -> None:
         """Fill every buffer from one key."""

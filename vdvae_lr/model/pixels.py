@@ -40,10 +40,6 @@ class PixelScale:
         """Images on the target scale → levels, undoing the flooring's mean shift of (level_step − 1)/2."""
         return (target + 1) * 127.5 + (self.level_step - 1) / 2
 
-    def input_from_target(self, target: Tensor) -> Tensor:
-        """Decoded images → the encoder's input: the two affine maps and the low-bit offset in one."""
-        return self.input_from_levels(self.levels_from_target(target))
-
     def round_target(self, target: Tensor) -> Tensor:
         """Nearest value that a target can take: what 'x sampled and rounded to the data's levels' means."""
         highest = 256 - self.level_step

@@ -11,13 +11,13 @@ from PIL import Image
 
 from vdvae_lr.datasets.sources import ImageSource
 from vdvae_lr.evaluation.document import InputRates
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.pictures.images import Pictures, reconstructions
 from vdvae_lr.pictures.picture_grid import picture_grid
 
 
 def nearest_collapse_picture(
-    model: VDVAE, source: ImageSource, inputs: InputRates, *, seed: int, batch: int
+    model: LatentModel, source: ImageSource, inputs: InputRates, *, seed: int, batch: int
 ) -> Image.Image:
     """A row for each of `inputs.nearest_collapse`: its number and rate, the image, its reconstruction.
 
@@ -38,6 +38,6 @@ def nearest_collapse_picture(
     return picture_grid(rows, labels)
 
 
-def _pairs(model: VDVAE, source: ImageSource, numbers: Sequence[int], seed: int) -> tuple[Pictures, Pictures]:
+def _pairs(model: LatentModel, source: ImageSource, numbers: Sequence[int], seed: int) -> tuple[Pictures, Pictures]:
     pixels = torch.from_numpy(source.read(numbers)).permute(0, 3, 1, 2)
     return reconstructions(model, pixels, seed=seed, examples=numbers)

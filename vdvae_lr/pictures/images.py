@@ -12,10 +12,8 @@ from torch import Tensor
 
 from vdvae_lr.evaluation.batches import ExampleNoise, Examples, levels_for
 from vdvae_lr.evaluation.bound import POSTERIOR_NOISE
-from vdvae_lr.evaluation.information import DecodedImage, decoded_image
-from vdvae_lr.losses.vdvae_pass import describe_pass
+from vdvae_lr.model.latent_model import DecodedImage, LatentModel
 from vdvae_lr.model.pixels import PixelScale
-from vdvae_lr.model.vdvae.vae import VDVAE
 
 Pictures = npt.NDArray[np.uint8]
 SAMPLE_NOISE = "samples"
@@ -38,7 +36,7 @@ def as_pictures(pixels: Tensor) -> Pictures:
 
 @torch.inference_mode()
 def reconstructions(
-    model: VDVAE, pixels: Tensor, *, seed: int, examples: Examples | None = None
+    model: LatentModel, pixels: Tensor, *, seed: int, examples: Examples | None = None
 ) -> tuple[Pictures, Pictures]:
     """The images (B, C, H, W) uint8 themselves, and the mixture's mean for latents drawn from their posterior.
 
@@ -50,12 +48,12 @@ def reconstructions(
     """
     noise = ExampleNoise(model, POSTERIOR_NOISE, seed).draw(range(len(pixels)) if examples is None else examples)
     passed = model.infer(levels_for(model, pixels), noise.posterior)
-    return as_pictures(pixels), to_levels(model.pixel_scale, model.likelihood(passed.output).mean())
+    return as_pictures(pixels), to_levels(model.pixel_scale, passed.likelihood.mean())
 
 
 @torch.inference_mode()
 def samples(
-    model: VDVAE,
+    model: LatentModel,
     count: int,
     temperatures: Sequence[float | Sequence[float]] = (1.0,),
     *,
@@ -76,7 +74,7 @@ def samples(
 
 
 def sampled_images(
-    model: VDVAE,
+    model: LatentModel,
     examples: Examples,
     temperatures: Sequence[float | Sequence[float]],
     *,
@@ -86,4 +84,4 @@ def sampled_images(
     """The samples of some numbers, as `samples` makes them: (B, C, H, W) on the target scale for each temperature."""
     noise = ExampleNoise(model, SAMPLE_NOISE, seed, prior=True, image=image == "sample").draw(examples)
     passes = (model.generate(len(examples), noise.prior, temperature) for temperature in temperatures)
-    return [decoded_image(describe_pass(model, passed), image, noise.image) for passed in passes]
+    return [passed.decoded(image, noise.image) for passed in passes]

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.group_choice import parse_groups
-from vdvae_lr.evaluation.quantities import group_resolutions
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.pictures.image_files import Images, one_picture_of
 from vdvae_lr.pictures.images import Pictures
 from vdvae_lr.pictures.latent_codes import (
@@ -22,7 +21,10 @@ from vdvae_lr.pictures.latent_codes import (
     check_choice,
     chunks,
     decoded_pictures,
+    edited,
     infer_code,
+    own_pictures,
+    values_of,
 )
 
 InterpolationPath = Literal["spherical", "linear"]
@@ -31,7 +33,7 @@ _LEAST_SINE = 1e-3  # of nearly parallel or opposite latents rounding would choo
 
 @torch.inference_mode()
 def interpolate(
-    model: VDVAE,
+    model: LatentModel,
     first: Images,
     second: Images,
     *,
@@ -66,13 +68,13 @@ def interpolate(
     """
     check_interpolation(steps, path, coordinates)
     check_choice("latents", latents, PosteriorLatents)
-    resolutions = group_resolutions(model)
+    resolutions = model.resolutions
     moving = parse_groups(groups, resolutions)
     pair = np.concatenate([one_picture_of(model.config, images) for images in (first, second)])
     code = infer_code(model, pair, latents, seed, batch)
-    values = code.values(coordinates)
+    values = values_of(code, coordinates)
     fractions = torch.linspace(0, 1, steps, dtype=torch.float64).tolist()
-    parts = [decoded_pictures(model, code.rows([0]).sources(), 1)]
+    parts = [own_pictures(model, code.rows([0]))]
     inner = fractions[1:] if len(moving) < len(resolutions) else fractions[1:-1]
     for chunk in chunks(len(inner), batch):
         between = [
@@ -80,9 +82,9 @@ def interpolate(
             for group, value in enumerate(values)
         ]
         start = code.rows([0] * len(chunk))
-        parts.append(decoded_pictures(model, start.edited(between, coordinates, moving[0]), len(chunk)))
+        parts.append(decoded_pictures(model, edited(start, between, coordinates, moving[0]), len(chunk)))
     if len(inner) < steps - 1:
-        parts.append(decoded_pictures(model, code.rows([1]).sources(), 1))
+        parts.append(own_pictures(model, code.rows([1])))
     return np.concatenate(parts)
 
 

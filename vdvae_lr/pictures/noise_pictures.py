@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vdvae_lr.evaluation.batches import Examples, model_device
+from vdvae_lr.evaluation.batches import Examples
 from vdvae_lr.evaluation.group_words import named_groups
 from vdvae_lr.evaluation.moments import Moments
 from vdvae_lr.evaluation.noise_response import (
@@ -22,7 +22,7 @@ from vdvae_lr.evaluation.noise_response import (
     image_rms,
 )
 from vdvae_lr.evaluation.noise_section import UNIT_WORDS
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.pictures.images import Pictures, as_pictures, to_levels
 from vdvae_lr.pictures.picture_grid import picture_grid
 
@@ -42,7 +42,7 @@ class NoiseResponse:
 
 @torch.inference_mode()
 def noise_response(
-    model: VDVAE,
+    model: LatentModel,
     pixels: Tensor,
     variances: Sequence[float],
     *,
@@ -70,7 +70,7 @@ def noise_response(
     clean = CleanPass(model, pixels, range(len(pixels)) if examples is None else examples, seed)
     where = None if groups is None else frozenset(groups)
     images = list(clean.images([LatentNoise(variance, unit, where) for variance in variances], at_once=0))
-    moments = Moments((len(images),), model_device(model))
+    moments = Moments((len(images),), model.device)
     moments.add(torch.stack([image_rms(image, clean.image) for image in images], dim=1))
     check_finite_images(moments.mean, variances)
     return NoiseResponse(
@@ -82,7 +82,7 @@ def noise_response(
 
 
 def noise_pictures(
-    model: VDVAE,
+    model: LatentModel,
     pixels: Tensor,
     *,
     variances: Sequence[float],
@@ -113,7 +113,7 @@ def noise_pictures(
 
 
 def noise_picture(
-    models: Mapping[str, VDVAE],
+    models: Mapping[str, LatentModel],
     pixels: Tensor,
     *,
     variances: Sequence[float],

@@ -14,9 +14,7 @@ import torch
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.batches import ExampleNoise, Examples
 from vdvae_lr.evaluation.group_choice import describe_groups
-from vdvae_lr.evaluation.quantities import group_resolutions
-from vdvae_lr.model.vdvae.decoder import FromPosterior, FromPrior
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.model.latent_model import FromPosterior, FromPrior, LatentModel
 from vdvae_lr.pictures.group_temperatures import Temperature, group_temperatures
 from vdvae_lr.pictures.image_files import Images, pictures_of
 from vdvae_lr.pictures.images import Pictures
@@ -35,7 +33,7 @@ REST_NOISE = "reconstruct"
 
 @torch.inference_mode()
 def reconstruct(
-    model: VDVAE,
+    model: LatentModel,
     images: Images,
     *,
     first_groups: int | None = None,
@@ -62,7 +60,7 @@ def reconstruct(
     """
     check_choice("latents", latents, PosteriorLatents)
     pictures = pictures_of(model.config, images)
-    resolutions = group_resolutions(model)
+    resolutions = model.resolutions
     kept = len(resolutions) if first_groups is None else first_groups
     check_first_groups(kept, resolutions)
     factors = group_temperatures(temperature, resolutions)

@@ -9,16 +9,14 @@ import numpy as np
 import torch
 
 from vdvae_lr.errors import InputError
-from vdvae_lr.evaluation.information import DecodedImage
-from vdvae_lr.evaluation.quantities import group_resolutions
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.model.latent_model import DecodedImage, LatentModel
 from vdvae_lr.pictures.group_temperatures import Temperature, group_temperatures
 from vdvae_lr.pictures.images import Pictures, sampled_images
 from vdvae_lr.pictures.latent_codes import check_choice, chunks, numeric_levels
 
 
 def sample(
-    model: VDVAE,
+    model: LatentModel,
     count: int,
     *,
     temperature: Temperature = 1.0,
@@ -45,17 +43,17 @@ def sample(
 
 
 def sample_batches(
-    model: VDVAE, count: int, *, temperature: Temperature, seed: int, image: DecodedImage, batch: int
+    model: LatentModel, count: int, *, temperature: Temperature, seed: int, image: DecodedImage, batch: int
 ) -> Iterator[Pictures]:
     """The pictures of `sample`, at most `batch` at a time, so that any number of them fits in memory."""
     check_choice("image", image, DecodedImage)
     if count < 1:
         raise InputError(f"count is {count}; ask for 1 picture or more.")
-    factors = group_temperatures(temperature, group_resolutions(model))
+    factors = group_temperatures(temperature, model.resolutions)
     return (_drawn(model, chunk, factors, seed, image) for chunk in chunks(count, batch))
 
 
 @torch.inference_mode()
-def _drawn(model: VDVAE, numbers: range, factors: tuple[float, ...], seed: int, image: DecodedImage) -> Pictures:
+def _drawn(model: LatentModel, numbers: range, factors: tuple[float, ...], seed: int, image: DecodedImage) -> Pictures:
     (images,) = sampled_images(model, numbers, (factors,), seed=seed, image=image)
     return numeric_levels(model, images)

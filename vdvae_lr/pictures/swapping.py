@@ -11,24 +11,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vdvae_lr.evaluation.quantities import group_resolutions
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.model.latent_model import LatentModel, Latents
 from vdvae_lr.pictures.image_files import Images, pictures_of
 from vdvae_lr.pictures.images import Pictures
 from vdvae_lr.pictures.latent_codes import (
     Coordinates,
-    LatentCode,
     PosteriorLatents,
     check_choice,
     chunks,
     decoded_pictures,
+    edited,
     infer_code,
+    own_pictures,
+    values_of,
 )
 from vdvae_lr.pictures.reconstructing import check_first_groups
 
 
 def swap(
-    model: VDVAE,
+    model: LatentModel,
     images: Images,
     *,
     first_groups: int,
@@ -69,7 +70,7 @@ def swap(
 
 @torch.inference_mode()
 def swap_rows(
-    model: VDVAE,
+    model: LatentModel,
     images: Images,
     *,
     first_groups: int,
@@ -86,12 +87,12 @@ def swap_rows(
     check_choice("coordinates", coordinates, Coordinates)
     check_choice("latents", latents, PosteriorLatents)
     pictures = pictures_of(model.config, images)
-    check_first_groups(first_groups, group_resolutions(model))
+    check_first_groups(first_groups, model.resolutions)
     code = infer_code(model, pictures, latents, seed, batch)
-    values = code.values(coordinates)
+    values = values_of(code, coordinates)
     count = len(pictures)
     parts = (code.rows(chunk) for chunk in chunks(count, batch))
-    own = np.concatenate([decoded_pictures(model, part.sources(), len(part.latents[0])) for part in parts])
+    own = np.concatenate([own_pictures(model, part) for part in parts])
     if first_groups == 0:
         return (own.copy() for _ in range(count))
     if first_groups == len(values):
@@ -104,7 +105,7 @@ def swap_rows(
 class _Edit:
     """What all rows are made of."""
 
-    code: LatentCode
+    code: Latents
     values: tuple[Tensor, ...]
     """In `coordinates`, (N, Z, R, R) for each group."""
     own: Pictures
@@ -114,7 +115,7 @@ class _Edit:
 
 
 @torch.inference_mode()
-def _mixed(model: VDVAE, edit: _Edit, rows: range, batch: int) -> Pictures:
+def _mixed(model: LatentModel, edit: _Edit, rows: range, batch: int) -> Pictures:
     """Some rows, put together where they are short: (len(rows), N, H, W, C)."""
     count = len(edit.own)
     result = np.broadcast_to(edit.own[rows.start : rows.stop, None], (len(rows), *edit.own.shape)).copy()
@@ -122,6 +123,6 @@ def _mixed(model: VDVAE, edit: _Edit, rows: range, batch: int) -> Pictures:
     for chunk in chunks(len(pairs), batch):
         coarse, fine = zip(*pairs[chunk.start : chunk.stop], strict=True)
         mixed = [value[list(fine)] for value in edit.values]
-        sources = edit.code.rows(coarse).edited(mixed, edit.coordinates, edit.first_groups)
+        sources = edited(edit.code.rows(coarse), mixed, edit.coordinates, edit.first_groups)
         result[[i - rows.start for i in coarse], list(fine)] = decoded_pictures(model, sources, len(chunk))
     return result

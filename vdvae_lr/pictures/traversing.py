@@ -15,20 +15,20 @@ from torch import Tensor
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.batches import ExampleNoise
 from vdvae_lr.evaluation.group_choice import describe_groups
-from vdvae_lr.evaluation.quantities import group_resolutions
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.model.latent_model import LatentModel, Latents
 from vdvae_lr.pictures.group_temperatures import Temperature, group_temperatures
 from vdvae_lr.pictures.image_files import Images, one_picture_of
 from vdvae_lr.pictures.images import SAMPLE_NOISE, Pictures
 from vdvae_lr.pictures.latent_codes import (
     Coordinates,
-    LatentCode,
     PosteriorLatents,
     check_choice,
     chunks,
-    code_of,
     decoded_pictures,
+    edited,
     infer_code,
+    own_pictures,
+    values_of,
 )
 
 MoveUnit = Literal["prior_scale", "raw"]
@@ -36,7 +36,7 @@ MoveUnit = Literal["prior_scale", "raw"]
 
 @torch.inference_mode()
 def traverse(
-    model: VDVAE,
+    model: LatentModel,
     image: Images | None = None,
     *,
     group: int,
@@ -78,10 +78,10 @@ def traverse(
     chosen = check_place(model, group, channels, position)
     moves = _finite_moves(moves)
     base = _base_code(model, image, latents, temperature, seed)
-    values = base.values(coordinates)
+    values = values_of(base, coordinates)
     step = _step(base, group, unit, coordinates)
     plan = [(row, column) for row in range(len(chosen)) for column in range(len(moves)) if moves[column] != 0]
-    own = decoded_pictures(model, base.sources(), 1)
+    own = own_pictures(model, base)
     result = np.broadcast_to(own, (len(chosen), len(moves), *own.shape[1:])).copy()
     for chunk in chunks(len(plan), batch):
         cells = plan[chunk.start : chunk.stop]
@@ -91,24 +91,24 @@ def traverse(
         for cell, (row, column) in enumerate(cells):
             channel = chosen[row]
             moved[group][cell, channel, rows, columns] += moves[column] * step[0, channel, rows, columns]
-        sources = base.rows([0] * len(cells)).edited(moved, coordinates, group)
+        sources = edited(base.rows([0] * len(cells)), moved, coordinates, group)
         numbers = tuple(np.array(cells).T)
         result[numbers] = decoded_pictures(model, sources, len(cells))
     return result
 
 
 def check_place(
-    model: VDVAE, group: int, channels: Sequence[int] | None, position: tuple[int, int] | None
+    model: LatentModel, group: int, channels: Sequence[int] | None, position: tuple[int, int] | None
 ) -> tuple[int, ...]:
     """The channels to move, checked with their place.
 
     Raises:
         InputError: a group, channel or position that the model does not have; says which it has.
     """
-    resolutions = group_resolutions(model)
+    resolutions = model.resolutions
     if not 0 <= group < len(resolutions):
         raise InputError(f"there is no latent group {group}: {describe_groups(resolutions)}.")
-    width, resolution = model.config.zdim, resolutions[group]
+    width, resolution = model.latent_shapes[group][0], resolutions[group]
     chosen = tuple(range(width)) if channels is None else tuple(channels)
     wrong = next((channel for channel in chosen if not 0 <= channel < width), None)
     if wrong is not None or not chosen:
@@ -130,17 +130,17 @@ def _finite_moves(moves: Sequence[float] | npt.NDArray[np.floating]) -> list[flo
 
 
 def _base_code(
-    model: VDVAE, image: Images | None, latents: PosteriorLatents, temperature: Temperature, seed: int
-) -> LatentCode:
+    model: LatentModel, image: Images | None, latents: PosteriorLatents, temperature: Temperature, seed: int
+) -> Latents:
     if image is not None:
         return infer_code(model, one_picture_of(model.config, image), latents, seed, batch=1)
     noise = ExampleNoise(model, SAMPLE_NOISE, seed, prior=True, image=True).draw(range(1)).prior
-    return code_of(model.generate(1, noise, group_temperatures(temperature, group_resolutions(model))))
+    return model.generate(1, noise, group_temperatures(temperature, model.resolutions))
 
 
-def _step(base: LatentCode, group: int, unit: MoveUnit, coordinates: Coordinates) -> Tensor:
+def _step(base: Latents, group: int, unit: MoveUnit, coordinates: Coordinates) -> Tensor:
     """What a move of 1 adds to the group's values in `coordinates`: (1, Z, R, R)."""
-    scale = base.prior_scales[group]
+    scale = base.priors[group].log_scale.exp()
     if unit == "prior_scale":
         return scale if coordinates == "latents" else torch.ones_like(scale)
     return torch.ones_like(scale) if coordinates == "latents" else 1 / scale

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,9 +12,10 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.files.network_errors import without_secrets
 from vdvae_lr.files.paths import exists, is_file
 from vdvae_lr.hub.openai_optimiser import read_optimiser_state
+from vdvae_lr.hub.pretrained import model_class
 from vdvae_lr.hub.published import PUBLISHED, published_file
 from vdvae_lr.hub.sources import WeightSettings, WeightSource, check_same_settings, find_weights, read_state
-from vdvae_lr.model.vdvae.vae import VDVAE, VAEConfig
+from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.processes.world import World
 from vdvae_lr.training.optim import Optimiser
 from vdvae_lr.training.settings import RunSettings, Settings
@@ -32,7 +34,7 @@ class StartWeights:
     optimiser: Path | None = None
 
 
-def find_start_weights(run: RunSettings, weights: WeightSettings, config: VAEConfig) -> StartWeights:
+def find_start_weights(run: RunSettings, weights: WeightSettings, config: Any) -> StartWeights:
     """Resolve `pretrained`, or the published style's restore paths, and fetch what is not here, before any work.
 
     Raises:
@@ -102,7 +104,7 @@ def build_training(settings: Settings, world: World, start: StartWeights) -> Tra
     """
     run = settings.run
     torch.manual_seed(run.seed)
-    model = VDVAE(settings.model)
+    model: LatentModel = model_class(settings.model)(settings.model)
     states = _read_states(start, model)
     model.to(device=world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.set_activation_checkpointing(run.checkpoint_activations)
@@ -122,7 +124,9 @@ def build_training(settings: Settings, world: World, start: StartWeights) -> Tra
             "read the same folder."
         )
     if run.compile:
-        compile_blocks(model)
+        torch._dynamo.config.recompile_limit = _COMPILED_SHAPES
+        for part in model.compile_parts():
+            part.compile(dynamic=False)
     return TrainingStep(
         model,
         optimiser,
@@ -136,16 +140,8 @@ def build_training(settings: Settings, world: World, start: StartWeights) -> Tra
     )
 
 
-def _read_states(start: StartWeights, model: VDVAE) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]] | None:
+def _read_states(start: StartWeights, model: LatentModel) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]] | None:
     if start.values is None or start.average is None:
         return None
     values = read_state(start.values, model)
     return values, values if start.average == start.values else read_state(start.average, model)
-
-
-def compile_blocks(model: VDVAE) -> None:
-    """Compile each block by itself: a few shapes, where the unrolled model takes minutes."""
-    torch._dynamo.config.recompile_limit = _COMPILED_SHAPES
-    posteriors = [block.posterior for block in model.decoder.blocks]  # called alone where an image is re-encoded
-    for block in [*model.encoder.blocks, *model.decoder.blocks, *posteriors]:
-        block.compile(dynamic=False)

@@ -8,7 +8,6 @@ import torch
 from vdvae_lr.datasets.loader import Batch, evaluation_batches
 from vdvae_lr.datasets.sampler import evaluation_shards
 from vdvae_lr.evaluation.bound import evaluate_bound
-from vdvae_lr.evaluation.quantities import group_resolutions
 from vdvae_lr.evaluation.watch import watch_latents
 from vdvae_lr.hub.run_record import IMAGES
 from vdvae_lr.pictures.images import reconstructions, samples
@@ -41,7 +40,7 @@ def evaluate(run: Run, stop: StopRequest) -> None:
                 return
     kind, split = ("test", "test") if settings.test_eval else ("eval", "validation")
     record = bound_record(bound) | (watch_record(watched) if watched else {})
-    curves = group_rate_curves(kind, bound.group_rates, group_resolutions(training.model))
+    curves = group_rate_curves(kind, bound.group_rates, training.model.resolutions)
     run.log.write(kind, run.iteration, record, curves)
     run.display.say(
         f"step {run.iteration} · {split}, EMA weights, {bound.examples} images: "

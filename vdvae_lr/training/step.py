@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.losses.objective import ObjectiveSettings, ObjectiveTerms, evaluate_objective
-from vdvae_lr.losses.vdvae_pass import describe_pass
+from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.model.noise import PassNoise, noise_key
-from vdvae_lr.model.vdvae.vae import VDVAE
 from vdvae_lr.processes.world import World
 from vdvae_lr.training.optim import Optimiser
 
@@ -42,17 +41,17 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
 
 
 def batch_terms(
-    model: VDVAE, settings: ObjectiveSettings, levels: Tensor, noise: PassNoise, alpha: float | Tensor
+    model: LatentModel, settings: ObjectiveSettings, levels: Tensor, noise: PassNoise, alpha: float | Tensor
 ) -> ObjectiveTerms:
     """The objective of images given as levels (B, C, H, W)."""
     needs_reencoding = settings.alpha_T > 0
     from_prior = needs_reencoding and settings.lr_latents == "prior"
-    inferred = model.infer(levels, noise.posterior, keep_states=needs_reencoding and not from_prior)
+    inferred = model.infer(levels, noise.posterior, keep_contexts=needs_reencoding and not from_prior)
     generated = None
     if from_prior:
-        generated = describe_pass(model, model.generate(levels.shape[0], noise.prior, keep_states=True))
+        generated = model.generate(levels.shape[0], noise.prior, keep_contexts=True)
     target = model.pixel_scale.target_from_levels(levels)
-    return evaluate_objective(settings, describe_pass(model, inferred), target, alpha, noise.image, generated)
+    return evaluate_objective(settings, model, inferred, target, alpha, noise.image, generated)
 
 
 class TrainingStep:
@@ -75,7 +74,7 @@ class TrainingStep:
 
     def __init__(
         self,
-        model: VDVAE,
+        model: LatentModel,
         optimiser: Optimiser,
         objective: ObjectiveSettings,
         world: World,
@@ -86,7 +85,7 @@ class TrainingStep:
         precision: Precision = "fp32",
         cuda_graph: bool = False,
     ) -> None:
-        config, device = model.config, world.device
+        device = world.device
         self.model = model
         self.optimiser = optimiser
         self.objective = objective
@@ -100,7 +99,7 @@ class TrainingStep:
         self._local_share = world.size / micro_batches
         self._step_terms = torch.zeros(len(TERM_NAMES), device=device)
         self._alpha = torch.zeros((), device=device)
-        shape = (n_batch, config.image_channels, config.image_size, config.image_size)
+        shape = (n_batch, *model.image_shape)
         self._pixels = torch.zeros(shape, dtype=torch.uint8, device=device).to(memory_format=torch.channels_last)
         uses_lr = objective.alpha_T > 0
         self.noise = PassNoise(

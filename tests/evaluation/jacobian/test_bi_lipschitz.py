@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from latent_groups import groups_of
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 from torch.func import jacrev
@@ -25,9 +26,9 @@ from vdvae_lr.evaluation.jacobian.bi_lipschitz import (
 from vdvae_lr.evaluation.jacobian.decoder_jacobian import Jacobian
 from vdvae_lr.evaluation.jacobian.latent_spectrum import LatentSpectrum, bound_from_constant_nats
 from vdvae_lr.evaluation.jacobian.spectrum import LeadingValues, LinearMap, leading_singular_values
+from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.model.latent_model import Given, LatentPass
 from vdvae_lr.model.noise import PassNoise, noise_key
-from vdvae_lr.model.vdvae.decoder import Given, TopDownPass
-from vdvae_lr.model.vdvae.vae import VDVAE
 
 DENSE, ITERATED = 1024, 0
 
@@ -37,7 +38,7 @@ def spectrum_of(values: Sequence[float], latents: int, movable: int, complete: b
 
 
 @pytest.fixture(params=[3, 1])
-def passed(request: pytest.FixtureRequest, small_model: VDVAE) -> tuple[VDVAE, TopDownPass]:
+def passed(request: pytest.FixtureRequest, small_model: VDVAE) -> tuple[VDVAE, LatentPass]:
     """A colour and a grey model, and a pass of two images."""
     model = small_model
     if request.param == 1:
@@ -48,19 +49,19 @@ def passed(request: pytest.FixtureRequest, small_model: VDVAE) -> tuple[VDVAE, T
                 parameter.add_(0.1 * torch.randn_like(parameter))
     levels = torch.randint(0, 256, (2, request.param, 8, 8), generator=torch.Generator().manual_seed(1)).double()
     torch.manual_seed(2)
-    return model, model.infer(levels, keep_states=True)
+    return model, model.infer(levels, keep_contexts=True)
 
 
-def plain_matrices(model: VDVAE, passed: TopDownPass, image: int) -> tuple[list[Tensor], list[Tensor]]:
+def plain_matrices(model: VDVAE, passed: LatentPass, image: int) -> tuple[list[Tensor], list[Tensor]]:
     """Raw ∂D/∂z_l (m, n) of every group, and ∂μ'_l/∂z_l (n, n) by a whole second pass with z given."""
-    latents = [group.latent[image : image + 1].detach() for group in passed.groups]
+    latents = [group.latent[image : image + 1].detach() for group in groups_of(passed)]
 
     def decode(*z: Tensor) -> Tensor:
-        return model.likelihood(model.top_down([Given(one) for one in z], 1).output).mean()
+        return model.top_down([Given(one) for one in z], 1).likelihood.mean()
 
     def reencode(image: Tensor) -> tuple[Tensor, ...]:
         features = model.encode(model.pixel_scale.levels_from_target(image))
-        groups = model.top_down([Given(one) for one in latents], 1, features).groups
+        groups = groups_of(model.top_down([Given(one) for one in latents], 1, features))
         return tuple(group.posterior.mean.flatten() for group in groups if group.posterior is not None)
 
     mean = decode(*latents)
@@ -70,12 +71,12 @@ def plain_matrices(model: VDVAE, passed: TopDownPass, image: int) -> tuple[list[
 
 
 @pytest.mark.parametrize("dense_dimensions", [DENSE, ITERATED])
-def test_every_number_is_that_of_the_whole_jacobian(passed: tuple[VDVAE, TopDownPass], dense_dimensions: int) -> None:
+def test_every_number_is_that_of_the_whole_jacobian(passed: tuple[VDVAE, LatentPass], dense_dimensions: int) -> None:
     model, one_pass = passed
     found = local_bi_lipschitz(model, one_pass, values=4, tolerance=1e-9, dense_dimensions=dense_dimensions)
     for image, result in enumerate(found):
         jacobians, composites = plain_matrices(model, one_pass, image)
-        scales = [group.prior.log_scale[image].exp().flatten().detach() for group in one_pass.groups]
+        scales = [group.prior.log_scale[image].exp().flatten().detach() for group in groups_of(one_pass)]
         check(result.raw, jacobians, composites)
         scaled = [jacobian * scale for jacobian, scale in zip(jacobians, scales, strict=True)]
         similar = [c * scale / scale[:, None] for c, scale in zip(composites, scales, strict=True)]
@@ -109,7 +110,7 @@ def check(found: LocalGeometry, jacobians: list[Tensor], composites: list[Tensor
 
 def test_deviations_to_the_tolerance(small_model: VDVAE, pixels: Tensor) -> None:
     """No iteration ends at one of the many singular values near 1."""
-    one_pass = small_model.infer(pixels[:1].double(), keep_states=True)
+    one_pass = small_model.infer(pixels[:1].double(), keep_contexts=True)
     _, composites = plain_matrices(small_model, one_pass, 0)
     expected = [torch.linalg.matrix_norm(c - torch.eye(len(c)), 2).item() for c in composites]
     for dimensions in (DENSE, ITERATED):
@@ -161,7 +162,7 @@ def test_large_images_have_one_graph_at_a_time(
 
     monkeypatch.setattr("vdvae_lr.evaluation.jacobian.decoder_jacobian.Jacobian", Watched)
     monkeypatch.setattr("vdvae_lr.evaluation.jacobian.bi_lipschitz.leading_singular_values", briefly)
-    one_pass = small_model.infer(pixels[:3].double(), keep_states=True)
+    one_pass = small_model.infer(pixels[:3].double(), keep_contexts=True)
     found = local_bi_lipschitz(small_model, one_pass, values=1, tolerance=0.1, dense_dimensions=0)
     assert len(found) == 3
     assert seen == [(1, 1)] * (3 * 2 * (5 + 5 + 1))  # images, units, spectra and deviations and all together
@@ -217,7 +218,7 @@ def test_a_decoder_that_ignores_its_latents(small_model: VDVAE, small_levels: Te
     with torch.no_grad():
         for block in small_model.decoder.blocks:
             block.latent_projection.weight.zero_()
-    passed = small_model.infer(small_levels[:1], keep_states=True)
+    passed = small_model.infer(small_levels[:1], keep_contexts=True)
     for result in local_bi_lipschitz(small_model, passed, dense_dimensions=dense_dimensions):
         for geometry in (result.raw, result.prior_scale):
             for spectrum in (*geometry.spectra, geometry.together):
@@ -229,7 +230,7 @@ def test_a_decoder_that_ignores_its_latents(small_model: VDVAE, small_levels: Te
 def test_plain_call_has_the_draws_of_the_bound(small_model: VDVAE, pixels: Tensor) -> None:
     noise = PassNoise(small_model, 2, torch.device("cpu"), image=False)
     noise.draw_rows([noise_key("evaluate", 6, index) for index in (5, 2)])
-    passed = small_model.infer(pixels[[5, 2]].double(), noise.posterior, keep_states=True)
+    passed = small_model.infer(pixels[[5, 2]].double(), noise.posterior, keep_contexts=True)
     expected = local_bi_lipschitz(small_model, passed)
     found = bi_lipschitz(small_model, pixels[[5, 2]], seed=6, examples=[5, 2])
     for one, other in zip(found, expected, strict=True):
@@ -249,7 +250,7 @@ def test_models_without_a_geometry_are_refused(small_model: VDVAE, pixels: Tenso
 
 @pytest.mark.parametrize("dense_dimensions", [DENSE, ITERATED])
 def test_derivatives_that_are_not_finite_are_refused(small_model: VDVAE, dense_dimensions: int) -> None:
-    sample = small_model.generate(1, keep_states=True)
+    sample = small_model.generate(1, keep_contexts=True)
     with torch.no_grad():
         small_model.decoder.blocks[0].posterior.expand.weight[0] = math.nan  # D(z) needs no posterior
     with pytest.raises(UnmeasurableError, match="derivatives of the model are not finite"):

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 from closeness import relative_error
+from latent_groups import groups_of
 from torch import Tensor
 from torch.func import jacrev
 
@@ -20,8 +21,8 @@ from vdvae_lr.evaluation.jacobian.decoder_jacobian import (
     movable_numbers,
 )
 from vdvae_lr.evaluation.jacobian.dense_jacobian import dense_jacobians, deviation_norm, group_slices
-from vdvae_lr.model.vdvae.decoder import Given, TopDownPass
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.model.latent_model import Given, LatentPass
 
 TIGHT = 1e-10
 
@@ -40,31 +41,31 @@ def model(request: pytest.FixtureRequest, small_model: VDVAE) -> VDVAE:
 
 
 @pytest.fixture
-def passed(model: VDVAE) -> TopDownPass:
+def passed(model: VDVAE) -> LatentPass:
     """Two images."""
     size = (2, model.config.image_channels, 8, 8)
     levels = torch.randint(0, 256, size, generator=torch.Generator().manual_seed(1)).double()
     torch.manual_seed(2)
-    return model.infer(levels, keep_states=True)
+    return model.infer(levels, keep_contexts=True)
 
 
 def plain_decoder(model: VDVAE, latents: Sequence[Tensor]) -> Tensor:
     """D(z) of one image: (m,)."""
-    return model.likelihood(model.top_down([Given(z) for z in latents], 1).output).mean().flatten()
+    return model.top_down([Given(z) for z in latents], 1).likelihood.mean().flatten()
 
 
 def plain_reencoding(model: VDVAE, latents: Sequence[Tensor], given: Sequence[Tensor], group: int) -> Tensor:
     """μ'_l of D(latents) given the latents `given`, by a whole second pass: (n,)."""
     image = plain_decoder(model, latents).view(1, -1, 8, 8)
     features = model.encode(model.pixel_scale.levels_from_target(image))
-    posterior = model.top_down([Given(z) for z in given], 1, features).groups[group].posterior
+    posterior = groups_of(model.top_down([Given(z) for z in given], 1, features))[group].posterior
     assert posterior is not None
     return posterior.mean.flatten()
 
 
-def full_jacobian(passed: TopDownPass, image: int, varied: Sequence[int], function: Callable[..., Tensor]) -> Tensor:
+def full_jacobian(passed: LatentPass, image: int, varied: Sequence[int], function: Callable[..., Tensor]) -> Tensor:
     """∂function(latents)/∂(the varied groups' latents), raw: (·, n)."""
-    latents = [group.latent[image : image + 1].detach() for group in passed.groups]
+    latents = [group.latent[image : image + 1].detach() for group in groups_of(passed)]
 
     def of(*moved: Tensor) -> Tensor:
         full = list(latents)
@@ -76,16 +77,16 @@ def full_jacobian(passed: TopDownPass, image: int, varied: Sequence[int], functi
     return torch.cat([part.flatten(1).detach() for part in parts], dim=1)
 
 
-def prior_scale(passed: TopDownPass, image: int, varied: Sequence[int]) -> Tensor:
-    return torch.cat([passed.groups[group].prior.log_scale[image].flatten() for group in varied]).exp().detach()
+def prior_scale(passed: LatentPass, image: int, varied: Sequence[int]) -> Tensor:
+    return torch.cat([groups_of(passed)[group].prior.log_scale[image].flatten() for group in varied]).exp().detach()
 
 
 @pytest.mark.parametrize("varied", [[0], [3], [0, 1, 2, 3, 4]])
 @pytest.mark.parametrize("in_prior_scale", [False, True])
-def test_products_with_the_decoder(model: VDVAE, passed: TopDownPass, varied: list[int], in_prior_scale: bool) -> None:
+def test_products_with_the_decoder(model: VDVAE, passed: LatentPass, varied: list[int], in_prior_scale: bool) -> None:
     jacobian = decoder_jacobian(model, LatentPoint.of(passed, prior_scale=in_prior_scale), varied)
     right = torch.randn(2, jacobian.inputs, dtype=torch.float64)
-    left = torch.randn(2, model.config.dimensions, dtype=torch.float64)
+    left = torch.randn(2, model.dimensions, dtype=torch.float64)
     forward, adjoint = jacobian.forward(right), jacobian.adjoint(left)
     assert not forward.requires_grad
     for image in range(2):
@@ -98,7 +99,7 @@ def test_products_with_the_decoder(model: VDVAE, passed: TopDownPass, varied: li
 
 @pytest.mark.parametrize("group", [0, 2, 4])
 @pytest.mark.parametrize("in_prior_scale", [False, True])
-def test_products_with_the_composite_map(model: VDVAE, passed: TopDownPass, group: int, in_prior_scale: bool) -> None:
+def test_products_with_the_composite_map(model: VDVAE, passed: LatentPass, group: int, in_prior_scale: bool) -> None:
     jacobian = deviation_jacobian(model, LatentPoint.of(passed, prior_scale=in_prior_scale), group)
     vectors = torch.randn(2, jacobian.inputs, dtype=torch.float64)
     forward, adjoint = jacobian.forward(vectors), jacobian.adjoint(vectors)
@@ -108,9 +109,9 @@ def test_products_with_the_composite_map(model: VDVAE, passed: TopDownPass, grou
         assert relative_error(adjoint[image], vectors[image] @ matrix) <= TIGHT
 
 
-def plain_deviation(model: VDVAE, passed: TopDownPass, image: int, group: int, in_prior_scale: bool) -> Tensor:
+def plain_deviation(model: VDVAE, passed: LatentPass, image: int, group: int, in_prior_scale: bool) -> Tensor:
     """J_{E∘D} − I by definition: (n, n)."""
-    given = [one.latent[image : image + 1].detach() for one in passed.groups]
+    given = [one.latent[image : image + 1].detach() for one in groups_of(passed)]
     matrix = full_jacobian(passed, image, [group], lambda z: plain_reencoding(model, z, given, group))
     if in_prior_scale:
         scale = prior_scale(passed, image, [group])
@@ -118,12 +119,12 @@ def plain_deviation(model: VDVAE, passed: TopDownPass, image: int, group: int, i
     return matrix - torch.eye(len(matrix), dtype=torch.float64)
 
 
-def test_dense_matrices(model: VDVAE, passed: TopDownPass) -> None:
+def test_dense_matrices(model: VDVAE, passed: LatentPass) -> None:
     point = LatentPoint.of(passed, prior_scale=False)
     clamped = 0
     for image in range(2):
         matrix = full_jacobian(passed, image, range(5), lambda z: plain_decoder(model, z))
-        mean = plain_decoder(model, [group.latent[image : image + 1] for group in passed.groups]).detach()
+        mean = plain_decoder(model, [group.latent[image : image + 1] for group in groups_of(passed)]).detach()
         movable = movable_numbers(mean)
         assert (matrix[~movable] == 0).all()  # what is left out of the dense matrix
         clamped += int((~movable).sum())
@@ -135,7 +136,7 @@ def test_dense_matrices(model: VDVAE, passed: TopDownPass) -> None:
                 found = deviation_norm(dense.decoder[:, at], dense.encoder[:, at], scale.double())
                 expected = plain_deviation(model, passed, image, group, in_prior_scale)
                 assert found == pytest.approx(torch.linalg.matrix_norm(expected, 2).item(), rel=TIGHT)
-    assert 10 < clamped < 2 * model.config.dimensions - 10  # else the test could not tell
+    assert 10 < clamped < 2 * model.dimensions - 10  # else the test could not tell
 
 
 @pytest.mark.parametrize(("numbers", "latents"), [(6, 9), (6, 12), (6, 13), (6, 40), (1, 5)])
@@ -165,15 +166,15 @@ def test_an_image_that_cannot_move(small_model: VDVAE, small_levels: Tensor) -> 
         small_model.mixture_output.weight.zero_()
         small_model.mixture_output.bias.fill_(-2)
         small_model.mixture_output.bias[3:].view(3, 3, 3)[:, 2] = 0  # no channel leans on another
-    passed = small_model.infer(small_levels, keep_states=True)
+    passed = small_model.infer(small_levels, keep_contexts=True)
     dense = dense_jacobians(small_model, LatentPoint.of(passed, prior_scale=False), 0)
     assert dense.decoder.shape == dense.encoder.shape == (0, 483)
 
 
-def test_single_precision_products_are_of_one_matrix(model: VDVAE, passed: TopDownPass) -> None:
+def test_single_precision_products_are_of_one_matrix(model: VDVAE, passed: LatentPass) -> None:
     single = model.float()
     levels = torch.randint(0, 256, (2, model.config.image_channels, 8, 8)).float()
-    point = LatentPoint.of(single.infer(levels, keep_states=True), prior_scale=True)
+    point = LatentPoint.of(single.infer(levels, keep_contexts=True), prior_scale=True)
     for jacobian in (decoder_jacobian(single, point, [1]), deviation_jacobian(single, point, 1)):
         right, left = torch.randn(2, jacobian.inputs), torch.randn(2, jacobian.outputs)
         forward, adjoint = (jacobian.forward(right) * left).sum(1), (jacobian.adjoint(left) * right).sum(1)
@@ -181,7 +182,7 @@ def test_single_precision_products_are_of_one_matrix(model: VDVAE, passed: TopDo
 
 
 def test_composite_needs_kept_states(small_model: VDVAE, small_levels: Tensor) -> None:
-    with pytest.raises(ValueError, match="keep_states"):
+    with pytest.raises(ValueError, match="keep_contexts"):
         LatentPoint.of(small_model.infer(small_levels), prior_scale=False)
 
 

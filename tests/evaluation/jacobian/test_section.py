@@ -25,8 +25,8 @@ from vdvae_lr.evaluation.jacobian.local_table import LocalTable
 from vdvae_lr.evaluation.jacobian.section import measure_bi_lipschitz
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.quantities import Quantity
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.model.noise import PassNoise, noise_key
-from vdvae_lr.model.vdvae.vae import VDVAE
 from vdvae_lr.processes.world import World
 
 Measured = tuple[list[Quantity], dict[str, list[dict[str, object]]], list[str]]
@@ -49,16 +49,19 @@ def test_section_averages_over_images(small_model: VDVAE, pixels: Tensor, world:
     noise = PassNoise(small_model, 7, torch.device("cpu"), image=False)
     noise.draw_rows([noise_key("evaluate", 4, index) for index in range(7)])
     all_passed = small_model.infer(pixels.double(), noise.posterior)
-    residual = small_model.likelihood(all_passed.output).mean() - pixels.double() / 127.5 + 1
+    residual = all_passed.likelihood.mean() - pixels.double() / 127.5 + 1
     sigma = residual.square().mean().sqrt().item()
     assert found["decoder_sigma"].total is not None
     assert found["decoder_sigma"].total.value == pytest.approx(sigma, rel=1e-9)
     assert found["decoder_sigma"].total.images == 7
-    passed = small_model.infer(pixels[:2].double(), [draw[:2] for draw in noise.posterior], keep_states=True)
+    passed = small_model.infer(pixels[:2].double(), [draw[:2] for draw in noise.posterior], keep_contexts=True)
     noise = PassNoise(small_model, 2, torch.device("cpu"), prior=True, image=False)
     noise.draw_rows([noise_key("bi-Lipschitz", 4, index) for index in range(2)])
     assert noise.prior is not None
-    for suffix, one_pass in (("", passed), ("_prior_samples", small_model.generate(2, noise.prior, keep_states=True))):
+    for suffix, one_pass in (
+        ("", passed),
+        ("_prior_samples", small_model.generate(2, noise.prior, keep_contexts=True)),
+    ):
         results = local_bi_lipschitz(small_model, one_pass, tolerance=1e-6)
         for key, expected in expectations([one.prior_scale for one in results], sigma).items():
             quantity = found[key + suffix]

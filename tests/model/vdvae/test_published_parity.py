@@ -1,5 +1,6 @@
 """Every number of the three reference files, which the published code computed (tests/reference/README.md)."""
 
+from collections.abc import Sequence
 from itertools import product
 
 import pytest
@@ -11,8 +12,7 @@ from torch import Tensor
 from vdvae_lr.hub.openai import to_published
 from vdvae_lr.losses.elbo import distortion_nats, group_rates_nats
 from vdvae_lr.losses.objective import ObjectiveSettings, evaluate_objective
-from vdvae_lr.losses.vdvae_pass import describe_pass
-from vdvae_lr.model.vdvae.decoder import FromPrior, Given, TopDownPass
+from vdvae_lr.model.latent_model import FromPrior, Given, LatentPass, LatentSource
 
 GIVEN_TO_THE_MODEL = {"config", "param", "noise", "prior_noise", "pixels"}
 MATCHED_BY_TRAINING = {"train_elbo_and_gradnorm"}  # test_published_training.py
@@ -52,24 +52,26 @@ def encoder_numbers(case: ReferenceCase) -> dict[str, Tensor]:
     return numbers | {f"encoder/{resolution}": feature for resolution, feature in features.items()}
 
 
-def posterior_numbers(case: ReferenceCase, passed: TopDownPass) -> dict[str, Tensor]:
-    numbers = {f"latent/{index:03d}": group.latent for index, group in enumerate(passed.groups)}
-    described = describe_pass(case.model, passed)
-    rates = group_rates_nats(described.posteriors, described.priors)
+def posterior_numbers(case: ReferenceCase, passed: LatentPass) -> dict[str, Tensor]:
+    numbers = {f"latent/{index:03d}": latent for index, latent in enumerate(passed.latents)}
+    rates = group_rates_nats(passed.posteriors, passed.priors)
     numbers |= {f"kl/{index:03d}": rate for index, rate in enumerate(rates.unbind(1))}
     target = case.model.pixel_scale.target_from_levels(case.levels)
-    numbers["distortion_nats_per_dim"] = (
-        distortion_nats(described.likelihood.log_prob(target)) / case.model.config.dimensions
-    )
-    mixture = case.model.mixture_output(passed.output).permute(0, 2, 3, 1)
-    return numbers | {"px_z": passed.output, "mixture": mixture}
+    numbers["distortion_nats_per_dim"] = distortion_nats(passed.likelihood.log_prob(target)) / case.model.dimensions
+    state = final_state(case, [Given(latent) for latent in passed.latents])
+    return numbers | {"px_z": state, "mixture": case.model.mixture_output(state).permute(0, 2, 3, 1)}
 
 
-def objective_numbers(case: ReferenceCase, passed: TopDownPass) -> dict[str, Tensor]:
+def final_state(case: ReferenceCase, sources: Sequence[LatentSource]) -> Tensor:
+    """What the output convolution reads: (B, C, H, W)."""
+    return case.model.decoder(sources, len(case.levels), keep_states=False)[1]
+
+
+def objective_numbers(case: ReferenceCase, passed: LatentPass) -> dict[str, Tensor]:
     """The bound and the norm of its gradient in every published tensor."""
     case.model.zero_grad()
     target = case.model.pixel_scale.target_from_levels(case.levels)
-    terms = evaluate_objective(ObjectiveSettings(alpha_T=0), describe_pass(case.model, passed), target, alpha=0.0)
+    terms = evaluate_objective(ObjectiveSettings(alpha_T=0), case.model, passed, target, alpha=0.0)
     terms.total.backward()
     gradients = {name: p.grad for name, p in case.model.named_parameters() if p.grad is not None}
     norms = {f"gradnorm/{name}": g.norm() for name, g in to_published(case.model, gradients).items()}
@@ -79,15 +81,14 @@ def objective_numbers(case: ReferenceCase, passed: TopDownPass) -> dict[str, Ten
 @torch.no_grad()
 def decoding_numbers(case: ReferenceCase) -> dict[str, Tensor]:
     """Passes without an image: from the prior, from all latents, and from the first half of them."""
-    batch = case.levels.shape[0]
     noise = case.groups("prior_noise")
     given = [Given(latent) for latent in case.groups("latent")]
     half = len(given) // 2
     rest = [FromPrior(draw, temperature=0.1) for draw in noise[half:]]
     return {
-        "px_z_prior_t07": case.model.generate(batch, noise, temperature=0.7).output,
-        "px_z_given": case.model.top_down(given, batch).output,
-        "px_z_half_given_t01": case.model.top_down([*given[:half], *rest], batch).output,
+        "px_z_prior_t07": final_state(case, [FromPrior(draw, 0.7) for draw in noise]),
+        "px_z_given": final_state(case, given),
+        "px_z_half_given_t01": final_state(case, [*given[:half], *rest]),
     }
 
 
@@ -122,5 +123,5 @@ def test_half_of_the_groups_means_the_smaller_half() -> None:
     case = load_case("plain_8bit", torch.float64)
     given = [Given(latent) for latent in case.groups("latent")[:4]]
     rest = [FromPrior(draw, temperature=0.1) for draw in case.groups("prior_noise")[4:]]
-    output = case.model.top_down([*given, *rest], batch=3).output
+    output = final_state(case, [*given, *rest])
     assert relative_error(output, case.tensor("px_z_half_given_t01")) > 1e-3

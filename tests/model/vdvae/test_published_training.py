@@ -7,7 +7,6 @@ from reference_cases import NAMES, ReferenceCase, load_case
 from torch import Tensor
 
 from vdvae_lr.losses.objective import ObjectiveSettings, evaluate_objective
-from vdvae_lr.losses.vdvae_pass import describe_pass
 
 BOUND_COLUMN, NORM_COLUMN = 0, 1
 
@@ -19,8 +18,8 @@ def train(case: ReferenceCase, steps: int) -> Tensor:
     history = []
     for _ in range(steps):
         optimizer.zero_grad()
-        passed = describe_pass(case.model, case.model.infer(case.levels, noise))
-        bound = evaluate_objective(ObjectiveSettings(alpha_T=0), passed, target, alpha=0.0).total
+        passed = case.model.infer(case.levels, noise)
+        bound = evaluate_objective(ObjectiveSettings(alpha_T=0), case.model, passed, target, alpha=0.0).total
         bound.backward()
         norm = torch.nn.utils.clip_grad_norm_(case.model.parameters(), 200.0)
         optimizer.step()

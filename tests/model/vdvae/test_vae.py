@@ -8,13 +8,15 @@ import pytest
 import torch
 from call_counter import count_calls
 from closeness import relative_error
+from latent_groups import groups_of, output_of
 from torch import Tensor, nn
 
 from vdvae_lr.errors import InputError
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.losses.objective import ObjectiveSettings
+from vdvae_lr.model.latent_model import FromPosterior, FromPrior, Given, LatentPass, LatentSource
 from vdvae_lr.model.noise import PassNoise
-from vdvae_lr.model.vdvae.decoder import FromPosterior, FromPrior, Given, LatentSource, TopDownPass
-from vdvae_lr.model.vdvae.vae import VDVAE, VAEConfig
+from vdvae_lr.model.vdvae.vae import VAEConfig
 from vdvae_lr.training.step import batch_terms
 
 BATCH = 2
@@ -30,14 +32,14 @@ def prior_sources(noise: PassNoise) -> list[LatentSource]:
     return [FromPrior(draw) for draw in noise.prior]
 
 
-def given_sources(passed: TopDownPass) -> list[LatentSource]:
-    return [Given(group.latent) for group in passed.groups]
+def given_sources(passed: LatentPass) -> list[LatentSource]:
+    return [Given(group.latent) for group in groups_of(passed)]
 
 
-def assert_same_pass(actual: TopDownPass, expected: TopDownPass) -> None:
+def assert_same_pass(actual: LatentPass, expected: LatentPass) -> None:
     """Equal outputs, latents and priors, and equal posteriors where both have them."""
-    pairs = [(actual.output, expected.output)]
-    for ours, theirs in zip(actual.groups, expected.groups, strict=True):
+    pairs = [(output_of(actual), output_of(expected))]
+    for ours, theirs in zip(groups_of(actual), groups_of(expected), strict=True):
         pairs += [(ours.latent, theirs.latent), (ours.prior.mean, theirs.prior.mean)]
         pairs.append((ours.prior.log_scale, theirs.prior.log_scale))
         if ours.posterior and theirs.posterior:
@@ -64,7 +66,7 @@ def test_giving_the_latents_of_a_pass_repeats_it(
 ) -> None:
     inferred = small_model.infer(small_levels, small_noise.posterior)
     repeated = small_model.top_down(given_sources(inferred), BATCH, small_model.encode(small_levels))
-    assert repeated.groups[0].posterior is not None
+    assert groups_of(repeated)[0].posterior is not None
     assert_same_pass(repeated, inferred)
     assert_same_pass(small_model.top_down(given_sources(inferred), BATCH), inferred)
 
@@ -78,7 +80,7 @@ def test_one_given_latent_among_drawn_ones_repeats_the_pass(
     sources = (posterior_sources if pure == "posterior" else prior_sources)(small_noise)
     features = small_model.encode(small_levels)
     expected = small_model.top_down(sources, BATCH, features)
-    sources[group] = Given(expected.groups[group].latent)
+    sources[group] = Given(expected.latents[group])
     assert_same_pass(small_model.top_down(sources, BATCH, features), expected)
 
 
@@ -90,7 +92,7 @@ def test_posterior_first_and_prior_after_is_both_in_one(
     mixed = [*posterior_sources(small_noise)[:switch], *prior_sources(small_noise)[switch:]]
     passed = small_model.top_down(mixed, BATCH, small_model.encode(small_levels))
     inferred = small_model.infer(small_levels, small_noise.posterior)
-    for ours, theirs in zip(passed.groups[:switch], inferred.groups[:switch], strict=True):
+    for ours, theirs in zip(groups_of(passed)[:switch], groups_of(inferred)[:switch], strict=True):
         assert relative_error(ours.latent, theirs.latent) <= EXACT
     continued = [*given_sources(inferred)[:switch], *prior_sources(small_noise)[switch:]]
     assert_same_pass(small_model.top_down(continued, BATCH), passed)
@@ -101,11 +103,11 @@ def test_a_pass_from_the_prior_with_features_also_has_posteriors(
 ) -> None:
     """q(z_l | z_<l, x) at the prior's latents; without features there is none."""
     features = small_model.encode(small_levels)
-    passed = small_model.top_down(prior_sources(small_noise), BATCH, features, keep_states=True)
-    for group, again in zip(passed.groups, small_model.decoder.reencode(passed.groups, features), strict=True):
+    passed = small_model.top_down(prior_sources(small_noise), BATCH, features, keep_contexts=True)
+    for group, again in zip(groups_of(passed), small_model.posteriors(passed, features), strict=True):
         assert group.posterior is not None
         assert relative_error(group.posterior.mean, again.mean) <= EXACT
-    assert small_model.generate(BATCH, small_noise.prior).groups[0].posterior is None
+    assert groups_of(small_model.generate(BATCH, small_noise.prior))[0].posterior is None
 
 
 def test_one_temperature_for_all_groups_is_that_temperature_for_each(
@@ -119,16 +121,16 @@ def test_a_groups_temperature_acts_on_that_group(small_model: VDVAE, small_noise
     """Groups above it stay; its own latent's distance from the prior's mean is scaled."""
     plain = small_model.generate(BATCH, small_noise.prior)
     cooled = small_model.generate(BATCH, small_noise.prior, temperature=[1, 1, 0.25, 1, 1])
-    for ours, theirs in zip(cooled.groups[:2], plain.groups[:2], strict=True):
+    for ours, theirs in zip(groups_of(cooled)[:2], groups_of(plain)[:2], strict=True):
         assert torch.equal(ours.latent, theirs.latent)
-    ours, theirs = cooled.groups[2], plain.groups[2]
+    ours, theirs = groups_of(cooled)[2], groups_of(plain)[2]
     assert relative_error(ours.latent - ours.prior.mean, 0.25 * (theirs.latent - theirs.prior.mean)) <= EXACT
-    assert relative_error(cooled.groups[3].prior.mean, plain.groups[3].prior.mean) > 1e-6
+    assert relative_error(groups_of(cooled)[3].prior.mean, groups_of(plain)[3].prior.mean) > 1e-6
 
 
 def test_temperature_zero_takes_the_priors_means(small_model: VDVAE, small_noise: PassNoise) -> None:
     passed = small_model.generate(BATCH, small_noise.prior, temperature=0.0)
-    assert all(torch.equal(group.latent, group.prior.mean) for group in passed.groups)
+    assert all(torch.equal(group.latent, group.prior.mean) for group in groups_of(passed))
 
 
 def test_noise_is_drawn_from_torchs_generator_where_none_is_given(small_model: VDVAE) -> None:
@@ -136,7 +138,7 @@ def test_noise_is_drawn_from_torchs_generator_where_none_is_given(small_model: V
     first, second = small_model.generate(BATCH), small_model.generate(BATCH)
     torch.manual_seed(3)
     assert_same_pass(small_model.generate(BATCH), first)
-    assert relative_error(second.output, first.output) > 1e-3
+    assert relative_error(output_of(second), output_of(first)) > 1e-3
 
 
 def test_a_wrong_number_of_sources_or_temperatures_is_an_error(small_model: VDVAE, small_noise: PassNoise) -> None:
@@ -155,7 +157,7 @@ def test_reencoding_without_kept_states_is_an_error(
     small_model: VDVAE, small_levels: Tensor, small_noise: PassNoise
 ) -> None:
     passed = small_model.infer(small_levels, small_noise.posterior)
-    with pytest.raises(ValueError, match="keep_states=True"):
+    with pytest.raises(ValueError, match="keep_contexts=True"):
         small_model.reencode(passed, small_levels)
 
 
@@ -210,7 +212,7 @@ def test_activation_checkpointing_repeats_noise_that_is_drawn_inside(small_model
     def gradient() -> Tensor:
         small_model.zero_grad()
         torch.manual_seed(5)
-        small_model.infer(small_levels).output.square().mean().backward()
+        output_of(small_model.infer(small_levels)).square().mean().backward()
         return small_model.encoder.image_input.weight.grad.clone()
 
     expected = gradient()
@@ -300,7 +302,7 @@ def test_starting_states_end_at_no_bias_above(fresh_model: VDVAE) -> None:
 
 
 def test_a_fresh_prior_is_standard_normal(fresh_model: VDVAE) -> None:
-    for group in fresh_model.generate(BATCH).groups:
+    for group in groups_of(fresh_model.generate(BATCH)):
         assert not group.prior.mean.any()
         assert not group.prior.log_scale.any()
 
@@ -338,11 +340,11 @@ def test_settings_that_make_no_model_are_refused(changes: dict[str, object], nam
 
 
 def test_five_bits_go_with_the_published_likelihood() -> None:
-    assert replace(INITIAL, bits=5, likelihood="published_5bit").pixel_scale.level_step == 8
+    assert VDVAE(replace(INITIAL, bits=5, likelihood="published_5bit")).pixel_scale.level_step == 8
 
 
 def test_dimensions_count_the_numbers_of_an_image() -> None:
-    assert (INITIAL.dimensions, replace(INITIAL, image_channels=1).dimensions) == (192, 64)
+    assert (VDVAE(INITIAL).dimensions, VDVAE(replace(INITIAL, image_channels=1)).dimensions) == (192, 64)
 
 
 # ---- names

@@ -20,8 +20,8 @@ from vdvae_lr.datasets.loader import check_readers
 from vdvae_lr.datasets.sources import ImageSource
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.measuring import Measuring, Tracker
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.hub.sources import WeightSettings
-from vdvae_lr.hub.vdvae import VDVAE
 from vdvae_lr.processes.world import World
 from vdvae_lr.setting_checks import AtOnce, Between, CountOrNone, PathText, check_settings
 

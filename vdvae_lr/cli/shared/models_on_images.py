@@ -12,7 +12,7 @@ from vdvae_lr.cli.shared.loaded_models import load_models
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.comparison import check_comparable
 from vdvae_lr.files.paths import expanded
-from vdvae_lr.hub.vdvae import VDVAE
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.processes.world import World
 
 

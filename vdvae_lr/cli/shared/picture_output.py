@@ -21,10 +21,9 @@ from vdvae_lr.cli.shared.config import model_settings
 from vdvae_lr.cli.shared.loaded_models import load_model
 from vdvae_lr.cli.shared.progress import ConsoleTracker, plain_console
 from vdvae_lr.errors import InputError
-from vdvae_lr.evaluation.quantities import group_resolutions
 from vdvae_lr.files.paths import entries, exists, is_file, is_folder
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.hub.sources import WeightSettings
-from vdvae_lr.hub.vdvae import VDVAE
 from vdvae_lr.pictures.image_files import single_picture
 from vdvae_lr.pictures.images import Pictures
 from vdvae_lr.pictures.picture_grid import save_png
@@ -196,7 +195,7 @@ class Studio:
     @property
     def resolutions(self) -> tuple[int, ...]:
         """Of the latent groups, top-down."""
-        return group_resolutions(self.model)
+        return self.model.resolutions
 
 
 def make_pictures(settings: PictureSettings, work: Callable[[Studio], None], inputs: Sequence[Path] = ()) -> None:

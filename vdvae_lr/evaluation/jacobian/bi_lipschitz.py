@@ -33,9 +33,7 @@ from vdvae_lr.evaluation.jacobian.spectrum import (
     leading_singular_values,
     random_vectors,
 )
-from vdvae_lr.evaluation.noise_response import mean_image
-from vdvae_lr.model.vdvae.decoder import TopDownPass
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.model.latent_model import LatentModel, LatentPass
 
 DENSE_DIMENSIONS = 1024
 LEAST_DEVIATION_STEPS = 20
@@ -92,14 +90,14 @@ class LocalBiLipschitz:
 
 @torch.no_grad()
 def local_bi_lipschitz(
-    model: VDVAE,
-    passed: TopDownPass,
+    model: LatentModel,
+    passed: LatentPass,
     *,
     values: int = 8,
     tolerance: float = 1e-3,
     dense_dimensions: int | None = None,
 ) -> tuple[LocalBiLipschitz, ...]:
-    """The geometry at the latents of every image of a pass made with `keep_states=True`.
+    """The geometry at the latents of every image of a pass made with `keep_contexts=True`.
 
     Args:
         model: that made the pass, on its device.
@@ -113,8 +111,8 @@ def local_bi_lipschitz(
     Raises:
         NoGeometryError: images or derivatives that are not finite, or a latent group whose prior has no scale.
     """
-    with exact_products(passed.output.device):
-        image = mean_image(model, passed).flatten(1)
+    with exact_products(model.device):
+        image = passed.likelihood.mean().flatten(1)
         _require_numbers(passed, image)
         movable = movable_numbers(image).sum(1).tolist()
         raw = LatentPoint.of(passed, prior_scale=False)
@@ -132,7 +130,7 @@ def local_bi_lipschitz(
 
 
 def bi_lipschitz(
-    model: VDVAE,
+    model: LatentModel,
     pixels: Tensor,
     *,
     values: int = 8,
@@ -158,21 +156,21 @@ def bi_lipschitz(
 
 
 @torch.no_grad()
-def posterior_pass(model: VDVAE, pixels: Tensor, examples: Examples, seed: int) -> TopDownPass:
+def posterior_pass(model: LatentModel, pixels: Tensor, examples: Examples, seed: int) -> LatentPass:
     """One posterior draw of each image (B, C, H, W), with states kept."""
     noise = ExampleNoise(model, POSTERIOR_NOISE, seed).draw(examples).posterior
-    return model.infer(levels_for(model, pixels), noise, keep_states=True)
+    return model.infer(levels_for(model, pixels), noise, keep_contexts=True)
 
 
 @torch.no_grad()
-def squared_residuals(model: VDVAE, pixels: Tensor, examples: Examples, seed: int) -> Tensor:
+def squared_residuals(model: LatentModel, pixels: Tensor, examples: Examples, seed: int) -> Tensor:
     """Mean square of x − D(z) over an image's numbers, one posterior draw each: (B,), on the target scale.
 
     The root of its mean over images is the σ under which N(D(z), σ²I) makes them likeliest.
     """
     passed = posterior_pass(model, pixels, examples, seed)
     target = model.pixel_scale.target_from_levels(levels_for(model, pixels))
-    return (target - mean_image(model, passed)).square().flatten(1).mean(1)
+    return (target - passed.likelihood.mean()).square().flatten(1).mean(1)
 
 
 def iterated_deviation(deviation: LinearMap, tolerance: float) -> LeadingValues:
@@ -189,16 +187,18 @@ def iterated_deviation(deviation: LinearMap, tolerance: float) -> LeadingValues:
     return leading_singular_values(deviation, 1, tolerance, start=start, least_steps=LEAST_DEVIATION_STEPS)
 
 
-def _require_numbers(passed: TopDownPass, image: Tensor) -> None:
+def _require_numbers(passed: LatentPass, image: Tensor) -> None:
     if not image.isfinite().all():
         raise NoGeometryError(IMAGES)
-    for number, group in enumerate(passed.groups):
-        scale = group.prior.log_scale.exp()
+    for number, prior in enumerate(passed.priors):
+        scale = prior.log_scale.exp()
         if not ((scale > 0) & scale.isfinite()).all():
             raise NoGeometryError(number)
 
 
-def _dense(model: VDVAE, raw: LatentPoint, scaled: LatentPoint, image: int) -> tuple[LocalGeometry, LocalGeometry]:
+def _dense(
+    model: LatentModel, raw: LatentPoint, scaled: LatentPoint, image: int
+) -> tuple[LocalGeometry, LocalGeometry]:
     """From the whole Jacobian of one image, whose columns scaled are the other unit's."""
     jacobians = dense_jacobians(model, raw, image)
     if not (jacobians.decoder.isfinite().all() and jacobians.encoder.isfinite().all()):
@@ -217,7 +217,7 @@ def _dense(model: VDVAE, raw: LatentPoint, scaled: LatentPoint, image: int) -> t
     return geometry(raw.flat_scales[image]), geometry(scaled.flat_scales[image])
 
 
-def _iterated(model: VDVAE, point: LatentPoint, movable: int, values: int, tolerance: float) -> LocalGeometry:
+def _iterated(model: LatentModel, point: LatentPoint, movable: int, values: int, tolerance: float) -> LocalGeometry:
     """By products alone, of a point of one image: one map's graph at a time."""
     groups = range(len(point.latents))
     spectra, deviations, converged = [], [], []
@@ -231,7 +231,7 @@ def _iterated(model: VDVAE, point: LatentPoint, movable: int, values: int, toler
 
 
 def _iterated_spectrum(
-    model: VDVAE, point: LatentPoint, varied: Sequence[int], movable: int, values: int, tolerance: float
+    model: LatentModel, point: LatentPoint, varied: Sequence[int], movable: int, values: int, tolerance: float
 ) -> LatentSpectrum:
     jacobian = decoder_jacobian(model, point, varied)
     _require_derivatives(jacobian)
@@ -239,7 +239,7 @@ def _iterated_spectrum(
     return LatentSpectrum.of(jacobian.inputs, movable, found.values[0], found.complete, bool(found.converged))
 
 
-def _iterated_norm(model: VDVAE, point: LatentPoint, group: int, tolerance: float) -> tuple[float, bool]:
+def _iterated_norm(model: LatentModel, point: LatentPoint, group: int, tolerance: float) -> tuple[float, bool]:
     jacobian = deviation_jacobian(model, point, group)
     _require_derivatives(jacobian)
     found = iterated_deviation(jacobian, tolerance)

@@ -14,16 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast
 
 import torch
 from torch import Tensor
 
 from vdvae_lr.evaluation.arithmetic import float32_convolutions
-from vdvae_lr.evaluation.noise_response import mean_image
-from vdvae_lr.model.vdvae.decoder import Given, TopDownBlock, TopDownPass
+from vdvae_lr.model.latent_model import LatentModel, LatentPass, Latents
 from vdvae_lr.model.vdvae.layers import without_autocast
-from vdvae_lr.model.vdvae.vae import VDVAE
 
 Function = Callable[[Tensor], Tensor]
 
@@ -91,19 +88,18 @@ class LatentPoint:
     """As `latents`: what one unit of displacement is."""
 
     @staticmethod
-    def of(passed: TopDownPass, *, prior_scale: bool) -> "LatentPoint":
+    def of(passed: LatentPass, *, prior_scale: bool) -> "LatentPoint":
         """Displacements raw, or in units of the pass's σ_p.
 
         Raises:
-            ValueError: a pass made without `keep_states`.
+            ValueError: a pass made without `keep_contexts`.
         """
-        states = [group.reduced_state for group in passed.groups if group.reduced_state is not None]
-        if len(states) < len(passed.groups):
-            raise ValueError("the composite map needs a pass made with keep_states=True")
-        scales = [group.prior.log_scale.detach().exp() for group in passed.groups]
+        if not passed.contexts:
+            raise ValueError("the composite map needs a pass made with keep_contexts=True")
+        scales = [prior.log_scale.detach().exp() for prior in passed.priors]
         return LatentPoint(
-            tuple(group.latent.detach() for group in passed.groups),
-            tuple(state.detach() for state in states),
+            tuple(latent.detach() for latent in passed.latents),
+            tuple(context.detach() for context in passed.contexts),
             tuple(scales if prior_scale else [torch.ones_like(scale) for scale in scales]),
         )
 
@@ -131,7 +127,7 @@ class LatentPoint:
         )
 
 
-def decoder_jacobian(model: VDVAE, point: LatentPoint, varied: Sequence[int]) -> Jacobian:
+def decoder_jacobian(model: LatentModel, point: LatentPoint, varied: Sequence[int]) -> Jacobian:
     """J of displacement (B, n) of the varied groups' latents ↦ D(z) (B, m)."""
     return Jacobian(_decoder(model, point, varied), _no_displacement(point, varied))
 
@@ -140,32 +136,26 @@ def _no_displacement(point: LatentPoint, varied: Sequence[int]) -> Tensor:
     return torch.cat([torch.zeros_like(point.latents[group]).flatten(1) for group in varied], dim=1)
 
 
-def _decoder(model: VDVAE, point: LatentPoint, varied: Sequence[int]) -> Function:
+def _decoder(model: LatentModel, point: LatentPoint, varied: Sequence[int]) -> Function:
     sizes = [point.sizes[group] for group in varied]
 
     def decode(displacement: Tensor) -> Tensor:
         latents = list(point.latents)
         for group, part in zip(varied, displacement.split(sizes, dim=1), strict=True):
             latents[group] = latents[group] + point.scales[group] * part.view_as(latents[group])
-        return mean_image(model, model.top_down([Given(latent) for latent in latents], point.batch)).flatten(1)
+        return model.decode(latents).likelihood.mean().flatten(1)
 
     return decode
 
 
-def posterior_means(model: VDVAE, point: LatentPoint, groups: Sequence[int], image: Tensor) -> Tensor:
+def posterior_means(model: LatentModel, point: LatentPoint, groups: Sequence[int], image: Tensor) -> Tensor:
     """E_μ: the groups' posterior means, each given its own z_<l, for images (B, m) on the target scale: (B, n)."""
-    config = model.config
-    shaped = image.view(-1, config.image_channels, config.image_size, config.image_size)
-    features = model.encode_input(model.pixel_scale.input_from_target(shaped))
-    means = []
-    for group in groups:
-        block = cast(TopDownBlock, model.decoder.blocks[group])
-        posterior = block.posterior_from(point.states[group], features[model.decoder.stages[group].resolution])
-        means.append(posterior.mean.flatten(1))
-    return torch.cat(means, dim=1)
+    features = model.encode_target(image.view(-1, *model.image_shape))
+    given = Latents(point.latents, (), (), point.states)
+    return torch.cat([model.posterior(group, given, features).mean.flatten(1) for group in groups], dim=1)
 
 
-def deviation_jacobian(model: VDVAE, point: LatentPoint, group: int) -> Jacobian:
+def deviation_jacobian(model: LatentModel, point: LatentPoint, group: int) -> Jacobian:
     """J_{E∘D} − I: that of displacement δ (B, n) of one group ↦ μ'(z + δ) − δ, in units of the scale."""
     decode = _decoder(model, point, [group])
     scale = point.scales[group].flatten(1)

@@ -18,7 +18,7 @@ from vdvae_lr.evaluation.jacobian.decoder_jacobian import (
     posterior_means,
 )
 from vdvae_lr.evaluation.jacobian.spectrum import dense_singular_values
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.model.latent_model import LatentModel
 
 ROWS_AT_ONCE = 64
 
@@ -33,7 +33,7 @@ class DenseJacobians:
     """∂μ'/∂x̂ transposed, every group given its own z_<l, in raw units: (r, N)."""
 
 
-def dense_jacobians(model: VDVAE, point: LatentPoint, image: int) -> DenseJacobians:
+def dense_jacobians(model: LatentModel, point: LatentPoint, image: int) -> DenseJacobians:
     """r reverse products through the decoder and r forward ones through the encoder, for all groups at once.
 
     Args:

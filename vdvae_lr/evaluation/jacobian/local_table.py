@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from vdvae_lr.evaluation.batches import Examples, model_device
+from vdvae_lr.evaluation.batches import Examples
 from vdvae_lr.evaluation.jacobian.bi_lipschitz import LocalBiLipschitz, LocalGeometry
 from vdvae_lr.evaluation.jacobian.latent_spectrum import LatentSpectrum
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.quantities import Measurement, PerExample, Quantity
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.model.latent_model import LatentModel
 
 _UNITS = {"": "raw", "_prior_scale": "prior_scale"}
 _UNIT_WORDS = {"": "", "_prior_scale": ", latents in σ_p"}
@@ -60,16 +60,16 @@ OF_SAMPLES = Where("_prior_samples", ", samples of the prior", "prior_samples")
 class LocalTable:
     """One row an image: every column of every part and unit, then its leading singular values and its status."""
 
-    def __init__(self, model: VDVAE, where: Where, images: int, values: int, sigma: float) -> None:
+    def __init__(self, model: LatentModel, where: Where, images: int, values: int, sigma: float) -> None:
         shapes = model.latent_shapes
         self.where = where
         self.sizes = [math.prod(shape) for shape in shapes]
         self.sizes.append(sum(self.sizes))
-        self._dimensions = model.config.dimensions
+        self._dimensions = model.dimensions
         self._values = values
         self._sigma = sigma
         self._shape = (images, len(_UNITS), len(self.sizes), len(_COLUMNS) + len(_STATUS) + values)
-        self._rows = PerExample(images, 1 + math.prod(self._shape[1:]), model_device(model))
+        self._rows = PerExample(images, 1 + math.prod(self._shape[1:]), model.device)
 
     def add(self, examples: Examples, found: Sequence[LocalBiLipschitz]) -> None:
         """Take in one batch."""

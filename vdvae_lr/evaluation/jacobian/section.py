@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from vdvae_lr.errors import InputError, UnmeasurableError
-from vdvae_lr.evaluation.batches import ExampleNoise, Examples, model_device
+from vdvae_lr.evaluation.batches import ExampleNoise, Examples
 from vdvae_lr.evaluation.group_words import named_groups
 from vdvae_lr.evaluation.jacobian.bi_lipschitz import (
     DENSE_DIMENSIONS,
@@ -28,16 +28,15 @@ from vdvae_lr.evaluation.jacobian.spectrum import MAX_STEPS
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.moments import Moments
 from vdvae_lr.evaluation.quantities import Measurement, Quantity
-from vdvae_lr.model.vdvae.decoder import TopDownPass
-from vdvae_lr.model.vdvae.vae import VDVAE
+from vdvae_lr.model.latent_model import LatentModel, LatentPass
 
 SIGMA_IMAGES = 64
 SAMPLE_NOISE = "bi-Lipschitz"
-Measure = Callable[[TopDownPass], Sequence[LocalBiLipschitz]]
+Measure = Callable[[LatentPass], Sequence[LocalBiLipschitz]]
 
 
 def measure_bi_lipschitz(
-    model: VDVAE, measuring: Measuring, *, images: int, values: int, tolerance: float
+    model: LatentModel, measuring: Measuring, *, images: int, values: int, tolerance: float
 ) -> tuple[list[Quantity], dict[str, Any], list[str]]:
     """Quantities, the spectra of every image as plain JSON, and sentences that a reader needs.
 
@@ -70,9 +69,9 @@ def measure_bi_lipschitz(
     return quantities, details, _notes(model, tables, values, tolerance)
 
 
-def _decoder_sigma(model: VDVAE, measuring: Measuring) -> Measurement:
+def _decoder_sigma(model: LatentModel, measuring: Measuring) -> Measurement:
     """Root mean square of x − D(z) over the first images, with the error that its square's has."""
-    moments = Moments((), model_device(model))
+    moments = Moments((), model.device)
     for batch in measuring.batches("decoder's σ", SIGMA_IMAGES):
         moments.add(squared_residuals(model, batch.pixels, batch.indices, measuring.seed))
     moments.all_reduce_(measuring.world)
@@ -87,21 +86,21 @@ def _decoder_sigma(model: VDVAE, measuring: Measuring) -> Measurement:
     return Measurement(sigma, None if math.isnan(error) else error, moments.count)
 
 
-def _image_passes(model: VDVAE, measuring: Measuring, images: int) -> Iterator[tuple[Examples, TopDownPass]]:
+def _image_passes(model: LatentModel, measuring: Measuring, images: int) -> Iterator[tuple[Examples, LatentPass]]:
     for batch in measuring.batches("decoder's Jacobian, images", images):
         yield batch.indices, posterior_pass(model, batch.pixels, batch.indices, measuring.seed)
 
 
-def _sample_passes(model: VDVAE, measuring: Measuring, images: int) -> Iterator[tuple[Examples, TopDownPass]]:
+def _sample_passes(model: LatentModel, measuring: Measuring, images: int) -> Iterator[tuple[Examples, LatentPass]]:
     noise = ExampleNoise(model, SAMPLE_NOISE, measuring.seed, prior=True)
     for examples in measuring.samples("decoder's Jacobian, samples", images):
         with torch.no_grad():
-            passed = model.generate(len(examples), noise.draw(examples).prior, keep_states=True)
+            passed = model.generate(len(examples), noise.draw(examples).prior, keep_contexts=True)
         yield examples, passed
 
 
 def _fill(
-    table: LocalTable, passes: Iterable[tuple[Examples, TopDownPass]], measure: Measure, measuring: Measuring
+    table: LocalTable, passes: Iterable[tuple[Examples, LatentPass]], measure: Measure, measuring: Measuring
 ) -> None:
     """Raises NoGeometryError on every process where it is raised on one."""
     cause = None
@@ -119,13 +118,13 @@ def _fill(
     table.finish_(measuring)
 
 
-def _notes(model: VDVAE, tables: Sequence[LocalTable], values: int, tolerance: float) -> list[str]:
+def _notes(model: LatentModel, tables: Sequence[LocalTable], values: int, tolerance: float) -> list[str]:
     sizes = tables[0].sizes[:-1]
     movable = int(max(table.status("movable").max().item() for table in tables))
     wide = [group for group, size in enumerate(sizes) if size > movable]
     notes = [
         "The decoder's Jacobian is that of the clamped mean image: a number of it beyond [-1, 1] does not move "
-        f"(here at most {movable:,} of {model.config.dimensions:,} do).",
+        f"(here at most {movable:,} of {model.dimensions:,} do).",
     ]
     if tables[0].sizes[-1] > movable:
         groups = f"Latent {named_groups(wide)}, and all groups together," if wide else "All latent groups together"

@@ -1,16 +1,15 @@
-"""The top-down pass: one pass, whatever its latents come from.
+"""The top-down pass of a VDVAE: one pass, whatever its latents come from.
 
-Every latent group l takes its z_l from a `LatentSource`: the posterior q(z_l | z_<l, x), the prior p(z_l | z_<l), or a
-given tensor; any mixture by group. The state h_l that enters block l depends on z_<l only, so what a pass keeps of it
-(`reduced_state`) is enough to re-encode another image for the same latents without a second pass.
+Every latent group takes its latents from its own `LatentSource`. The state h_l that enters block l depends on z_<l
+only. So the reduced state that a pass keeps of it is enough to re-encode another image for the same latents, without a
+second pass.
 
 Shapes: B batch, C width at the group's resolution R, M bottleneck width, Z latent channels.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, cast
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -18,62 +17,13 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from vdvae_lr.model.gaussian import DiagonalGaussian, full_precision
+from vdvae_lr.model.latent_model import Given, Latents, LatentSource, latent_from
 from vdvae_lr.model.vdvae.encoder import Features
 from vdvae_lr.model.vdvae.layers import Bottleneck, TwoInputBottleneck, compute_dtype, convolution, scale_weights
 from vdvae_lr.model.vdvae.layout import DecoderStage
 
-
-@dataclass(frozen=True)
-class FromPosterior:
-    """z_l ~ q(z_l | z_<l, x); needs the image's features. `noise` (B, Z, R, R) is standard normal, drawn when None."""
-
-    noise: Tensor | None = None
-
-
-@dataclass(frozen=True)
-class FromPrior:
-    """z_l ~ p(z_l | z_<l) with its scale multiplied by `temperature`. `noise` as for the posterior."""
-
-    noise: Tensor | None = None
-    temperature: float = 1.0
-
-
-@dataclass(frozen=True)
-class Given:
-    """z_l is `latent` (B, Z, R, R)."""
-
-    latent: Tensor
-
-
-LatentSource = FromPosterior | FromPrior | Given
-
-
-@dataclass(frozen=True)
-class LatentGroup:
-    """What one pass knows of one latent group."""
-
-    latent: Tensor
-    prior: DiagonalGaussian
-    posterior: DiagonalGaussian | None  # None in a pass without an image
-    reduced_state: Tensor | None  # (B, M, R, R), None when the pass was told not to keep it
-
-
-@dataclass(frozen=True)
-class TopDownPass:
-    """All groups in top-down order, and the scaled final state (B, C, H, W) that the output convolution reads."""
-
-    groups: tuple[LatentGroup, ...]
-    output: Tensor
-
-
-class _BlockResult(NamedTuple):
-    state: Tensor
-    latent: Tensor
-    prior_mean: Tensor
-    prior_log_scale: Tensor
-    posterior_mean: Tensor | None
-    posterior_log_scale: Tensor | None
-    reduced_state: Tensor | None
+BlockResult = tuple[Tensor, Tensor, DiagonalGaussian, DiagonalGaussian | None, Tensor | None]
+"""New state, latent, prior, posterior (None without a feature), and the reduced state (None unless it is kept)."""
 
 
 class TopDownBlock(nn.Module):
@@ -91,7 +41,7 @@ class TopDownBlock(nn.Module):
         scale_weights(self.latent_projection, math.sqrt(1 / block_count))
         scale_weights(self.residual.expand, math.sqrt(1 / block_count))
 
-    def forward(self, state: Tensor, feature: Tensor | None, source: LatentSource, keep_state: bool) -> _BlockResult:
+    def forward(self, state: Tensor, feature: Tensor | None, source: LatentSource, keep_state: bool) -> BlockResult:
         """One step down: (B, C, R, R) in and out. The posterior is computed whenever there is a feature."""
         activated = F.gelu(state)
         prior_mean, prior_log_scale, update = self.prior(activated).split(
@@ -102,36 +52,16 @@ class TopDownBlock(nn.Module):
         posterior = None
         if feature is not None and reduced_state is not None:
             posterior = self.posterior_from(reduced_state, feature)
-        latent = _latent_from(source, prior, posterior)
+        latent = latent_from(source, prior, posterior)
         state = state + update + self.latent_projection(latent.to(state.dtype))
         state = state + self.residual(F.gelu(state))
-        return _BlockResult(
-            state,
-            latent,
-            prior.mean,
-            prior.log_scale,
-            posterior.mean if posterior else None,
-            posterior.log_scale if posterior else None,
-            reduced_state if keep_state else None,
-        )
+        return state, latent, prior, posterior, reduced_state if keep_state else None
 
     def posterior_from(self, reduced_state: Tensor, feature: Tensor) -> DiagonalGaussian:
         """q(z_l | z_<l, x) from the kept state (B, M, R, R) and an image's feature (B, C, R, R)."""
         numbers = self.posterior(reduced_state, feature)
         mean, log_scale = full_precision(numbers).chunk(2, dim=1)
         return DiagonalGaussian(mean, log_scale)
-
-
-def _latent_from(source: LatentSource, prior: DiagonalGaussian, posterior: DiagonalGaussian | None) -> Tensor:
-    match source:
-        case Given(latent):
-            return latent.to(prior.mean.dtype)
-        case FromPrior(noise, temperature):
-            return prior.sample(torch.randn_like(prior.mean) if noise is None else noise, temperature)
-        case FromPosterior(noise):
-            if posterior is None:
-                raise ValueError("a latent from the posterior needs the image's features")
-            return posterior.sample(torch.randn_like(posterior.mean) if noise is None else noise)
 
 
 class Decoder(nn.Module):
@@ -168,29 +98,18 @@ class Decoder(nn.Module):
         self.bias = nn.Parameter(torch.zeros(1, image_width, 1, 1))
 
     def forward(
-        self,
-        sources: Sequence[LatentSource],
-        batch: int,
-        features: Features | None = None,
-        *,
-        keep_states: bool = False,
-    ) -> TopDownPass:
-        """One pass from the coarsest group to the image.
+        self, sources: Sequence[LatentSource], batch: int, features: Features | None = None, *, keep_states: bool
+    ) -> tuple[Latents, Tensor]:
+        """One pass from the coarsest group to the image, as `LatentModel.top_down` has it.
 
-        Args:
-            sources: one for each group, in top-down order.
-            batch: B.
-            features: the encoder's; with them every group's posterior is computed, also where z is given or from the
-                prior.
-            keep_states: keep what `reencode` needs.
-
-        Raises:
-            ValueError: another number of sources than groups, or a posterior source without features.
+        Returns:
+            The latents, whose contexts are every group's reduced state (B, M, R, R); and the scaled final state
+            (B, C, H, W) that the output convolution reads.
         """
         states: dict[int, Tensor] = {
             int(r): bias.to(compute_dtype(bias)).expand(batch, -1, -1, -1) for r, bias in self.start_states.items()
         }
-        groups = []
+        results: list[BlockResult] = []
         for stage, block, source in zip(self.stages, self.blocks, sources, strict=True):
             state = self._entering_state(stage, states, batch)
             feature = features[stage.resolution] if features is not None else None
@@ -206,10 +125,12 @@ class Decoder(nn.Module):
                 )
             else:
                 result = block(state, feature, source, keep_states)
-            states[stage.resolution] = result.state
-            groups.append(_group_of(result))
+            states[stage.resolution] = result[0]
+            results.append(result)
+        _, latents, priors, posteriors, kept = zip(*results, strict=True)
+        passed = Latents(latents, priors, posteriors if features is not None else (), kept if keep_states else ())
         final = full_precision(states[self.stages[-1].resolution])
-        return TopDownPass(tuple(groups), torch.addcmul(self.bias, final, self.gain))
+        return passed, torch.addcmul(self.bias, final, self.gain)
 
     def _entering_state(self, stage: DecoderStage, states: Mapping[int, Tensor], batch: int) -> Tensor:
         """h_l: the state at the stage's resolution so far, plus the upsampled coarser one where the stage begins with
@@ -226,34 +147,19 @@ class Decoder(nn.Module):
         zeros = self.gain.new_zeros(batch, self.widths[resolution], resolution, resolution)
         return zeros.to(compute_dtype(zeros))
 
-    def reencode(self, groups: Sequence[LatentGroup], features: Features) -> tuple[DiagonalGaussian, ...]:
-        """q(z_l | z_<l, x̂) for every group, from the states kept by the pass that made `groups` and the features of
-        x̂.
-
-        Equal to a second top-down pass with all latents given, at the cost of the posterior networks alone.
-        """
-        posteriors = []
-        blocks = cast(Iterable[TopDownBlock], self.blocks)
-        for stage, block, group in zip(self.stages, blocks, groups, strict=True):
-            if group.reduced_state is None:
-                raise ValueError("re-encoding needs a pass made with keep_states=True")
-            arguments = (group.reduced_state, features[stage.resolution])
-            if self.checkpoint_activations and torch.is_grad_enabled():
-                posteriors.append(
-                    checkpoint(block.posterior_from, *arguments, use_reentrant=False, preserve_rng_state=False)
-                )
-            else:
-                posteriors.append(block.posterior_from(*arguments))
-        return tuple(posteriors)
+    def posterior(self, group: int, latents: Latents, features: Features) -> DiagonalGaussian:
+        """q(z_l | z_<l, x) of one group from its kept state and an image's features, as `LatentModel.posterior`."""
+        if not latents.contexts:
+            raise ValueError("re-encoding needs a pass made with keep_contexts=True")
+        block = cast(TopDownBlock, self.blocks[group])
+        arguments = (latents.contexts[group], features[self.stages[group].resolution])
+        if self.checkpoint_activations and torch.is_grad_enabled():
+            posterior: DiagonalGaussian = checkpoint(
+                block.posterior_from, *arguments, use_reentrant=False, preserve_rng_state=False
+            )
+            return posterior
+        return block.posterior_from(*arguments)
 
 
 def _draws_noise(source: LatentSource) -> bool:
     return not isinstance(source, Given) and source.noise is None
-
-
-def _group_of(result: _BlockResult) -> LatentGroup:
-    posterior = None
-    if result.posterior_mean is not None and result.posterior_log_scale is not None:
-        posterior = DiagonalGaussian(result.posterior_mean, result.posterior_log_scale)
-    prior = DiagonalGaussian(result.prior_mean, result.prior_log_scale)
-    return LatentGroup(result.latent, prior, posterior, result.reduced_state)

@@ -1,6 +1,6 @@
-"""The VDVAE: its settings, and the calls everything else is made of.
+"""The very deep VAE: its settings, and the network as a `LatentModel`.
 
-Shapes: B batch, C image channels, H = W image_size, Z latent channels, R a group's resolution.
+Shapes: B batch, C image channels, H = W image_size, Z latent channels, R a group's resolution, K mixture components.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,10 @@ from torch.nn import functional as F
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.model.gaussian import DiagonalGaussian
+from vdvae_lr.model.latent_model import LatentModel, LatentPass, Latents, LatentSource
 from vdvae_lr.model.logistic_mixture import Bins, LogisticMixture, parameters_per_component
 from vdvae_lr.model.pixels import PixelScale
-from vdvae_lr.model.vdvae.decoder import Decoder, FromPosterior, FromPrior, LatentSource, TopDownPass
+from vdvae_lr.model.vdvae.decoder import Decoder
 from vdvae_lr.model.vdvae.encoder import Encoder, Features
 from vdvae_lr.model.vdvae.layers import convolution, without_autocast
 from vdvae_lr.model.vdvae.layout import parse_decoder, parse_encoder, parse_widths
@@ -78,24 +79,14 @@ class VAEConfig:
                 "raise one of them."
             )
 
-    @property
-    def dimensions(self) -> int:
-        """Numbers in one image: what 'per dim' divides by."""
-        return self.image_size**2 * self.image_channels
 
-    @property
-    def pixel_scale(self) -> PixelScale:
-        """The maps between levels, input and target."""
-        return PixelScale(self.bits, self.input_shift, self.input_scale)
-
-
-class VDVAE(nn.Module):
+class VeryDeepVAE(LatentModel):
     """A very deep VAE (Child 2020) with the published architecture and initialisation."""
 
+    config: VAEConfig
+
     def __init__(self, config: VAEConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.pixel_scale = config.pixel_scale
+        super().__init__(config)
         self._bins = Bins.published_5bit() if config.likelihood == "published_5bit" else Bins.of_bits(config.bits)
         encoder = parse_encoder(config.enc_blocks, config.image_size)
         decoder = parse_decoder(config.dec_blocks, config.image_size, encoder)
@@ -110,18 +101,19 @@ class VDVAE(nn.Module):
         """(Z, R, R) of every group, top-down."""
         return tuple((self.config.zdim, stage.resolution, stage.resolution) for stage in self.decoder.stages)
 
-    def set_activation_checkpointing(self, enabled: bool) -> None:
-        """Recompute every block's activations in the backward pass instead of storing them."""
-        self.encoder.checkpoint_activations = enabled
-        self.decoder.checkpoint_activations = enabled
+    @property
+    def pixel_scale(self) -> PixelScale:
+        """The maps between levels, input and target."""
+        return PixelScale(self.config.bits, self.config.input_shift, self.config.input_scale)
+
+    @property
+    def image_noise_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """What `LogisticMixture.sample` takes: (K, H, W) for the component, (C, H, W) for the place in its logistic."""
+        return (self.config.num_mixtures, *self.image_shape[1:]), self.image_shape
 
     def encode(self, levels: Tensor) -> Features:
         """Images as 0…255 levels (B, C, H, W) → features by resolution."""
-        return self.encode_input(self.pixel_scale.input_from_levels(levels))
-
-    def encode_input(self, image_input: Tensor) -> Features:
-        """Images on the input scale (B, C, H, W) → features by resolution."""
-        features: Features = self.encoder(image_input)
+        features: Features = self.encoder(self.pixel_scale.input_from_levels(levels))
         return features
 
     def top_down(
@@ -130,33 +122,35 @@ class VDVAE(nn.Module):
         batch: int,
         features: Features | None = None,
         *,
-        keep_states: bool = False,
-    ) -> TopDownPass:
-        """The one top-down pass; see `Decoder.forward`."""
-        result: TopDownPass = self.decoder(sources, batch, features, keep_states=keep_states)
-        return result
+        keep_contexts: bool = False,
+    ) -> LatentPass:
+        """The one top-down pass, as `LatentModel` has it."""
+        latents, output = self.decoder(sources, batch, features, keep_states=keep_contexts)
+        return LatentPass(**vars(latents), likelihood=self.likelihood(output))
 
-    def infer(self, levels: Tensor, noise: Sequence[Tensor] | None = None, *, keep_states: bool = False) -> TopDownPass:
-        """z ~ q(z|x) for images as levels (B, C, H, W), with the posterior and prior of every group."""
-        sources = [FromPosterior(draw) for draw in self._draws(noise)]
-        return self.top_down(sources, levels.shape[0], self.encode(levels), keep_states=keep_states)
+    def posterior(self, group: int, latents: Latents, features: Features) -> DiagonalGaussian:
+        """As `LatentModel.posterior`."""
+        return self.decoder.posterior(group, latents, features)
 
-    def generate(
-        self,
-        batch: int,
-        noise: Sequence[Tensor] | None = None,
-        temperature: float | Sequence[float] = 1.0,
-        *,
-        keep_states: bool = False,
-    ) -> TopDownPass:
-        """z ~ p(z), with one temperature for all groups or one for each."""
-        count = len(self.latent_shapes)
-        temperatures = [temperature] * count if isinstance(temperature, int | float) else temperature
-        sources = [FromPrior(draw, t) for draw, t in zip(self._draws(noise), temperatures, strict=True)]
-        return self.top_down(sources, batch, keep_states=keep_states)
+    def set_activation_checkpointing(self, enabled: bool) -> None:
+        """Recompute every block's activations in the backward pass instead of storing them."""
+        self.encoder.checkpoint_activations = enabled
+        self.decoder.checkpoint_activations = enabled
 
-    def _draws(self, noise: Sequence[Tensor] | None) -> Sequence[Tensor | None]:
-        return noise if noise is not None else [None] * len(self.latent_shapes)
+    def compile_parts(self) -> list[nn.Module]:
+        """The blocks, which have few shapes: to compile the unrolled model takes minutes."""
+        posteriors = [block.posterior for block in self.decoder.blocks]  # called alone where an image is re-encoded
+        return [*self.encoder.blocks, *self.decoder.blocks, *posteriors]
+
+    def facts(self) -> list[tuple[str, str]]:
+        """What a model card says of the architecture."""
+        config = self.config
+        return [
+            ("likelihood", f"`{config.likelihood}`, {config.num_mixtures} mixture components"),
+            ("input map", f"(level {config.input_shift:+g}) × {config.input_scale:g}, of 8-bit levels"),
+            ("encoder", f"`{config.enc_blocks}`"),
+            ("decoder", f"`{config.dec_blocks}`"),
+        ]
 
     def likelihood(self, output: Tensor) -> LogisticMixture:
         """p(x|z) from a pass's output (B, width, H, W); in float32 proper, since bins are narrower than bf16 resolves.
@@ -167,10 +161,3 @@ class VDVAE(nn.Module):
         with without_autocast(output.device):
             numbers = F.linear(output.permute(0, 2, 3, 1), layer.weight[:, :, 0, 0], layer.bias)
             return LogisticMixture(numbers.permute(0, 3, 1, 2), self.config.image_channels, self._bins)
-
-    def reencode(self, passed: TopDownPass, image: Tensor) -> tuple[DiagonalGaussian, ...]:
-        """q(z_l | z_<l, x̂) of every group of a pass with kept states, for images x̂ on the target scale (B, C, H,
-        W).
-        """
-        features = self.encode_input(self.pixel_scale.input_from_target(image))
-        return self.decoder.reencode(passed.groups, features)

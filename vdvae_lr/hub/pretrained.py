@@ -1,4 +1,4 @@
-"""The VDVAE as people meet it, `vdvae_lr.VDVAE`: the model, with weights in and out in one line.
+"""Models with weights in and out in one line: `vdvae_lr.VDVAE`, and the base class for a model of your own.
 
 model = vdvae_lr.VDVAE.from_pretrained("ffhq256")
 model.save_pretrained("folder")
@@ -22,12 +22,13 @@ from vdvae_lr.files.whole_file import remove
 from vdvae_lr.hub.digest_list import DIGESTS_NAME, write_digests
 from vdvae_lr.hub.hub_client import LIBRARY, HubAccess, hub_errors, upload_timeout
 from vdvae_lr.hub.model_card import CARD_NAME, FIGURES, PICTURE_NAME, Provenance, licensed, model_card
+from vdvae_lr.hub.model_classes import make_known
 from vdvae_lr.hub.published import PUBLISHED
 from vdvae_lr.hub.run_record import EMA_NAME, read_run_record
 from vdvae_lr.hub.sources import WeightSettings, WeightSource, find_weights, read_state, settings_of
 from vdvae_lr.hub.weight_folder import CONFIG_NAME, WEIGHTS_NAME, write_config, write_weights
-from vdvae_lr.model.vdvae.vae import VDVAE as PlainVDVAE
-from vdvae_lr.model.vdvae.vae import VAEConfig
+from vdvae_lr.model.latent_model import LatentModel
+from vdvae_lr.model.vdvae.vae import VAEConfig, VeryDeepVAE
 
 _SAVING = ".saving-"
 _LONGEST_SAVE_S = 86_400.0
@@ -35,17 +36,38 @@ _WEIGHTS_LAST = (DIGESTS_NAME, CONFIG_NAME, WEIGHTS_NAME)
 """The order in which saved files take their places, after all others."""
 
 
-class VDVAE(PlainVDVAE, ModelHubMixin, library_name=LIBRARY):
-    """A very deep VAE that knows where its weights came from.
+_CLASSES: dict[type, type["PretrainedModel"]] = {}
+"""Model classes by the dataclass of their settings."""
+
+
+def model_class(config: Any) -> type["PretrainedModel"]:
+    """The class that is built from these settings."""
+    return _CLASSES[type(config)]
+
+
+class PretrainedModel(LatentModel, ModelHubMixin, library_name=LIBRARY):
+    """A `LatentModel` that knows where its weights came from.
+
+    A model of your own derives from it and names the dataclass of its settings, `class MyVAE(PretrainedModel,
+    config=MyConfig)`. From then on every command of this program understands its weights.
 
     Args:
         config: the model's settings.
-        provenance: what is known of its weights; `dataset` and the model card come from it.
+
+    Attributes:
+        provenance: what is known of the weights; `dataset` and the model card come from it.
     """
 
-    def __init__(self, config: VAEConfig, provenance: Provenance | None = None) -> None:
+    def __init__(self, config: Any) -> None:
         super().__init__(config)
-        self.provenance = provenance or Provenance()
+        self.provenance = Provenance()
+
+    def __init_subclass__(cls, config: type | None = None, **options: Any) -> None:
+        """Make a class known that names the dataclass of its settings."""
+        super().__init_subclass__(**options)
+        if config is not None:
+            make_known(cls.__name__, config)
+            _CLASSES[config] = cls
 
     @property
     def dataset(self) -> str:
@@ -59,7 +81,7 @@ class VDVAE(PlainVDVAE, ModelHubMixin, library_name=LIBRARY):
         *,
         revision: str | None = None,
         ema: bool = True,
-        config: VAEConfig | None = None,
+        config: Any = None,
         sources: WeightSettings | None = None,
         token: str | bool | None = None,
         cache_dir: str | Path | None = None,
@@ -85,11 +107,27 @@ class VDVAE(PlainVDVAE, ModelHubMixin, library_name=LIBRARY):
         access = HubAccess(revision or sources.revision or None, token, cache, force_download, local_files_only)
         source = find_weights(str(name_or_path), sources, ema=ema, access=access)
         chosen = settings_of(source, config)
+        made = cls._class_of(chosen, source)
         with torch.device("meta"):
-            state = read_state(source, PlainVDVAE(chosen))
-        model = cls(chosen, _provenance(source))
+            state = read_state(source, made(chosen))
+        model = made(chosen)
+        model.provenance = _provenance(source)
         model.load_state_dict(state)
         return model.eval()
+
+    @classmethod
+    def _class_of(cls, config: Any, source: WeightSource) -> type[Self]:
+        """The class to build: this one, or one that derives from it.
+
+        Raises:
+            InputError: the weights are of another class.
+        """
+        kind = model_class(config)
+        if issubclass(cls, kind):
+            return cls
+        if issubclass(kind, cls):
+            return kind
+        raise InputError(f"{source.path} holds weights of a {kind.__name__}; load them with {kind.__name__}.")
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
         """Write model.safetensors, config.json, their digests and a model card.
@@ -171,6 +209,20 @@ class VDVAE(PlainVDVAE, ModelHubMixin, library_name=LIBRARY):
         beside = card.parent / FIGURES / PICTURE_NAME if card is not None else None
         picture = record.picture if record is not None else beside
         return picture if picture is not None and is_file(picture) else None
+
+
+class VDVAE(VeryDeepVAE, PretrainedModel, config=VAEConfig):
+    """A very deep VAE (Child 2020) with weights in and out.
+
+    Args:
+        config: the model's settings.
+        provenance: what is known of the weights.
+    """
+
+    def __init__(self, config: VAEConfig, provenance: Provenance | None = None) -> None:
+        super().__init__(config)
+        if provenance is not None:
+            self.provenance = provenance
 
 
 def _clear_leftovers(folder: Path) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL
 from huggingface_hub import ModelCard
 from loopback_client import LARGE_UPLOAD_WARNING
 from loopback_hub import LoopbackHub
 from refusals import refused
 from short_runs import short_run
+from small_config import SMALL
 from training_runs import assert_same_bits
 
 from vdvae_lr import VDVAE, VAEConfig
@@ -88,7 +88,7 @@ def test_the_loaded_model_computes_the_same(tmp_path: Path) -> None:
     for one in (model, VDVAE.from_pretrained(tmp_path)):
         torch.manual_seed(1)
         with torch.inference_mode():
-            drawn.append(one.likelihood(one.generate(2).output).mean())
+            drawn.append(one.generate(2).likelihood.mean())
     assert torch.equal(*drawn)
 
 
@@ -122,7 +122,7 @@ def test_a_disk_that_refuses_halfway_takes_nothing_away(
 
     model_of().save_pretrained(tmp_path)
     before = contents(tmp_path)
-    places = {"config": "vdvae_lr.hub.vdvae.write_config", "weights": "vdvae_lr.hub.vdvae.write_weights"}
+    places = {"config": "vdvae_lr.hub.pretrained.write_config", "weights": "vdvae_lr.hub.pretrained.write_weights"}
     monkeypatch.setattr(places.get(file, "huggingface_hub.ModelCard.save"), full)
     with pytest.raises(InputError) as caught:
         model_of(seed=1).save_pretrained(tmp_path)
