@@ -1,7 +1,7 @@
 """Charts of up to four models, drawn by matplotlib as SVG images.
 
-A model has the same colour, dash and marker in every chart. The colours are Okabe and Ito's, slightly darkened, which
-people with any colour vision can tell apart. Images have no background and are drawn for a light page. On a dark page
+A model has the same colour, dash and marker in every chart. People with any colour vision can tell the colours apart:
+they are darker versions of Okabe and Ito's. Images have no background and are drawn for a light page. On a dark page
 style.css inverts their lightness and keeps their hues.
 
 Shapes: N points of a curve, L latent groups.
@@ -9,7 +9,7 @@ Shapes: N points of a curve, L latent groups.
 
 import io
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import groupby
@@ -65,9 +65,9 @@ _MOST_NAMED = 6  # values below a logarithmic scale
 _CROWDED = 24  # more points than this get small markers
 
 
-@dataclass(frozen=True)
+@dataclass
 class Curve:
-    """Points (N,) of one model. A point that is not finite leaves a gap."""
+    """Points (N,) of one model. A point that is not finite, or would overflow an axis, leaves a gap."""
 
     model: Reported
     x: Floats
@@ -77,6 +77,16 @@ class Curve:
     band: tuple[Floats, Floats] | None = None
     """Lower and upper values, drawn as an area."""
     marks: Literal["line", "points", "both"] = "both"
+
+    def __post_init__(self) -> None:
+        """Replace values that no axis can hold, as in a damaged file or after a divergence."""
+        self.y = _drawable(self.y)
+        self.error = None if self.error is None else _drawable(self.error)
+        self.band = None if self.band is None else (_drawable(self.band[0]), _drawable(self.band[1]))
+
+
+def _drawable(values: Floats) -> Floats:
+    return np.where(np.abs(values) < _LARGEST_DRAWN, values, np.nan)
 
 
 @dataclass(frozen=True)
@@ -95,9 +105,24 @@ class Chart:
     """A table to show below the chart."""
 
 
+def alike(kinds: Mapping[Reported, Hashable]) -> list[tuple[list[Reported], str]]:
+    """Split models into those that one chart can show, because their kinds are equal.
+
+    Returns the models of each chart, and their labels for its title: " (a, b)", or empty if there is one chart.
+    """
+    charts: dict[Hashable, list[Reported]] = {}
+    for model, kind in kinds.items():
+        charts.setdefault(kind, []).append(model)
+    return [
+        (same, f" ({', '.join(model.label for model in same)})" if len(charts) > 1 else "") for same in charts.values()
+    ]
+
+
 def chart_figures(charts: Iterable[Chart]) -> list[Figure]:
     """Draw the charts in order. Equal charts give equal images. A chart without a finite point is left out."""
-    drawable = [replace(chart, curves=_drawable(chart.curves)) for chart in charts]
+    drawable = [
+        replace(chart, curves=[curve for curve in chart.curves if np.isfinite(curve.y).any()]) for chart in charts
+    ]
     with _style():
         return [_figure(chart) for chart in drawable if chart.curves]
 
@@ -286,21 +311,3 @@ def _values_below_scale(chart: Chart) -> str:
         return ""
     more = [f"and {len(found) - _MOST_NAMED} more"] if len(found) > _MOST_NAMED else []
     return f"▾ at the lower edge marks values of 0 or less ({', '.join([*found[:_MOST_NAMED], *more])})."
-
-
-def _drawable(curves: Sequence[Curve]) -> list[Curve]:
-    """The curves that have a point to draw. Values that would overflow an axis become gaps, as in a damaged file."""
-
-    def held(values: Floats) -> Floats:
-        return np.where(np.abs(values) < _LARGEST_DRAWN, values, np.nan)
-
-    bounded = [
-        replace(
-            curve,
-            y=held(curve.y),
-            error=None if curve.error is None else held(curve.error),
-            band=None if curve.band is None else (held(curve.band[0]), held(curve.band[1])),
-        )
-        for curve in curves
-    ]
-    return [curve for curve in bounded if np.isfinite(curve.y).any()]

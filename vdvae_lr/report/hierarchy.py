@@ -3,30 +3,23 @@
 Shapes: L latent groups, K singular values.
 """
 
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 
 from vdvae_lr.evaluation.quantities import Measurement, Quantity
-from vdvae_lr.report.charts import Chart, Curve, chart_figures
+from vdvae_lr.report.charts import Chart, Curve, alike, chart_figures
 from vdvae_lr.report.content import MISSING, Cell, Section, Table
 from vdvae_lr.report.evaluation_table import stated
 from vdvae_lr.report.reported import Floats, Reported, as_number
 
 GROUP_AXIS = "latent group, 0 = coarsest (above: resolution)"
 CHIEF_BY_GROUP = (
-    "rate",
-    "active_channels",
-    "active_channels_relative",
-    "information_from_samples",
-    "recovered_sampled_image",
-    "latent_r2_sampled_image",
-    "largest_singular_value",
-    "largest_singular_value_prior_scale",
-    "posterior_gap",
-    "prior_scale",
+    *("rate", "active_channels", "active_channels_relative", "information_from_samples", "recovered_sampled_image"),
+    *("latent_r2_sampled_image", "largest_singular_value", "largest_singular_value_prior_scale"),
+    *("posterior_gap", "prior_scale"),
 )
 """Keys of the charts that are shown at once, in order. The others are shown on demand."""
 NOISE = "noise_*"
@@ -41,28 +34,31 @@ _SCALES = {"noise_rms_*": "RMS, 1 = all 255 levels", "noise_ssim_*": "similarity
 _SPECTRUM_UNITS = {"raw": "latents as they are", "prior_scale": "latents in σ_p"}
 
 
+def measured_keys(models: Sequence[Reported]) -> list[str]:
+    """Keys of all quantities measured on any model, in order."""
+    evaluations = [model.evaluation for model in models if model.evaluation is not None]
+    return list(dict.fromkeys(quantity.key for evaluation in evaluations for quantity in evaluation.quantities))
+
+
+def measured(models: Iterable[Reported], key: str) -> dict[Reported, Quantity]:
+    """The quantity of that key from each model that it was measured on."""
+    return {model: quantity for model in models if (quantity := model.quantity(key)) is not None}
+
+
 def totals(models: Sequence[Reported]) -> dict[str, Any]:
     """Tables of the quantities in total, for the template; empty if there are none.
 
-    `chief` and `every` are the tables. `base` is the model that the others are compared with, empty if it is alone.
+    `chief` and `every` are the tables. `base` is the model that the others are compared with; empty if it is alone.
     """
-    measured = [model for model in models if model.evaluation is not None]
-    keys = [key for key in quantity_keys(models) if any(total_of(model, key) is not None for model in models)]
+    keys = [key for key in measured_keys(models) if any(each.total for each in measured(models, key).values())]
     if not keys:
         return {}
+    base, *others = [model for model in models if model.evaluation is not None]
     chief = [key for key in _matching(keys, _CHIEF_IN_TOTAL) if not fnmatchcase(key, _WITHOUT_NOISE)]
-
-    def table(name: str, shown: Iterable[str]) -> Table:
-        rows = [
-            [_quantity_cell(measured, key), *(_total_cell(model, measured[0], key) for model in models)]
-            for key in shown
-        ]
-        return Table(name, ["", *(model.label for model in models)], rows)
-
     return {
-        "chief": table("Chief quantities in total", chief),
-        "every": table("All quantities in total", keys),
-        "base": measured[0].label if len(measured) > 1 else "",
+        "chief": _totals_table("Chief quantities in total", models, base, chief),
+        "every": _totals_table("All quantities in total", models, base, keys),
+        "base": base.label if others else "",
     }
 
 
@@ -71,9 +67,16 @@ def _matching(keys: Sequence[str], patterns: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(key for pattern in patterns for key in keys if fnmatchcase(key, pattern)))
 
 
-def _quantity_cell(models: Sequence[Reported], key: str) -> Cell:
-    """Title, unit and number of images. If the models differ in one, such as by a number of draws, it shows all."""
-    found = [quantity for model in models if (quantity := model.quantity(key)) is not None]
+def _totals_table(name: str, models: Sequence[Reported], base: Reported, keys: Iterable[str]) -> Table:
+    rows = [
+        [_title_cell(measured(models, key).values()), *(_total_cell(model, base, key) for model in models)]
+        for key in keys
+    ]
+    return Table(name, ["", *(model.label for model in models)], rows)
+
+
+def _title_cell(found: Collection[Quantity]) -> Cell:
+    """Title, unit and number of images. If the models differ in one, such as by a number of draws, all are shown."""
     units = _alternatives(quantity.unit for quantity in found) or "no unit"
     counts = _alternatives(f"{quantity.total.images:,}" for quantity in found if quantity.total is not None)
     return Cell(_alternatives(quantity.title for quantity in found), small=f"{units}, {counts} images")
@@ -84,7 +87,7 @@ def _alternatives(words: Iterable[str]) -> str:
 
 
 def _total_cell(model: Reported, base: Reported, key: str) -> str | Cell:
-    """A total. If it is the same quantity as the base's, in the same unit, the difference stands below."""
+    """A total. Below it stands the difference from the base, if that has the same quantity in the same unit."""
     quantity, reference = model.quantity(key), base.quantity(key)
     if quantity is None or quantity.total is None:
         return MISSING
@@ -97,7 +100,7 @@ def _total_cell(model: Reported, base: Reported, key: str) -> str | Cell:
     return Cell(text, small=f"{difference:+.3g}")
 
 
-def hierarchy_section(models: Sequence[Reported]) -> Section:
+def section(models: Sequence[Reported]) -> Section:
     """The quantities by latent group, without responses to noise, and the decoder's leading singular values."""
     keys = keys_by_group(models)
     chief = _matching(keys, CHIEF_BY_GROUP)
@@ -109,46 +112,16 @@ def hierarchy_section(models: Sequence[Reported]) -> Section:
     )
 
 
-def quantity_keys(models: Sequence[Reported]) -> list[str]:
-    """Keys of all quantities measured on any model, in order."""
-    evaluations = [model.evaluation for model in models if model.evaluation is not None]
-    return list(dict.fromkeys(quantity.key for evaluation in evaluations for quantity in evaluation.quantities))
-
-
 def keys_by_group(models: Sequence[Reported]) -> list[str]:
     """Keys of the quantities that have parts by latent group."""
-    return [key for key in quantity_keys(models) if _measured_by_group(models, key)]
-
-
-def _measured_by_group(models: Sequence[Reported], key: str) -> dict[Reported, Quantity]:
-    found = {model: model.quantity(key) for model in models}
-    return {model: quantity for model, quantity in found.items() if quantity is not None and quantity.groups}
-
-
-def total_of(model: Reported, key: str) -> Measurement | None:
-    """A quantity in total; None if it was not measured."""
-    quantity = model.quantity(key)
-    return None if quantity is None else quantity.total
-
-
-def alike(kinds: Mapping[Reported, Hashable]) -> list[tuple[list[Reported], str]]:
-    """Split models into those that one chart can show, because their kinds are equal.
-
-    Returns the models of each chart, and their labels for its title: " (a, b)", or empty for a single chart.
-    """
-    charts: dict[Hashable, list[Reported]] = {}
-    for model, kind in kinds.items():
-        charts.setdefault(kind, []).append(model)
-    return [
-        (same, f" ({', '.join(model.label for model in same)})" if len(charts) > 1 else "") for same in charts.values()
-    ]
+    return [key for key in measured_keys(models) if any(each.groups for each in measured(models, key).values())]
 
 
 def group_charts(models: Sequence[Reported], keys: Iterable[str]) -> list[Chart]:
     """A chart over the hierarchy for each key. Models of another hierarchy or unit get a chart of their own."""
     charts = []
     for key in keys:
-        found = _measured_by_group(models, key)
+        found = {model: quantity for model, quantity in measured(models, key).items() if quantity.groups}
         kinds = {model: (model.resolutions, quantity.unit) for model, quantity in found.items()}
         charts += [_group_chart({model: found[model] for model in same}, names) for same, names in alike(kinds)]
     return charts
@@ -161,16 +134,17 @@ def _group_chart(found: Mapping[Reported, Quantity], names: str) -> Chart:
         f"{title}{names}",
         GROUP_AXIS,
         value_label(quantity.key, quantity.unit),
-        [_curve(model, quantity.groups) for model, quantity in found.items()],
+        [measured_curve(model, range(len(each.groups)), each.groups) for model, each in found.items()],
         model.resolutions,
         numbers=_numbers(found, model.resolutions, f"{title} by latent group"),
     )
 
 
-def _curve(model: Reported, groups: Sequence[Measurement]) -> Curve:
-    values = np.array([group.value for group in groups], dtype=np.float64)
-    errors = np.array([error_of(group) for group in groups], dtype=np.float64)
-    return Curve(model, np.arange(len(values), dtype=np.float64), values, errors)
+def measured_curve(model: Reported, x: Sequence[float], measurements: Sequence[Measurement]) -> Curve:
+    """A curve through measured values, with bars where there is a standard error."""
+    values = [(each.value, each.standard_error) for each in measurements]
+    y, errors = np.array(values, dtype=np.float64).reshape(-1, 2).T  # NaN for no standard error
+    return Curve(model, np.array(x, dtype=np.float64), y, errors)
 
 
 def _numbers(found: Mapping[Reported, Quantity], resolutions: Sequence[int], name: str) -> Table:
@@ -179,7 +153,7 @@ def _numbers(found: Mapping[Reported, Quantity], resolutions: Sequence[int], nam
     rows = []
     for level in sorted(set(resolutions)):
         parts = [quantity.resolutions.get(level) for quantity in quantities]
-        if any(part is not None for part in parts):
+        if any(parts):
             rows.append([f"all {level}×{level}", *(MISSING if part is None else _stated(part) for part in parts)])
     for group, level in enumerate(resolutions):
         rows.append([f"{group} ({level}×{level})", *(_stated(quantity.groups[group]) for quantity in quantities)])
@@ -191,30 +165,19 @@ def value_label(key: str, unit: str) -> str:
     return unit or next((words for pattern, words in _SCALES.items() if fnmatchcase(key, pattern)), "value (no unit)")
 
 
-def _stated(measured: Measurement) -> str:
-    return " ".join(stated(measured)).strip()
-
-
-def error_of(measured: Measurement) -> float:
-    """The standard error; NaN if there is none."""
-    return float("nan") if measured.standard_error is None else measured.standard_error
+def _stated(measurement: Measurement) -> str:
+    return " ".join(stated(measurement)).strip()
 
 
 def _spectra(models: Sequence[Reported]) -> list[Chart]:
     """The leading singular values of the decoder's Jacobian, averaged over real images; a chart for each unit."""
-    return [
-        Chart(
-            f"leading singular values of the decoder's Jacobian, all groups, {words}",
-            "number, 1 = largest",
-            "mean over images",
-            [
-                Curve(model, np.arange(1.0, len(values) + 1), values)
-                for model in models
-                if len(values := _mean_spectrum(model, unit))
-            ],
-        )
-        for unit, words in _SPECTRUM_UNITS.items()
-    ]
+    charts = []
+    for unit, words in _SPECTRUM_UNITS.items():
+        spectra = {model: _mean_spectrum(model, unit) for model in models}
+        curves = [Curve(model, np.arange(1.0, len(values) + 1), values) for model, values in spectra.items()]
+        title = f"leading singular values of the decoder's Jacobian, all groups, {words}"
+        charts.append(Chart(title, "number, 1 = largest", "mean over images", curves))
+    return charts
 
 
 def _mean_spectrum(model: Reported, unit: str) -> Floats:

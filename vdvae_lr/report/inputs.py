@@ -4,14 +4,15 @@ Shapes: P probabilities, L latent groups.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 
 import numpy as np
 
 from vdvae_lr.evaluation.document import COLLAPSE_PICTURE, InputRates
-from vdvae_lr.report.charts import Chart, Curve, chart_figures
+from vdvae_lr.report.charts import Chart, Curve, alike, chart_figures
 from vdvae_lr.report.content import MISSING, Section, Table
 from vdvae_lr.report.evaluation_table import short
-from vdvae_lr.report.hierarchy import GROUP_AXIS, alike
+from vdvae_lr.report.hierarchy import GROUP_AXIS
 from vdvae_lr.report.pictures import evaluation_figures
 from vdvae_lr.report.reported import Reported
 
@@ -19,7 +20,7 @@ _LOW, _MIDDLE, _HIGH = "0.05", "0.5", "0.95"
 _CAPTION = "The inputs with the least KL(x), least first. Each is shown with its reconstruction."
 
 
-def inputs_section(models: Sequence[Reported]) -> Section:
+def section(models: Sequence[Reported]) -> Section:
     """The quantile function of KL(x), its spread by latent group, and the inputs with the least KL(x)."""
     spreads = {
         model: model.evaluation.inputs
@@ -102,13 +103,9 @@ def _band_curve(model: Reported, inputs: InputRates) -> Curve | None:
 
 def _nearest_table(spreads: Mapping[Reported, InputRates]) -> Table:
     """A row for each rank: the number of the image in its split, and its KL(x)."""
-    count = max(len(inputs.nearest_collapse) for inputs in spreads.values())
-    rows = [[str(rank + 1), *(_nearest_cell(inputs, rank) for inputs in spreads.values())] for rank in range(count)]
+    columns = [
+        [f"image {number}: {short(rate)} {inputs.unit}" for number, rate in inputs.nearest_collapse]
+        for inputs in spreads.values()
+    ]
+    rows = [[str(rank), *cells] for rank, cells in enumerate(zip_longest(*columns, fillvalue=MISSING), start=1)]
     return Table("Inputs nearest collapse", ["", *(model.label for model in spreads)], rows)
-
-
-def _nearest_cell(inputs: InputRates, rank: int) -> str:
-    if rank >= len(inputs.nearest_collapse):
-        return MISSING
-    number, rate = inputs.nearest_collapse[rank]
-    return f"image {number}: {short(rate)} {inputs.unit}"

@@ -9,20 +9,9 @@ from collections.abc import Collection, Sequence
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from vdvae_lr import __version__
+from vdvae_lr.report import facts, hierarchy, inputs, noise, pictures, training
 from vdvae_lr.report.charts import swatch
-from vdvae_lr.report.facts import (
-    all_settings,
-    chosen_settings,
-    differences_in_measuring,
-    evaluation_settings,
-    facts_table,
-)
-from vdvae_lr.report.hierarchy import hierarchy_section, totals
-from vdvae_lr.report.inputs import inputs_section
-from vdvae_lr.report.noise import noise_section
-from vdvae_lr.report.pictures import pictures_section
 from vdvae_lr.report.reported import Reported
-from vdvae_lr.report.training import training_section
 
 FIRST_LINE = "<!DOCTYPE html><!-- vdvae-lr report -->"
 """The mark of a report. The command replaces no file without it."""
@@ -45,17 +34,17 @@ def report_page(models: Sequence[Reported], unimportant: Collection[str] = ()) -
     page = templates.get_template("page.html").render(
         labels=", ".join(model.label for model in models),
         notices=_notices(models),
-        facts=facts_table(models),
-        chosen=chosen_settings(models, unimportant),
-        totals=totals(models),
-        hierarchy=hierarchy_section(models),
-        inputs=inputs_section(models),
-        noise=noise_section(models),
-        pictures=pictures_section(models),
-        training=training_section(models),
+        facts=facts.facts_table(models),
+        chosen=facts.chosen_settings(models, unimportant),
+        totals=hierarchy.totals(models),
+        hierarchy=hierarchy.section(models),
+        inputs=inputs.section(models),
+        noise=noise.section(models),
+        pictures=pictures.section(models),
+        training=training.section(models),
         notes=_notes(models),
-        settings=all_settings(models),
-        evaluation_settings=evaluation_settings(models),
+        settings=facts.all_settings(models),
+        evaluation_settings=facts.evaluation_settings(models),
         swatch=swatch,
         version=__version__,
     )
@@ -65,7 +54,7 @@ def report_page(models: Sequence[Reported], unimportant: Collection[str] = ()) -
 def _notices(models: Sequence[Reported]) -> list[str]:
     """What a reader must know first."""
     remarks = [f"{model.label}: {remark}" for model in models for remark in model.remarks]
-    return [*remarks, *differences_in_measuring(models)]
+    return [*remarks, *facts.differences_in_measuring(models)]
 
 
 def _notes(models: Sequence[Reported]) -> dict[str, str]:

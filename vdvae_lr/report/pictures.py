@@ -20,7 +20,7 @@ _MOST_OTHERS = 6
 _CAPTION = "Held-out images, their reconstructions, and samples. The weights are averaged."
 
 
-def pictures_section(models: Sequence[Reported]) -> Section:
+def section(models: Sequence[Reported]) -> Section:
     """The first and last picture of each run, and other pictures beside its evaluation."""
     return Section(pictures=[figure for model in models for figure in _pictures_of(model)])
 
@@ -74,17 +74,12 @@ def _opened(path: Path) -> Image.Image:
 
 def _encoded(image: Image.Image) -> bytes:
     """As WebP: without loss if that is short enough, otherwise at the best quality that is."""
-    content = b""
+    ways = [{"lossless": False, "quality": quality} for quality in _QUALITIES]
     if image.width * image.height <= _MOST_LOSSLESS_PIXELS:
-        content = _webp(image, lossless=True, quality=60)
-    for quality in _QUALITIES:
-        if 0 < len(content) <= _MOST_BYTES:
+        ways.insert(0, {"lossless": True, "quality": 60})
+    for way in ways:
+        content = io.BytesIO()
+        image.save(content, "WEBP", method=4, **way)
+        if content.tell() <= _MOST_BYTES:
             break
-        content = _webp(image, lossless=False, quality=quality)
-    return content
-
-
-def _webp(image: Image.Image, *, lossless: bool, quality: int) -> bytes:
-    content = io.BytesIO()
-    image.save(content, "WEBP", lossless=lossless, quality=quality, method=4)
     return content.getvalue()

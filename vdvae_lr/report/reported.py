@@ -204,29 +204,25 @@ def _read_settings(path: Path) -> dict[str, Any]:
 
 def _read_log(path: Path) -> tuple[tuple[Mapping[str, Any], ...], int]:
     """The records of a log, and how many lines are not records. An unfinished last line does not count."""
-    records: list[Mapping[str, Any]] = []
-    unread = 0
     try:
         text = path.read_text(encoding="utf-8", errors="replace") if is_file(path) else ""
     except OSError as error:
         raise cannot_be_read(path, error) from None
-    for line in text.splitlines(keepends=True):
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            record = None
-        if _is_record(record):
-            records.append(record)
-        elif line.endswith("\n"):
-            unread += 1
-    return tuple(records), unread
+    records = [_record(line) for line in text.splitlines()]
+    found = tuple(record for record in records if record is not None)
+    unfinished = bool(records) and records[-1] is None and not text.endswith("\n")
+    return found, len(records) - len(found) - unfinished
 
 
-def _is_record(line: Any) -> bool:
-    if not isinstance(line, dict) or not isinstance(line.get("kind"), str):
-        return False
-    iteration = line.get("iteration")
-    return type(iteration) is int and 0 <= iteration < _ITERATION_LIMIT
+def _record(line: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
+        return None
+    iteration = record.get("iteration")
+    return record if type(iteration) is int and 0 <= iteration < _ITERATION_LIMIT else None
 
 
 def _pngs(folder: Path, pattern: str) -> tuple[Path, ...]:

@@ -8,9 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from vdvae_lr.report.charts import Chart, Curve, chart_figures
+from vdvae_lr.report.charts import Chart, Curve, alike, chart_figures
 from vdvae_lr.report.content import Section
-from vdvae_lr.report.hierarchy import GROUP_AXIS, alike
+from vdvae_lr.report.hierarchy import GROUP_AXIS
 from vdvae_lr.report.reported import Floats, Reported, as_number
 
 _MOST_POINTS = 150  # a curve of more hides its dashes
@@ -42,12 +42,12 @@ LOGGED = (
 )
 
 
-def training_section(models: Sequence[Reported]) -> Section:
+def section(models: Sequence[Reported]) -> Section:
     """A chart for each number of the log, and the rate by latent group at the last held-out bound."""
     logged = [model for model in models if model.records]
     charts = [chart for number in LOGGED for chart in _charts(logged, number)]
     lines = max((thinned(*model.series("train", LOGGED[0].key), _MOST_POINTS)[2] for model in logged), default=1)
-    note = f" Each point of a line is the mean of up to {lines} lines of the log." if lines > 1 else ""
+    note = f"Each point of a line is the mean of up to {lines} lines of the log." if lines > 1 else ""
     return Section(logged, chart_figures([*charts, *_last_rates(logged)]), note=note)
 
 
