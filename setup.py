@@ -16,6 +16,7 @@ REQUIREMENTS = [
     "torch>=2.11,<2.14",
     "filelock>=3.16",
     "huggingface-hub>=1.30,<3",
+    "jinja2>=3.1",
     "matplotlib>=3.9",
     "numpy>=2.0",
     "pillow>=11.0",
@@ -48,6 +49,7 @@ BUNDLED = {
     "data/fashion_small": ["*.gz", "README.md", "SHA256SUMS"],
     "models": ["*/*"],
 }
+PACKAGE_DATA = {"vdvae_lr": ["py.typed"], "vdvae_lr.report": ["*.html", "*.css"]}
 
 
 class BuildWithoutBundledCode(build_py):
@@ -86,7 +88,7 @@ setup(
     python_requires=">=3.11",
     packages=[*find_packages(include=["vdvae_lr", "vdvae_lr.*"]), *bundled],
     package_dir=bundled,
-    package_data={"vdvae_lr": ["py.typed"]} | {package: BUNDLED[folder] for package, folder in bundled.items()},
+    package_data=PACKAGE_DATA | {package: BUNDLED[folder] for package, folder in bundled.items()},
     cmdclass={"build_py": BuildWithoutBundledCode},
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,

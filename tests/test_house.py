@@ -124,6 +124,18 @@ def test_bundled_folder_is_found_and_packaged(folder: str) -> None:
     assert packaged == {path.name for path in found.iterdir() if path.is_file() and path.suffix != ".py"}
 
 
+def test_files_beside_the_code_are_packaged() -> None:
+    package = CHECKOUT_ROOT / "vdvae_lr"
+    files = {path for path in package.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    packaged = {
+        path
+        for name, patterns in packaging("PACKAGE_DATA").items()
+        for pattern in patterns
+        for path in (CHECKOUT_ROOT / name.replace(".", "/")).glob(pattern)
+    }
+    assert files == packaged
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=relative)
 def test_make_targets_in_documents_exist(path: Path) -> None:
     makefile = (CHECKOUT_ROOT / "Makefile").read_text()

@@ -10,7 +10,7 @@ from reported_folders import evaluated_folder, run_folder
 
 from vdvae_lr.cli.main import main
 from vdvae_lr.errors import EXIT_INPUT_ERROR
-from vdvae_lr.report.html import FIRST_LINE
+from vdvae_lr.report.page import FIRST_LINE
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def test_one_run_keeps_its_report(here: Path, capsys: pytest.CaptureFixture[str]
     assert page.startswith(FIRST_LINE)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"wrote a/report.html ({len(page.encode()) / 1e6:.1f} MB)"
-    assert lines[1].startswith("a: It has not been evaluated: `vdvae-lr evaluate a`")
+    assert lines[1].startswith("a: It has not been evaluated. Run `vdvae-lr evaluate a`")
 
 
 def test_several_runs_are_reported_here(here: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_console_without_the_letters_is_no_failure(here: Path, monkeypatch: py
         (["report"], "there is no run to report on"),
         (["report", "missing"], "there is no folder missing"),
         (["report", "a", "--out", "a"], "a is a folder; name a file with --out, such as a/report.html."),
-        (["report", "a", "--out", "a/settings.json"], "a/settings.json exists and is no report"),
+        (["report", "a", "--out", "a/settings.json"], "a/settings.json exists and is not a report"),
         (["report", "a", "--out", "a/settings.json/x.html"], "cannot be written"),
         (["report", "a", "a", "a", "a", "a"], "5 runs are too many"),
     ],

@@ -24,7 +24,7 @@ from vdvae_lr.hub.digest_list import DIGESTS_NAME
 from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.hub.sources import MIRROR_VARIABLE, WeightSettings
 from vdvae_lr.pictures.image_files import find_image_files
-from vdvae_lr.report.data import read_reported
+from vdvae_lr.report.reported import read_reported
 from vdvae_lr.training.checkpoint import CheckpointFolder
 from vdvae_lr.training.run_folder import run_folder
 from vdvae_lr.training.settings import RunSettings, Settings

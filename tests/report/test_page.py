@@ -2,16 +2,17 @@
 
 import re
 from dataclasses import replace
+from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from reported_folders import PageReader, evaluated_folder, evaluation, quantity, run_folder, write_picture
+from reported_folders import PageReader, evaluated_folder, evaluation, quantity, run_folder, svg_of, write_picture
 
 from vdvae_lr.evaluation.document import write_evaluation
 from vdvae_lr.evaluation.quantities import Measurement, Quantity
-from vdvae_lr.report.data import Reported, read_reported
-from vdvae_lr.report.page import report_page
+from vdvae_lr.report.page import FIRST_LINE, report_page
+from vdvae_lr.report.reported import Reported, read_reported
 
 ALL = ["run", "total", "hierarchy", "inputs", "noise", "pictures", "training", "settings"]
 
@@ -25,14 +26,23 @@ def sections(page: str) -> list[str | None]:
 
 
 def chart_labels(page: str) -> list[str]:
-    return [str(each["aria-label"]) for each in PageReader(page).attributes("svg") if each.get("role") == "img"]
+    return [str(each["alt"]) for each in charts(page)]
+
+
+def charts(page: str) -> list[dict[str, str | None]]:
+    """The images of charts, without the swatches of legends."""
+    return [each for each in PageReader(page).attributes("img") if str(each["alt"]).startswith("Chart: ")]
+
+
+def pictures(page: str) -> list[dict[str, str | None]]:
+    return [each for each in PageReader(page).attributes("img") if each["class"] == "picture"]
 
 
 def row(page: str, title: str) -> list[str]:
     """Cells of the first table row that is called so, without tags."""
     for head, cells in re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', page):
-        if re.sub(r"<small>.*</small>|<[^>]+>", "", head) == title:
-            return [re.sub(r"<[^>]+>", " ", cell).strip() for cell in re.findall(r"<td>(.*?)</td>", cells)]
+        if re.sub(r" <small>.*</small>|<[^>]+>", "", head) == title:
+            return [" ".join(re.sub(r"<[^>]+>", " ", cell).split()) for cell in re.findall(r"<td>(.*?)</td>", cells)]
     raise AssertionError(f"there is no row '{title}'")
 
 
@@ -70,7 +80,7 @@ def test_runs_stand_side_by_side(page: str) -> None:
 def test_totals_come_with_errors_units_and_differences(page: str) -> None:
     assert row(page, "bound (-ELBO)") == ["1.500 ± 0.020", "1.550 ± 0.020 +0.05"]
     assert row(page, "rate") == ["1.000 ± 0.010", "1.200 ± 0.010 +0.2"]
-    assert "rate<small> nats/dim, 50 images</small>" in page
+    assert "rate <small>nats/dim, 50 images</small>" in page
 
 
 def test_groups_and_resolutions_have_their_numbers(page: str) -> None:
@@ -84,7 +94,7 @@ def test_groups_and_resolutions_have_their_numbers(page: str) -> None:
 
 def test_inputs_nearest_collapse_are_named_and_shown(page: str) -> None:
     part = page[page.index('<section id="inputs">') : page.index('<section id="noise">')]
-    assert len(PageReader(part).attributes("img")) == 2
+    assert len(pictures(part)) == 2
     assert row(part, "5%") == ["0.6", "0.6"] and row(part, "100%") == ["1.5", "1.5"]
     part = part[part.index("Inputs nearest collapse, by number") :]
     assert row(part, "1")[0] == "image 17: 0.5 nats/dim" and row(part, "2")[1] == "image 3: 0.55 nats/dim"
@@ -128,7 +138,7 @@ def test_noise_is_charted_over_its_variance_and_by_group(page: str) -> None:
         "the latents' own unit; plain, lr"
     )
     assert second.startswith("Chart: image RMS, latent noise 0.4;") and "latent group" in second
-    assert len(PageReader(part).attributes("img")) == 2
+    assert len(pictures(part)) == 2
 
 
 def test_pictures_are_the_first_and_the_last(tmp_path: Path) -> None:
@@ -185,7 +195,10 @@ def test_other_hierarchies_get_charts_of_their_own(tmp_path: Path) -> None:
         ({"split": "valid"}, "differ in split (test, valid)"),
         ({"seed": 1}, "differ in seed of the noise (0, 1)"),
         ({"model": {"bits": 5}}, "their nats/dim are not comparable"),
-        ({"settings": {"noise_images": 4}}, "differ in noise_images (8 against 4): quantities that depend on them"),
+        (
+            {"settings": {"noise_images": 4}},
+            "differ in noise_images (8 against 4): do not compare quantities that depend on them",
+        ),
         ({"settings": {}}, "differ in noise_images (8 against not set)"),
         ({"settings": {"noise_images": 0}}, ""),  # measured by one alone
         ({"settings": {"noise_images": 8, "before": "fashion"}}, ""),  # the other has no encoder before fine-tuning
@@ -201,9 +214,7 @@ def test_evaluations_of_other_images_are_marked(tmp_path: Path, changes: dict[st
 def test_encoders_before_fine_tuning_that_differ_are_named(tmp_path: Path) -> None:
     words = [evaluated_folder(tmp_path / name, name, settings={"before": name}) for name in ("a", "b")]
     read = PageReader(page_of(*words))
-    assert (
-        "differ in the encoder before fine-tuning (a against b): what it read cannot be set side by side" in read.text
-    )
+    assert "differ in the encoder before fine-tuning (a against b): do not compare what it read" in read.text
     assert "quantities that depend on them" not in read.text
 
 
@@ -248,7 +259,7 @@ def test_spreads_say_of_how_many_images_they_are(tmp_path: Path) -> None:
     first = evaluated_folder(tmp_path / "a", "a")
     second = evaluated_folder(tmp_path / "b", "b", inputs=replace(inputs, images=2000))
     assert "Curves and bands are of 50 images." in page_of(first)
-    assert "are of other numbers of images: 50 for a, 2,000 for b." in page_of(first, second)
+    assert "measured on different numbers of images: 50 for a, 2,000 for b." in page_of(first, second)
 
 
 def test_headings_skip_no_level_and_captions_say_something(page: str) -> None:
@@ -257,7 +268,7 @@ def test_headings_skip_no_level_and_captions_say_something(page: str) -> None:
     assert "<figcaption></figcaption>" not in page and '<th scope="col"></th>' not in page
     for part in ("hierarchy", "noise", "training"):
         assert (
-            "Bars: ± one standard error over images"
+            "Bars show ± one standard error over images"
             in page.partition(f'<section id="{part}">')[2].partition("</sec")[0]
         )
 
@@ -270,9 +281,41 @@ def test_spectra_are_averaged_over_images(tmp_path: Path) -> None:
     page = page_of(evaluated_folder(tmp_path / "a", details={"spectra": spectra}))
     found = [label for label in chart_labels(page) if "leading singular values" in label]
     assert len(found) == 1 and "latents as they are" in found[0]
-    path = page[page.index(found[0]) :].partition("</svg>")[0]
-    line = re.search(r'<path d="M (\S+) (\S+) L (\S+) (\S+)"[^>]*fill: none; stroke: var\(--run-0\)', path)
+    (image,) = [each for each in charts(page) if each["alt"] == found[0]]
+    line = re.search(r'<path d="M (\S+) (\S+) L (\S+) (\S+) "[^>]*fill: none; stroke: #0072b2', svg_of(image["src"]))
     assert line is not None and float(line[2]) < float(line[4])  # two points, falling
+
+
+def test_the_page_needs_nothing_else(page: str) -> None:
+    read = PageReader(page)
+    assert page.startswith(f"{FIRST_LINE}\n<html")
+    metas = {each.get("http-equiv") or each.get("name"): each.get("content") for each in read.attributes("meta")}
+    policy = {rule.split()[0]: rule.split()[1:] for rule in str(metas["Content-Security-Policy"]).split("; ")}
+    assert policy["default-src"] == ["'none'"] and policy["img-src"] == ["data:"]
+    assert not {"script-src", "connect-src", "font-src"} & policy.keys()
+    assert metas["viewport"] == "width=device-width, initial-scale=1"
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in read.elements}
+    assert all(str(image["src"]).startswith("data:image/") for image in read.attributes("img"))
+    (style,) = re.findall(r"<style>(.*?)</style>", page, re.DOTALL)
+    assert style.strip() == (files("vdvae_lr.report") / "style.css").read_text(encoding="utf-8").strip()
+    assert "url(" not in style and "@import" not in style
+
+
+def test_tables_name_their_rows_and_columns(page: str) -> None:
+    part = page.partition('<section id="total">')[2].partition("</table>")[0]
+    cells = [(tag, each.get("scope")) for tag, each in PageReader(part).elements if tag in ("th", "td")]
+    assert cells[:4] == [("td", None), ("th", "col"), ("th", "col"), ("th", "row")]  # the first names nothing
+    (box,) = PageReader(part).attributes("div")
+    assert (box["class"], box["role"], box["tabindex"]) == ("scroll", "region", "0")
+    assert box["aria-label"] == "Chief quantities in total"
+
+
+@pytest.mark.parametrize(("rows", "box"), [(30, "scroll"), (31, "scroll tall")])
+def test_long_tables_scroll_in_their_box(tmp_path: Path, rows: int, box: str) -> None:
+    settings = {f"setting{number}": number for number in range(rows)}
+    read = PageReader(page_of(evaluated_folder(tmp_path / "e", settings=settings)))
+    (found,) = [each for each in read.attributes("div") if each.get("aria-label") == "Settings of the evaluation"]
+    assert found["class"] == box
 
 
 def test_equal_files_give_equal_pages(two: tuple[Path, Path], page: str) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 from PIL import Image
@@ -137,6 +138,13 @@ def log_lines(iterations: int) -> list[dict[str, Any]]:
         "group_rates_nats_per_dim": [0.2, 0.15, 0.1, 0.05],
     }
     return [*lines, {"kind": "eval", "iteration": iterations, **held_out}]
+
+
+def svg_of(address: str | None) -> str:
+    """The SVG file inside an image's address."""
+    kind, _, content = str(address).partition(",")
+    assert kind == "data:image/svg+xml"
+    return unquote(content)
 
 
 class PageReader(HTMLParser):

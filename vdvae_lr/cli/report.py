@@ -1,8 +1,8 @@
-"""`report`: up to four runs side by side, as one HTML page that needs nothing else.
+"""`report`: up to four runs side by side on one HTML page, complete in itself.
 
     vdvae-lr report runs/demo/plain runs/demo/lr --out demo/report.html
 
-reads what runs and `evaluate` left on the disk; it loads no model and computes nothing.
+It reads the files of runs and evaluations. It loads no model and computes nothing.
 """
 
 import dataclasses
@@ -18,9 +18,8 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.files.paths import is_folder
 from vdvae_lr.files.presets import read_presets
 from vdvae_lr.files.whole_file import write_whole
-from vdvae_lr.report.data import Reported, read_reported
-from vdvae_lr.report.html import FIRST_LINE
-from vdvae_lr.report.page import report_page
+from vdvae_lr.report.page import FIRST_LINE, report_page
+from vdvae_lr.report.reported import Reported, read_reported
 from vdvae_lr.setting_checks import check_settings
 from vdvae_lr.training.settings import NEUTRAL, Settings
 
@@ -32,10 +31,10 @@ class ReportSettings:
     """Write one HTML page on up to four runs side by side: curves, charts by latent group, pictures, settings."""
 
     runs: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[NAME=]RUN")]
-    """Folders of runs, or of evaluations of other weights; the first is what the others are compared with. NAME is what
-    the page calls it; left out: as its folder is called."""
+    """Folders of runs, or of evaluations of other weights. The others are compared with the first one. NAME is the
+    run's name on the page (default: the name of its folder)."""
     out: Path | None = None
-    """The file to write; left out: report.html in the run's folder for one run, in this folder for several."""
+    """The file to write (default: report.html, in the run's folder for one run, in the current folder for several)."""
 
     def __post_init__(self) -> None:
         """Check every setting by its type; raises InputError."""
@@ -43,15 +42,15 @@ class ReportSettings:
 
 
 def run(settings: ReportSettings) -> None:
-    """Read, and write the page; an earlier report is replaced, any other file is left alone.
+    """Read the runs and write the page. An earlier report is replaced; any other file is left alone.
 
     Raises:
-        InputError: runs that cannot be read, or a file that cannot, or must not, be written.
+        InputError: a run cannot be read, or the file cannot be written or is not a report.
     """
     reported = [_with_choices(each) for each in read_reported(settings.runs)]
     target = settings.out or (reported[0].folder / REPORT_NAME if len(reported) == 1 else Path(REPORT_NAME))
     _check_replaceable(target)
-    content = report_page(reported, NEUTRAL).encode("utf-8", "replace")  # names of files need not be text
+    content = report_page(reported, NEUTRAL).encode("utf-8", "replace")  # a file's name need not be text
     write_whole(target, content)
     print(f"wrote {target} ({len(content) / 1e6:.1f} MB)")
     for each in reported:
@@ -62,19 +61,20 @@ def run(settings: ReportSettings) -> None:
 def _check_replaceable(target: Path) -> None:
     if is_folder(target):
         raise InputError(f"{target} is a folder; name a file with --out, such as {target / REPORT_NAME}.")
+    mark = FIRST_LINE.encode()
     try:
         with target.open("rb") as file:
-            start = file.read(len(FIRST_LINE.encode()))
+            start = file.read(len(mark))
     except FileNotFoundError:
         return
     except OSError as error:
         raise InputError(f"{target} cannot be written ({error.strerror or error}); choose another --out.") from None
-    if start != FIRST_LINE.encode():
-        raise InputError(f"{target} exists and is no report; choose another --out, or remove it first.")
+    if start != mark:
+        raise InputError(f"{target} exists and is not a report; choose another --out, or remove it first.")
 
 
 def _with_choices(reported: Reported) -> Reported:
-    """The same with what its settings have in other ways than its preset, where that preset is known here."""
+    """Add the names of the settings that differ from the run's preset, if that preset is known here."""
     try:
         values = read_presets(str(reported.settings.get("hps", "")))
         preset: Mapping[str, Any] = apply_values(Settings(), values, "").flat()

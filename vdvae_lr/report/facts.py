@@ -1,226 +1,201 @@
-"""What was run, in words: where it started, on what, how long, with which settings and versions."""
+"""What was run, in words: where it started, on what data, how long, with which settings and versions."""
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from vdvae_lr.evaluation.document import Evaluation
 from vdvae_lr.files.network_errors import without_secrets
-from vdvae_lr.report.data import Reported
-from vdvae_lr.report.html import Html, element, folded, joined, table
+from vdvae_lr.report.content import MISSING, Cell, Table
+from vdvae_lr.report.reported import Reported
 
-_MISSING = "–"
 _STARTS = ("restore_ema_path", "restore_path", "pretrained")  # the first that is set counts
-_BEFORE = "before"  # an evaluation's setting: where the encoder before fine-tuning is from
+_BEFORE = "before"  # setting of an evaluation: the encoder before fine-tuning
 _LR = ("lr_form", "lr_target", "lr_image", "lr_latents", "lr_reduction")
+_COMPARED = (("data", "dataset"), ("split", "split"), ("images", "examples"), ("seed of the noise", "seed"))
+_LIKELIHOOD = ("bits", "likelihood", "image_size", "image_channels")
 
 
-def facts(reported: Sequence[Reported]) -> Html:
-    """A row a fact, a column a run; facts that nobody has are left out."""
-    rows = [[title, *(fact(each) for each in reported)] for title, fact in _FACTS]
-    known = [row for row in rows if any(cell != _MISSING for cell in row[1:])]
-    return table(["", *(each.label for each in reported)], known, "What was run", class_="words")
+def facts_table(models: Sequence[Reported]) -> Table:
+    """A row for each fact, a column for each model. A fact that no model has is left out."""
+    rows = [[title, *(fact(model) for model in models)] for title, fact in _FACTS.items()]
+    known = [row for row in rows if any(cell != MISSING for cell in row[1:])]
+    return Table("What was run", ["", *(model.label for model in models)], known)
 
 
-def chosen_settings(reported: Sequence[Reported], unimportant: Collection[str]) -> Html:
-    """The settings in which a run departs from its preset, or from the other runs; nothing where there are none.
+def _what(model: Reported) -> str:
+    if model.is_run:
+        return f"run {model.folder}"
+    source = f", of {without_secrets(model.evaluation.source)}" if model.evaluation is not None else ""
+    return f"evaluation {model.folder}{source}"
+
+
+def _start(model: Reported) -> str:
+    start = next((str(model.settings[name]) for name in _STARTS if model.settings.get(name)), "none")
+    return "random weights" if start == "none" else without_secrets(start)
+
+
+def _model(model: Reported) -> str:
+    settings = model.evaluation.model if model.evaluation is not None else model.settings
+    if "image_size" not in settings:
+        return MISSING
+    size, channels = settings["image_size"], settings.get("image_channels")
+    groups = f", {len(model.resolutions)} latent groups of {settings.get('zdim')} channels" if model.resolutions else ""
+    return f"{size}×{size} images, {channels} {'channel' if channels == 1 else 'channels'}{groups}"
+
+
+def _objective(model: Reported) -> str:
+    alpha = model.settings.get("alpha_T")
+    if alpha is None:
+        return MISSING
+    if not alpha:
+        return "none: α_T 0, the plain ELBO"
+    return f"α_T {_text(alpha)}: {', '.join(str(model.settings.get(name, MISSING)) for name in _LR)}"
+
+
+def _length(model: Reported) -> str:
+    batch = model.settings.get("global_batch") or model.settings.get("n_batch")
+    planned = model.settings.get("iters")
+    of = f" of {planned:,}" if isinstance(planned, int) else ""
+    return f"{model.iteration:,}{of}, of {batch} images each"
+
+
+def _left_out(model: Reported) -> str:
+    """The counts in the last line of training."""
+    last = next((record for record in reversed(model.records) if record["kind"] == "train"), None)
+    if last is None:
+        return MISSING
+    return f"{last.get('skipped_updates', MISSING)} updates skipped, {last.get('bad_images', MISSING)} bad images"
+
+
+def _when(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC" if moment is not None else MISSING
+
+
+def _measured_on(evaluation: Evaluation | None) -> str:
+    if evaluation is None:
+        return MISSING
+    return f"{evaluation.dataset}, {evaluation.split} split, {evaluation.examples:,} images, seed {evaluation.seed}"
+
+
+def _versions(evaluation: Evaluation | None) -> str:
+    versions = {} if evaluation is None else evaluation.versions
+    return ", ".join(f"{name} {version}" for name, version in versions.items()) or MISSING
+
+
+_FACTS: Mapping[str, Callable[[Reported], str]] = {
+    "what": _what,
+    "started from": lambda model: _start(model) if model.is_run else MISSING,
+    "data": lambda model: str(model.settings.get("dataset", MISSING)),
+    "model": _model,
+    "Latent Reconstruction": _objective,
+    "iterations": lambda model: _length(model) if model.is_run else MISSING,
+    "newest checkpoint": lambda model: f"iteration {model.checkpoints[-1]:,}" if model.checkpoints else MISSING,
+    "left out": _left_out,
+    "started": lambda model: _when(model.started),
+    "log last written": lambda model: _when(model.last_written),
+    "evaluated on": lambda model: _measured_on(model.evaluation),
+    "evaluated with": lambda model: _versions(model.evaluation),
+}
+
+
+def chosen_settings(models: Sequence[Reported], unimportant: Collection[str]) -> Table | None:
+    """Settings of training that differ from a run's preset, or between runs; None if there are none.
 
     Args:
-        reported: the models.
+        models: all models of the page.
         unimportant: settings to leave out.
     """
-    runs = [each for each in reported if each.is_run]
-    names = [name for name in _names(runs) if name not in unimportant]
-    names = [name for name in names if _differs(runs, name) or _is_chosen(runs, name)]
-    if not names:
-        return Html()
-    rows = [[element("code", name), *(_setting_cell(each, name) for each in runs)] for name in names]
-    shown = table(["setting", *(each.label for each in runs)], rows, "Settings that differ", class_="words")
-    note = "Settings that change what is computed, where a run departs from its preset (bold) or from the other runs."
-    return joined([element("h3", "Settings that differ"), element("p", note, class_="muted"), shown])
-
-
-def all_settings(reported: Sequence[Reported]) -> Html:
-    """Every setting of every run, folded up; nothing where no run is known."""
-    runs = [each for each in reported if each.is_run]
-    rows = [[element("code", name), *(_setting_cell(each, name) for each in runs)] for name in _names(runs)]
-    if not rows:
-        return Html()
-    head = ["setting", *(each.label for each in runs)]
-    return folded(f"All {len(rows)} settings of training", table(head, rows, "All settings", class_="words"))
-
-
-def evaluation_settings(reported: Sequence[Reported]) -> Html:
-    """How each evaluation was made, folded up; nothing where there is none."""
-    evaluated = [(each.label, each.evaluation.settings) for each in reported if each.evaluation is not None]
-    names = list(dict.fromkeys(name for _, settings in evaluated for name in settings))
-    if not names:
-        return Html()
-    rows = [
-        [element("code", name), *(_text(settings[name]) if name in settings else _MISSING for _, settings in evaluated)]
-        for name in names
+    runs = {model: model.settings for model in models if model.is_run}
+    names = [
+        name
+        for name in _names(runs.values())
+        if name not in unimportant
+        and (len(_values(runs.values(), name)) > 1 or any(name in model.chosen for model in runs))
     ]
-    head = ["setting", *(label for label, _ in evaluated)]
-    return folded("Settings of the evaluation", table(head, rows, "Settings of the evaluation", class_="words"))
+    return _settings_table("Settings that differ", runs, names)
 
 
-def differences_in_measuring(reported: Sequence[Reported]) -> list[str]:
-    """Sentences on why numbers of two evaluations cannot be set side by side."""
-    found = [each.evaluation for each in reported if each.evaluation is not None]
-    sentences = []
-    for what, name in (("data", "dataset"), ("split", "split"), ("images", "examples"), ("seed of the noise", "seed")):
-        values = list(dict.fromkeys(str(getattr(evaluation, name)) for evaluation in found))
-        if len(values) > 1:
-            sentences.append(
-                f"The evaluations differ in {what} ({', '.join(values)}): compare their numbers with care."
-            )
-    likelihoods = {
-        tuple(str(evaluation.model.get(name)) for name in ("bits", "likelihood", "image_size", "image_channels"))
-        for evaluation in found
-    }
-    if len(likelihoods) > 1:
-        sentences.append(
-            "The models differ in depth in bits, likelihood, image size or channels: their nats/dim are not comparable."
-        )
-    return [*sentences, *_differences_in_settings([evaluation.settings for evaluation in found])]
+def all_settings(models: Sequence[Reported]) -> Table | None:
+    """Every setting of training; None if there is no run."""
+    runs = {model: model.settings for model in models if model.is_run}
+    return _settings_table("All settings", runs, _names(runs.values()))
 
 
-def _differences_in_settings(found: Sequence[Mapping[str, Any]]) -> list[str]:
-    """On how the evaluations were made; one without an encoder before fine-tuning has none that could differ."""
-    names = dict.fromkeys(name for settings in found for name in settings if name != _BEFORE)
-    values = {name: _values(found, name) for name in names}
-    differing = [f"{name} ({' against '.join(each)})" for name, each in values.items() if len(each) > 1]
-    encoders = _values([settings for settings in found if settings.get(_BEFORE)], _BEFORE)
-    sentences = []
-    if differing:
-        sentences.append(
-            f"The evaluations differ in {', '.join(differing)}: quantities that depend on them cannot be set side by "
-            "side."
-        )
-    if len(encoders) > 1:
-        sentences.append(
-            f"The evaluations differ in the encoder before fine-tuning ({' against '.join(encoders)}): what it read "
-            "cannot be set side by side."
-        )
-    return sentences
+def evaluation_settings(models: Sequence[Reported]) -> Table | None:
+    """Every setting of the evaluations; None if there is none."""
+    evaluated = {model: model.evaluation.settings for model in models if model.evaluation is not None}
+    return _settings_table("Settings of the evaluation", evaluated, _names(evaluated.values()))
 
 
-def _values(found: Sequence[Mapping[str, Any]], name: str) -> list[str]:
-    """Of one setting, each once; a count of 0 left something out, which then differs from nothing."""
-    made = [settings for settings in found if type(settings.get(name)) is not int or settings[name]]
-    return list(dict.fromkeys(_text(settings[name]) if name in settings else "not set" for settings in made))
+_Settings = Mapping[str, Any]
 
 
-def _names(runs: Sequence[Reported]) -> list[str]:
-    return list(dict.fromkeys(name for each in runs for name in each.settings))
+def _names(settings: Iterable[_Settings]) -> list[str]:
+    return list(dict.fromkeys(name for each in settings for name in each))
 
 
-def _differs(runs: Sequence[Reported], name: str) -> bool:
-    return len({_text(each.settings.get(name)) for each in runs}) > 1
+def _values(settings: Iterable[_Settings], name: str) -> list[str]:
+    """The different values of one setting, as text."""
+    return list(dict.fromkeys(_text(each[name]) if name in each else "not set" for each in settings))
 
 
-def _is_chosen(runs: Sequence[Reported], name: str) -> bool:
-    return any(name in each.chosen for each in runs)
+def _settings_table(name: str, settings: Mapping[Reported, _Settings], names: Sequence[str]) -> Table | None:
+    rows = [
+        [Cell(setting, tag="code"), *(_setting_cell(model, each, setting) for model, each in settings.items())]
+        for setting in names
+    ]
+    return Table(name, ["setting", *(model.label for model in settings)], rows) if rows else None
 
 
-def _setting_cell(reported: Reported, name: str) -> str:
-    if name not in reported.settings:
-        return _MISSING
-    text = _text(reported.settings[name])
-    return element("strong", text) if name in reported.chosen else text
+def _setting_cell(model: Reported, settings: _Settings, name: str) -> str | Cell:
+    """A value; bold if the run's settings differ from its preset there."""
+    if name not in settings:
+        return MISSING
+    chosen = settings is model.settings and name in model.chosen
+    return Cell(_text(settings[name]), tag="strong") if chosen else _text(settings[name])
 
 
 def _text(value: Any) -> str:
-    """A setting's value; an address without its secrets."""
+    """The value of a setting, without the secrets in an address."""
     if isinstance(value, str):
         return without_secrets(value) or "(empty)"
     return json.dumps(value, ensure_ascii=False)
 
 
-def _kind(each: Reported) -> str:
-    if each.is_run:
-        return f"run {each.folder}"
-    return f"evaluation {each.folder}, of {without_secrets(each.evaluation.source)}" if each.evaluation else _MISSING
+def differences_in_measuring(models: Sequence[Reported]) -> list[str]:
+    """Sentences that say why numbers of two evaluations cannot be compared."""
+    found = [model.evaluation for model in models if model.evaluation is not None]
+    sentences = []
+    for what, name in _COMPARED:
+        compared = dict.fromkeys(str(getattr(evaluation, name)) for evaluation in found)
+        if len(compared) > 1:
+            sentences.append(
+                f"The evaluations differ in {what} ({', '.join(compared)}): compare their numbers with care."
+            )
+    if len({tuple(str(evaluation.model.get(name)) for name in _LIKELIHOOD) for evaluation in found}) > 1:
+        sentences.append(
+            "The models differ in bit depth, likelihood, image size or channels: their nats/dim are not comparable."
+        )
+    settings = [evaluation.settings for evaluation in found]
+    made = {name: [each for each in settings if _is_made(each, name)] for name in _names(settings) if name != _BEFORE}
+    differing = [
+        f"{name} ({' against '.join(values)})" for name, each in made.items() if len(values := _values(each, name)) > 1
+    ]
+    if differing:
+        sentences.append(
+            f"The evaluations differ in {', '.join(differing)}: do not compare quantities that depend on them."
+        )
+    encoders = _values([each for each in settings if each.get(_BEFORE)], _BEFORE)
+    if len(encoders) > 1:
+        sentences.append(
+            f"The evaluations differ in the encoder before fine-tuning ({' against '.join(encoders)}): do not compare "
+            "what it read."
+        )
+    return sentences
 
 
-def _start(each: Reported) -> str:
-    if not each.is_run:
-        return _MISSING
-    start = next((str(each.settings[name]) for name in _STARTS if each.settings.get(name)), "none")
-    return "random weights" if start == "none" else without_secrets(start)
-
-
-def _data(each: Reported) -> str:
-    return str(each.settings.get("dataset", _MISSING))
-
-
-def _model(each: Reported) -> str:
-    model = each.evaluation.model if each.evaluation is not None else each.settings
-    if "image_size" not in model:
-        return _MISSING
-    size, channels = model["image_size"], model.get("image_channels")
-    groups = f", {len(each.resolutions)} latent groups of {model.get('zdim')} channels" if each.resolutions else ""
-    return f"{size}×{size} images, {channels} {'channel' if channels == 1 else 'channels'}{groups}"
-
-
-def _objective(each: Reported) -> str:
-    alpha = each.settings.get("alpha_T")
-    if alpha is None:
-        return _MISSING
-    if not alpha:
-        return "none: α_T 0, the plain ELBO"
-    return f"α_T {_text(alpha)}: {', '.join(str(each.settings.get(name, _MISSING)) for name in _LR)}"
-
-
-def _length(each: Reported) -> str:
-    if not each.is_run:
-        return _MISSING
-    batch = each.settings.get("global_batch") or each.settings.get("n_batch")
-    planned = each.settings.get("iters")
-    of = f" of {planned:,}" if isinstance(planned, int) else ""
-    return f"{each.iteration:,}{of}, of {batch} images each"
-
-
-def _checkpoint(each: Reported) -> str:
-    return f"iteration {each.checkpoints[-1]:,}" if each.checkpoints else _MISSING
-
-
-def _left_out(each: Reported) -> str:
-    """From the last line of training: updates left out, and images replaced."""
-    last = next((record for record in reversed(each.records) if record["kind"] == "train"), None)
-    if last is None:
-        return _MISSING
-    return f"{last.get('skipped_updates', _MISSING)} updates skipped, {last.get('bad_images', _MISSING)} bad images"
-
-
-def _when(moment: datetime | None) -> str:
-    return f"{moment:%Y-%m-%d %H:%M} UTC" if moment is not None else _MISSING
-
-
-def _measured_on(each: Reported) -> str:
-    found = each.evaluation
-    if found is None:
-        return _MISSING
-    return f"{found.dataset}, {found.split} split, {found.examples:,} images, seed {found.seed}"
-
-
-def _versions(each: Reported) -> str:
-    if each.evaluation is None:
-        return _MISSING
-    return ", ".join(f"{name} {version}" for name, version in each.evaluation.versions.items()) or _MISSING
-
-
-_FACTS: tuple[tuple[str, Callable[[Reported], str]], ...] = (
-    ("what", _kind),
-    ("started from", _start),
-    ("data", _data),
-    ("model", _model),
-    ("Latent Reconstruction", _objective),
-    ("iterations", _length),
-    ("newest checkpoint", _checkpoint),
-    ("left out", _left_out),
-    ("started", lambda each: _when(each.started)),
-    ("log last written", lambda each: _when(each.last_written)),
-    ("evaluated on", _measured_on),
-    ("evaluated with", _versions),
-)
+def _is_made(settings: _Settings, name: str) -> bool:
+    """Whether an evaluation made what the setting is about. A count of 0 leaves it out."""
+    return type(settings.get(name)) is not int or bool(settings[name])

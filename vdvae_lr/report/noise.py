@@ -1,98 +1,72 @@
-"""Noise in the latents: how the image answers, over the noise's variance, by latent group, and in pictures."""
+"""Noise in the latents: the change of the image over the noise's variance, by latent group, and in pictures."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
-import numpy as np
-
 from vdvae_lr.evaluation.document import NOISE_PICTURE
-from vdvae_lr.evaluation.quantities import Quantity
-from vdvae_lr.report.charts import Chart, Charts, Curve, legend
-from vdvae_lr.report.data import Reported
+from vdvae_lr.report.charts import Chart, Curve, alike, chart_figures
+from vdvae_lr.report.content import Section
 from vdvae_lr.report.hierarchy import (
-    BARS,
     NOISE,
-    alike,
-    error_of,
-    evaluated,
-    group_figures,
+    group_charts,
     keys_by_group,
-    quantity_keys,
-    total_of,
+    measured,
+    measured_curve,
+    measured_keys,
     value_label,
 )
-from vdvae_lr.report.html import Html, boxes, element, folded, joined
-from vdvae_lr.report.pictures import figure
+from vdvae_lr.report.pictures import evaluation_figures
+from vdvae_lr.report.reported import Reported
 
-_AT_ONCE = "noise_rms_*"
+_SHOWN_AT_ONCE = "noise_rms_*"
 _AXES = {
     "noise_*_raw_*": "variance of the noise, in the latents' own unit",
     "noise_*_prior_scale_*": "variance of the noise, in σ_p²",
 }
+_NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?")
+_CAPTION = "One posterior pass, then noise of the stated variance in every latent group."
 
 
-def noise_response(reported: Sequence[Reported], charts: Charts) -> Html:
-    """Charts and pictures; nothing where no model was measured."""
-    pictures = [
-        figure(path, each.label, "One posterior pass, then noise of the stated variance in every latent group.")
-        for each in reported
-        for path in each.evaluation_pictures
-        if path.name == NOISE_PICTURE
-    ]
-    families = _families(reported)
-    by_level = [figure for keys in families for figure in _level_figures(reported, keys, charts)]
-    strongest = {keys[-1] for keys in families}
-    keys = [key for key in keys_by_group(reported) if key in strongest]
-    first = [key for key in keys if fnmatchcase(key, _AT_ONCE)]
-    by_group = group_figures(reported, first, charts)
-    more = boxes("charts", group_figures(reported, [key for key in keys if key not in first], charts))
-    content = joined(
-        [
-            boxes("charts", *by_level, by_group),
-            folded("Other measures by latent group", more) if more else "",
-            boxes("pictures", *pictures),
-        ]
+def section(models: Sequence[Reported]) -> Section:
+    """Charts over the variance, charts by latent group for the strongest noise, and pictures."""
+    families = _families(models)
+    strongest = {list(family)[-1] for family in families}
+    keys = [key for key in keys_by_group(models) if key in strongest]
+    first = [key for key in keys if fnmatchcase(key, _SHOWN_AT_ONCE)]
+    over_variance = [chart for family in families for chart in _variance_charts(models, family)]
+    return Section(
+        [model for model in models if model.evaluation is not None],
+        chart_figures([*over_variance, *group_charts(models, first)]),
+        chart_figures(group_charts(models, [key for key in keys if key not in first])),
+        evaluation_figures(models, NOISE_PICTURE, _CAPTION),
     )
-    note = element("p", BARS, class_="muted")
-    return joined([legend(charts.runs, evaluated(reported)), note, content]) if content else Html()
 
 
-def _families(reported: Sequence[Reported]) -> list[list[str]]:
-    """Keys that differ in the noise's variance only, from the least up."""
-    families: dict[str, list[str]] = {}
-    for key in quantity_keys(reported):
-        if fnmatchcase(key, NOISE) and np.isfinite(_variance(key)):
-            families.setdefault(key.rpartition("_")[0], []).append(key)
-    return [sorted(keys, key=_variance) for keys in families.values()]
+def _families(models: Sequence[Reported]) -> list[dict[str, float]]:
+    """Keys that differ only in the noise's variance, with that variance, least first."""
+    families: dict[str, dict[str, float]] = {}
+    for key in measured_keys(models):
+        name, _, variance = key.rpartition("_")
+        if fnmatchcase(key, NOISE) and _NUMBER.fullmatch(variance):
+            families.setdefault(name, {})[key] = float(variance)
+    return [dict(sorted(family.items(), key=lambda item: item[1])) for family in families.values()]
 
 
-def _variance(key: str) -> float:
-    try:
-        return float(key.rpartition("_")[2])
-    except ValueError:
-        return float("nan")
+def _variance_charts(models: Sequence[Reported], variances: Mapping[str, float]) -> list[Chart]:
+    """A chart for each unit."""
+    strongest = {model: quantity for key in variances for model, quantity in measured(models, key).items()}
+    name = next(iter(variances))
+    axis = next((words for pattern, words in _AXES.items() if fnmatchcase(name, pattern)), "variance of the noise")
+    charts = []
+    for same, names in alike({model: strongest[model].unit for model in models if model in strongest}):
+        last = strongest[same[0]]
+        title = f"{last.title.replace(f' {variances[last.key]:g}', '', 1)}, in all groups{names}"
+        curves = [_variance_curve(model, variances) for model in same]
+        charts.append(Chart(title, axis, value_label(last.key, last.unit), curves, scale="linear"))
+    return charts
 
 
-def _level_figures(reported: Sequence[Reported], keys: Sequence[str], charts: Charts) -> list[Html]:
-    """One chart; several where the models' units differ."""
-    known = {run: found[-1] for run, each in enumerate(reported) if (found := _found(each, keys))}
-    axis = next((words for pattern, words in _AXES.items() if fnmatchcase(keys[-1], pattern)), "variance of the noise")
-    figures = []
-    for addition, runs in alike(reported, {run: quantity.unit for run, quantity in known.items()}):
-        last = known[runs[0]]
-        title = f"{last.title.replace(f' {_variance(last.key):g}', '', 1)}, in all groups{addition}"
-        curves = [_level_curve(reported[run], run, keys) for run in runs]
-        figures.append(charts.figure(Chart(title, axis, value_label(last.key, last.unit), curves, scale="linear")))
-    return figures
-
-
-def _found(reported: Reported, keys: Sequence[str]) -> list[Quantity]:
-    evaluation = reported.evaluation
-    return [] if evaluation is None else [found for key in keys if (found := evaluation.quantity(key)) is not None]
-
-
-def _level_curve(reported: Reported, run: int, keys: Sequence[str]) -> Curve:
-    found = [(_variance(key), total) for key in keys if (total := total_of(reported, key)) is not None]
-    points = np.array([(level, total.value, error_of(total)) for level, total in found], dtype=np.float64)
-    levels, values, errors = points.reshape(-1, 3).T
-    return Curve(run, levels, values, errors)
+def _variance_curve(model: Reported, variances: Mapping[str, float]) -> Curve:
+    found = {key: quantity.total for key in variances if (quantity := model.quantity(key)) and quantity.total}
+    return measured_curve(model, [variances[key] for key in found], list(found.values()))

@@ -1,93 +1,66 @@
-"""A report: one HTML page on up to four runs side by side, complete in itself."""
+"""The report: one HTML page on up to four models side by side.
+
+The templates beside this file make the page; its style is style.css. jinja2 escapes every text, because names of runs,
+settings and sentences in files are other people's text.
+"""
 
 from collections.abc import Collection, Sequence
-from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from vdvae_lr import __version__
-from vdvae_lr.evaluation.document import COLLAPSE_PICTURE, NOISE_PICTURE
-from vdvae_lr.report.charts import Charts
-from vdvae_lr.report.data import Reported
-from vdvae_lr.report.facts import (
-    all_settings,
-    chosen_settings,
-    differences_in_measuring,
-    evaluation_settings,
-    facts,
-)
-from vdvae_lr.report.hierarchy import hierarchy, totals
-from vdvae_lr.report.html import Html, boxes, element, joined, page, section, with_code
-from vdvae_lr.report.inputs import inputs_nearest_collapse
-from vdvae_lr.report.noise import noise_response
-from vdvae_lr.report.pictures import figure
-from vdvae_lr.report.training import training_curves
+from vdvae_lr.report import facts, hierarchy, inputs, noise, pictures, training
+from vdvae_lr.report.charts import swatch
+from vdvae_lr.report.reported import Reported
 
-_MOST_OTHER_PICTURES = 6
+FIRST_LINE = "<!DOCTYPE html><!-- vdvae-lr report -->"
+"""The mark of a report. The command replaces no file without it."""
 
 
-def report_page(reported: Sequence[Reported], unimportant: Collection[str] = ()) -> str:
-    """The page on these models, in order; equal files give equal pages.
+def report_page(models: Sequence[Reported], unimportant: Collection[str] = ()) -> str:
+    """The page on these models, in order. Equal files give equal pages.
 
     Args:
-        reported: at most `MOST_RUNS`, each with another label.
-        unimportant: settings whose differences need not be shown first.
+        models: as `read_reported` gives them.
+        unimportant: settings whose differences are not shown at the top.
     """
-    labels = [each.label for each in reported]
-    charts = Charts(labels)
-    sections = [
-        ("What was run", "run", [facts(reported), chosen_settings(reported, unimportant)]),
-        ("In total", "total", [totals(reported)]),
-        ("Over the hierarchy", "hierarchy", [hierarchy(reported, charts)]),
-        ("Inputs nearest collapse", "inputs", [inputs_nearest_collapse(reported, charts)]),
-        ("Noise in the latents", "noise", [noise_response(reported, charts)]),
-        ("Pictures", "pictures", [_pictures(reported)]),
-        ("Training", "training", [training_curves(reported, charts)]),
-        ("Settings and notes", "settings", [_notes(reported), all_settings(reported), evaluation_settings(reported)]),
-    ]
-    made = [(title, name, section(title, name, *content)) for title, name, content in sections]
-    links = [element("li", element("a", title, href=f"#{name}")) for title, name, content in made if content]
-    return page(
-        f"Report: {', '.join(labels)}",
-        element("header", element("h1", f"Report: {', '.join(labels)}"), element("nav", element("ul", *links))),
-        _notices(reported),
-        *(content for _, _, content in made),
-        element("footer", f"Written by vdvae_lr {__version__}. Its docs/evaluation.md defines every quantity."),
+    templates = Environment(
+        loader=PackageLoader("vdvae_lr", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    page = templates.get_template("page.html").render(
+        labels=", ".join(model.label for model in models),
+        notices=_notices(models),
+        facts=facts.facts_table(models),
+        chosen=facts.chosen_settings(models, unimportant),
+        totals=hierarchy.totals(models),
+        hierarchy=hierarchy.section(models),
+        inputs=inputs.section(models),
+        noise=noise.section(models),
+        pictures=pictures.section(models),
+        training=training.section(models),
+        notes=_notes(models),
+        settings=facts.all_settings(models),
+        evaluation_settings=facts.evaluation_settings(models),
+        swatch=swatch,
+        version=__version__,
+    )
+    return f"{FIRST_LINE}\n{page}\n"
 
 
-def _notices(reported: Sequence[Reported]) -> Html:
+def _notices(models: Sequence[Reported]) -> list[str]:
     """What a reader must know first."""
-    remarks = [f"{each.label}: {remark}" for each in reported for remark in each.remarks]
-    sentences = [*remarks, *differences_in_measuring(reported)]
-    items = joined(element("li", with_code(text)) for text in sentences)
-    return element("ul", items, class_="notices") if items else items
+    remarks = [f"{model.label}: {remark}" for model in models for remark in model.remarks]
+    return [*remarks, *facts.differences_in_measuring(models)]
 
 
-def _notes(reported: Sequence[Reported]) -> Html:
-    """What the evaluations themselves say."""
+def _notes(models: Sequence[Reported]) -> dict[str, str]:
+    """Each note of the evaluations, with the labels of the models that it is about."""
     notes: dict[str, list[str]] = {}
-    for each in reported:
-        for note in each.evaluation.notes if each.evaluation is not None else ():
-            notes.setdefault(note, []).append(each.label)
-    items = [
-        element("li", element("strong", f"{', '.join(labels)}: "), with_code(note)) for note, labels in notes.items()
-    ]
-    return joined([element("h3", "Notes of the evaluation"), element("ul", *items)]) if items else Html()
-
-
-def _pictures(reported: Sequence[Reported]) -> Html:
-    """Each run's first and last picture while training, and what else lies beside its evaluation."""
-    figures = [found for each in reported for found in _pictures_of(each)]
-    return boxes("pictures", *figures)
-
-
-def _pictures_of(each: Reported) -> list[Html]:
-    drawn = list(dict.fromkeys([*each.pictures[:1], *each.pictures[-1:]]))
-    text = "Held-out images, their reconstructions, and samples, by averaged weights."
-    figures = [figure(path, f"{each.label}, iteration {_iteration(path)}", text) for path in drawn]
-    others = [path for path in each.evaluation_pictures if path.name not in (COLLAPSE_PICTURE, NOISE_PICTURE)]
-    return figures + [figure(path, f"{each.label}, {path.name}", "") for path in others[:_MOST_OTHER_PICTURES]]
-
-
-def _iteration(path: Path) -> str:
-    number = path.stem.removeprefix("step-")
-    return f"{int(number):,}" if number.isdecimal() else number
+    for model in models:
+        for note in model.evaluation.notes if model.evaluation is not None else ():
+            notes.setdefault(note, []).append(model.label)
+    return {note: ", ".join(labels) for note, labels in notes.items()}

@@ -1,39 +1,71 @@
-"""Pictures inside the page: read from files, written again small enough to send, as data URIs."""
+"""Pictures of the page, read from files and encoded again, small enough to send."""
 
-import base64
 import io
 import warnings
+from base64 import b64encode
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from vdvae_lr.report.html import Html, element
+from vdvae_lr.evaluation.document import COLLAPSE_PICTURE, NOISE_PICTURE
+from vdvae_lr.report.content import Figure, Section
+from vdvae_lr.report.reported import Reported
 
 _MOST_BYTES = 400_000
 _LONGEST_SIDE = 2_048  # pixels
-_MOST_LOSSLESS_PIXELS = 2_000_000  # more would be photographs, which take long and stay large
+_MOST_LOSSLESS_PIXELS = 2_000_000  # a larger picture takes long to encode without loss, and stays large
 _QUALITIES = (90, 75, 50)
+_MOST_OTHERS = 6
+_CAPTION = "Held-out images, their reconstructions, and samples. The weights are averaged."
 
 
-def figure(path: Path, title: str, text: str) -> Html:
-    """The picture in a file under its title, with a caption; a sentence in its place where it cannot be read.
+def section(models: Sequence[Reported]) -> Section:
+    """The first and last picture of each run, and other pictures beside its evaluation."""
+    return Section(pictures=[figure for model in models for figure in _pictures_of(model)])
 
-    At most `_LONGEST_SIDE` pixels wide and high, and about `_MOST_BYTES` long.
+
+def _pictures_of(model: Reported) -> list[Figure]:
+    training = list(dict.fromkeys([*model.pictures[:1], *model.pictures[-1:]]))
+    others = [path for path in model.evaluation_pictures if path.name not in (COLLAPSE_PICTURE, NOISE_PICTURE)]
+    return [
+        *(picture_figure(path, f"{model.label}, iteration {_iteration(path)}", _CAPTION) for path in training),
+        *(picture_figure(path, f"{model.label}, {path.name}") for path in others[:_MOST_OTHERS]),
+    ]
+
+
+def _iteration(path: Path) -> str:
+    number = path.stem.removeprefix("step-")
+    return f"{int(number):,}" if number.isdecimal() else number
+
+
+def evaluation_figures(models: Sequence[Reported], name: str, caption: str) -> list[Figure]:
+    """The picture of that name from each evaluation that has one."""
+    return [
+        picture_figure(path, model.label, caption)
+        for model in models
+        for path in model.evaluation_pictures
+        if path.name == name
+    ]
+
+
+def picture_figure(path: Path, title: str, caption: str = "") -> Figure:
+    """The picture in a file, at most `_LONGEST_SIDE` pixels wide and high, and about `_MOST_BYTES` long.
+
+    If the file is damaged, the caption says so, and there is no picture.
     """
-    heading, caption = element("h3", title), element("figcaption", text) if text else Html()
     try:
         image = _opened(path)
     except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError, Warning):
-        return element("figure", heading, element("p", f"{path.name} is damaged: it cannot be read as a picture."))
-    address = f"data:image/webp;base64,{base64.b64encode(_encoded(image)).decode()}"
-    words = f"{title}. {text}" if text else title
-    shown = element("img", src=address, width=image.width, height=image.height, alt=words)
-    return element("figure", heading, shown, caption)
+        return Figure(title, caption=f"{path.name} is damaged: it cannot be read as a picture.")
+    alt = f"{title}. {caption}" if caption else title
+    source = f"data:image/webp;base64,{b64encode(_encoded(image)).decode()}"
+    return Figure(title, source, alt, image.width, image.height, caption)
 
 
 def _opened(path: Path) -> Image.Image:
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # such as on a picture that would fill the memory
+        warnings.simplefilter("error")  # Pillow warns of a picture that would fill the memory
         with Image.open(path) as image:
             converted = image.convert("RGB")
     converted.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.LANCZOS)
@@ -41,18 +73,13 @@ def _opened(path: Path) -> Image.Image:
 
 
 def _encoded(image: Image.Image) -> bytes:
-    """As WebP: exactly, where that is short enough, else as well as it can be had."""
-    content = b""
+    """As WebP: without loss if that is short enough, otherwise at the best quality that is."""
+    ways = [{"lossless": False, "quality": quality} for quality in _QUALITIES]
     if image.width * image.height <= _MOST_LOSSLESS_PIXELS:
-        content = _webp(image, lossless=True, quality=60)
-    for quality in _QUALITIES:
-        if 0 < len(content) <= _MOST_BYTES:
+        ways.insert(0, {"lossless": True, "quality": 60})
+    for way in ways:
+        content = io.BytesIO()
+        image.save(content, "WEBP", method=4, **way)
+        if content.tell() <= _MOST_BYTES:
             break
-        content = _webp(image, lossless=False, quality=quality)
-    return content
-
-
-def _webp(image: Image.Image, *, lossless: bool, quality: int) -> bytes:
-    content = io.BytesIO()
-    image.save(content, "WEBP", lossless=lossless, quality=quality, method=4)
     return content.getvalue()

@@ -1,15 +1,19 @@
-"""Curves of training, from the lines of runs' logs; docs/logged_numbers.md defines each."""
+"""Charts of the numbers in the runs' logs. docs/logged_numbers.md defines each number."""
 
-from collections.abc import Sequence
+import math
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from vdvae_lr.report.charts import Chart, Charts, Curve, Floats, legend, thinned
-from vdvae_lr.report.data import Reported, as_number
-from vdvae_lr.report.hierarchy import BARS, alike, last_rates
-from vdvae_lr.report.html import Html, boxes, element, joined
+import numpy as np
 
-_MOST_POINTS = 150  # of a curve: of more, dashes cannot be told apart
+from vdvae_lr.report.charts import Chart, Curve, alike, chart_figures
+from vdvae_lr.report.content import Section
+from vdvae_lr.report.hierarchy import GROUP_AXIS
+from vdvae_lr.report.reported import Floats, Reported, as_number
+
+_MOST_POINTS = 150  # a curve of more hides its dashes
 _HELD_OUT = "eval"
 _LR = "latent_reconstruction"
 _LR_SETTINGS = ("lr_form", "lr_image", "lr_latents", "lr_reduction")
@@ -23,7 +27,7 @@ class Logged:
     title: str
     unit: str
     error: str = ""
-    """The key of its standard error on held-out images."""
+    """Key of the standard error on held-out images."""
     scale: Literal["auto", "linear"] = "linear"
 
 
@@ -38,50 +42,67 @@ LOGGED = (
 )
 
 
-def training_curves(reported: Sequence[Reported], charts: Charts) -> Html:
-    """A chart for each number of the log, and the rate by latent group at the end; nothing where there is no log."""
-    most = max([1, *(_every(each) for each in reported)])
-    logged_runs = [run for run, each in enumerate(reported) if each.records]
-    drawn = [charts.figure(chart) for logged in LOGGED for chart in _charts(reported, logged)]
-    figures = joined([*drawn, last_rates(reported, charts)])
-    if not figures:
-        return Html()
-    note = f"Lines: training images, weights as they were. Marks: held-out images, averaged weights. {BARS}"
-    if most > 1:
-        note += f" A line's points are means over up to {most} lines of the log."
-    return joined([legend(charts.runs, logged_runs), element("p", note, class_="muted"), boxes("charts", figures)])
+def section(models: Sequence[Reported]) -> Section:
+    """A chart for each number of the log, and the rate by latent group at the last held-out bound."""
+    logged = [model for model in models if model.records]
+    charts = [chart for number in LOGGED for chart in _charts(logged, number)]
+    lines = max((thinned(*model.series("train", LOGGED[0].key), _MOST_POINTS)[2] for model in logged), default=1)
+    note = f"Each point of a line is the mean of up to {lines} lines of the log." if lines > 1 else ""
+    return Section(logged, chart_figures([*charts, *_last_rates(logged)]), note=note)
 
 
-def _every(reported: Reported) -> int:
-    return thinned(*reported.series("train", LOGGED[0].key), _MOST_POINTS)[2]
+def _charts(models: Sequence[Reported], logged: Logged) -> list[Chart]:
+    """One chart. For the LR loss, one for each definition of it among the runs."""
+    if logged.key == _LR:  # without LR the log holds 0, which is no measurement
+        forms = {model: _lr_form(model) for model in models if as_number(model.settings.get("alpha_T"))}
+    else:
+        forms = dict.fromkeys(models, "")
+    return [
+        Chart(f"{logged.title}{names}", "iteration", logged.unit, list(_curves(same, logged)), scale=logged.scale)
+        for same, names in alike(forms)
+    ]
 
 
-def _charts(reported: Sequence[Reported], logged: Logged) -> list[Chart]:
-    """One; for the LR loss one for each definition among the runs."""
-    forms = {run: "" for run, each in enumerate(reported) if each.records}
-    if logged.key == _LR:  # without LR the log says 0, which is no measurement
-        forms = {run: str(form) for run in forms if (form := _form(reported[run])) is not None}
-    return [_chart(reported, logged, addition, runs) for addition, runs in alike(reported, forms)]
+def _lr_form(model: Reported) -> str:
+    return str([model.settings.get(name) for name in _LR_SETTINGS])
 
 
-def _form(reported: Reported) -> list[object] | None:
-    """The settings that say what the LR loss is; None where it has no weight."""
-    settings = reported.settings
-    return [settings.get(name) for name in _LR_SETTINGS] if as_number(settings.get("alpha_T")) else None
+def _curves(models: Sequence[Reported], logged: Logged) -> Iterator[Curve]:
+    """For each run the training images as a line, and the held-out images as points."""
+    for model in models:
+        x, y, _ = thinned(*model.series("train", logged.key), _MOST_POINTS)
+        yield Curve(model, x, y, marks="line" if len(x) > 1 else "both")
+        x, y = model.series(_HELD_OUT, logged.key)
+        _, errors = model.series(_HELD_OUT, logged.error)
+        yield Curve(model, x, y, errors if len(errors) == len(x) else None, marks="points")
 
 
-def _chart(reported: Sequence[Reported], logged: Logged, addition: str, runs: Sequence[int]) -> Chart:
-    curves = []
-    for run in runs:
-        each = reported[run]
-        x, y, _ = thinned(*each.series("train", logged.key), _MOST_POINTS)
-        curves.append(Curve(run, x, y, marks="line" if len(x) > 1 else "both"))
-        x, y = each.series(_HELD_OUT, logged.key)
-        curves.append(Curve(run, x, y, _errors(each, logged, len(x)), marks="points"))
-    return Chart(f"{logged.title}{addition}", "iteration", logged.unit, curves, scale=logged.scale)
+def thinned(x: Floats, y: Floats, most: int) -> tuple[Floats, Floats, int]:
+    """Average neighbouring points until at most `most` are left; also returns how many points make one."""
+    every = max(1, math.ceil(len(x) / most))
+    rows = [np.pad(values, (0, -len(values) % every), constant_values=np.nan).reshape(-1, every) for values in (x, y)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a row without a number: its mean is NaN
+        return np.nanmean(rows[0], 1), np.nanmean(rows[1], 1), every
 
 
-def _errors(reported: Reported, logged: Logged, count: int) -> Floats | None:
-    """Where each of the held-out lines has one."""
-    _, errors = reported.series(_HELD_OUT, logged.error)
-    return errors if len(errors) == count else None
+def _last_rates(models: Sequence[Reported]) -> list[Chart]:
+    curves = {model: curve for model in models if (curve := _last_rates_curve(model)) is not None}
+    return [
+        Chart(
+            f"rate by latent group, last held-out bound{names}",
+            GROUP_AXIS,
+            "nats/dim",
+            [curves[model] for model in same],
+            same[0].resolutions,
+        )
+        for same, names in alike({model: model.resolutions for model in curves})
+    ]
+
+
+def _last_rates_curve(model: Reported) -> Curve | None:
+    lists = [record["group_rates_nats_per_dim"] for record in model.records if "group_rates_nats_per_dim" in record]
+    if not lists or not isinstance(lists[-1], list) or len(lists[-1]) != len(model.resolutions):
+        return None
+    values = np.array([as_number(value) for value in lists[-1]], dtype=np.float64)
+    return Curve(model, np.arange(len(values), dtype=np.float64), values)

@@ -9,8 +9,8 @@ from reported_folders import RESOLUTIONS, evaluated_folder, run_folder
 from short_runs import LAST, records_of, short_run
 
 from vdvae_lr.errors import InputError
-from vdvae_lr.report.data import Reported, read_reported
 from vdvae_lr.report.page import report_page
+from vdvae_lr.report.reported import Reported, read_reported
 
 
 def read(*words: object) -> list[Reported]:
@@ -101,8 +101,8 @@ def test_remarks_name_what_is_missing(tmp_path: Path) -> None:
     (run / "checkpoints" / "step-00000020").rmdir()
     (reported,) = read(run)
     assert reported.remarks == (
-        "It has no checkpoint, so there are no weights of it to evaluate yet.",
-        "It stands at iteration 20 of 30.",
+        "It has no checkpoint, so there are no weights to evaluate yet.",
+        "It is at iteration 20 of 30.",
     )
 
 

@@ -1,7 +1,7 @@
-"""What a report is made of: runs' folders, and evaluations, read and not computed.
+"""The models of a report: runs' folders and evaluations, as they lie on the disk.
 
-RUN/settings.json, log.jsonl, images/, checkpoints/, and RUN/evaluation/ as `vdvae-lr evaluate` leaves it. A folder with
-nothing but an evaluation is taken as well.
+A run's folder holds settings.json, log.jsonl, images/, checkpoints/, and evaluation/, where `vdvae-lr evaluate` writes.
+A folder that holds only an evaluation is also accepted.
 """
 
 import json
@@ -9,61 +9,67 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.document import EVALUATION_NAME, Evaluation, read_evaluation
+from vdvae_lr.evaluation.quantities import Quantity
 from vdvae_lr.files.paths import cannot_be_read, entries, exists, is_file, is_folder, path_of
 from vdvae_lr.hub.run_record import CHECKPOINTS, IMAGES, LOG_NAME, SETTINGS_NAME, complete_checkpoints
 from vdvae_lr.model.vdvae.layout import parse_decoder, parse_encoder
-from vdvae_lr.report.charts import MOST_RUNS, Floats
 
+Floats = npt.NDArray[np.float64]
+MOST_MODELS = 4
+"""The charts have four colours, dashes and markers that can be told apart."""
 EVALUATION_FOLDER = "evaluation"
 _EVENTS = "events.out.tfevents."
-_MOST_ITERATIONS = 2**53  # from which on floats are not all whole numbers
+_ITERATION_LIMIT = 2**53  # floats above it skip whole numbers
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Reported:
-    """One run, or one evaluation, as it lies on the disk."""
+    """One model of the report: a run, or an evaluation alone."""
 
     label: str
-    """What the report calls it."""
+    """The model's name on the page."""
     folder: Path
+    index: int = 0
+    """Position on the page. It decides the model's colour, dash and marker."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Flat, as on the command line; empty: no run is known."""
+    """Settings of the run, flat as on the command line; empty if there is no run."""
     chosen: frozenset[str] = frozenset()
-    """Names of the settings in which the run departs from its preset, where that is known."""
+    """Names of settings that differ from the run's preset; empty if the preset is unknown."""
     records: tuple[Mapping[str, Any], ...] = ()
-    """Lines of its log: each has a `kind` and an `iteration`."""
+    """Lines of the log. Each has a `kind` and an `iteration`."""
     checkpoints: tuple[int, ...] = ()
-    """Iterations that can be gone back to, oldest first."""
+    """Iterations of the complete checkpoints, oldest first."""
     pictures: tuple[Path, ...] = ()
-    """What it drew while training, oldest first."""
+    """Pictures drawn while training, oldest first."""
     evaluation: Evaluation | None = None
     evaluation_pictures: tuple[Path, ...] = ()
     started: datetime | None = None
-    """When its first process began to write curves (UTC)."""
+    """When TensorBoard created its first file (UTC)."""
     last_written: datetime | None = None
-    """The date of its log (UTC)."""
+    """When the log was last written (UTC)."""
     remarks: tuple[str, ...] = ()
     """Sentences on what is missing, and how to add it."""
 
     @property
     def is_run(self) -> bool:
-        """Whether a training run is known, and not just an evaluation."""
+        """Whether the folder is a training run, and not only an evaluation."""
         return bool(self.settings)
 
     @property
     def iteration(self) -> int:
-        """How far it has come: the last one in its log or among its checkpoints; 0: nothing says so."""
+        """The last iteration in the log or among the checkpoints; 0 if neither has one."""
         return max([*(record["iteration"] for record in self.records), *self.checkpoints], default=0)
 
     @property
     def resolutions(self) -> tuple[int, ...]:
-        """Of every latent group, top-down; empty where nothing says so."""
+        """Resolution of each latent group, top-down; empty if unknown."""
         if self.evaluation is not None:
             return self.evaluation.resolutions
         try:
@@ -73,19 +79,23 @@ class Reported:
         except (InputError, KeyError, TypeError, AttributeError):
             return ()
 
+    def quantity(self, key: str) -> Quantity | None:
+        """The measured quantity of that key; None if it was not measured."""
+        return None if self.evaluation is None else self.evaluation.quantity(key)
+
     def series(self, kind: str, key: str) -> tuple[Floats, Floats]:
-        """Iterations and values (N,) of one number of the log's lines of a kind; NaN where it is none."""
+        """Iterations and values (N,) of one number in the log's lines of that kind. What is no number is NaN."""
         found = [
             (float(record["iteration"]), as_number(record[key]))
             for record in self.records
             if record["kind"] == kind and key in record
         ]
-        points = np.array(found, dtype=np.float64).reshape(-1, 2)
-        return points[:, 0], points[:, 1]
+        iterations, values = np.array(found, dtype=np.float64).reshape(-1, 2).T
+        return iterations, values
 
 
 def as_number(value: object) -> float:
-    """A number of a JSON file; NaN for what is none, and for a whole one that is too large."""
+    """A number from a JSON file. NaN for anything else, and for an integer too large for a float."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return float("nan")
     try:
@@ -95,27 +105,28 @@ def as_number(value: object) -> float:
 
 
 def read_reported(words: Sequence[str]) -> list[Reported]:
-    """What `FOLDER` or `NAME=FOLDER` words name, each under a label of its own.
+    """Read what the words `FOLDER` or `NAME=FOLDER` name, each with a label of its own.
 
     Raises:
-        InputError: none, too many, one twice, one that is neither a run nor an evaluation, or a damaged one.
+        InputError: there are no words, too many, or two for one folder; or a folder holds neither a run nor an
+            evaluation, or a damaged one.
     """
     if not words:
         raise InputError("there is no run to report on; give a run's folder, such as runs/first.")
-    if len(words) > MOST_RUNS:
+    if len(words) > MOST_MODELS:
         raise InputError(
-            f"{len(words)} runs are too many to tell apart in one chart; report on at most {MOST_RUNS} at a time."
+            f"{len(words)} runs are too many to tell apart in one chart; report on at most {MOST_MODELS} at a time."
         )
-    found = [_read(*_named(word)) for word in words]
+    found = [_read(*_label_and_folder(word)) for word in words]
     folders = [each.folder.resolve() for each in found]
     for folder in folders:
         if folders.count(folder) > 1:
             raise InputError(f"{folder} is named twice; name each run once.")
-    return _told_apart(found)
+    return _with_unique_labels(found)
 
 
-def _named(word: str) -> tuple[str, Path]:
-    """A label, if one is given, and the folder."""
+def _label_and_folder(word: str) -> tuple[str, Path]:
+    """The label, empty if none is given, and the folder."""
     name, equals, path = word.partition("=")
     if not equals or exists(path_of(word)):
         return "", path_of(word)
@@ -124,18 +135,18 @@ def _named(word: str) -> tuple[str, Path]:
     return name, path_of(path)
 
 
-def _told_apart(found: Sequence[Reported]) -> list[Reported]:
-    """The same with longer labels where two have one in common."""
+def _with_unique_labels(found: Sequence[Reported]) -> list[Reported]:
+    """Number the models. Equal labels get the parent folder in front and, if still equal, the number behind."""
     labels = [each.label for each in found]
-    longer = [f"{each.folder.resolve().parent.name}/{each.label}" for each in found]
-    named = [
-        replace(each, label=long if labels.count(label) > 1 else label)
-        for each, label, long in zip(found, labels, longer, strict=True)
+    longer = [
+        f"{each.folder.resolve().parent.name}/{each.label}" if labels.count(each.label) > 1 else each.label
+        for each in found
     ]
-    again = [each.label for each in named]
+    unique = [
+        f"{label} ({number})" if longer.count(label) > 1 else label for number, label in enumerate(longer, start=1)
+    ]
     return [
-        replace(each, label=f"{each.label} ({number})") if again.count(each.label) > 1 else each
-        for number, each in enumerate(named, start=1)
+        replace(each, label=label, index=index) for index, (each, label) in enumerate(zip(found, unique, strict=True))
     ]
 
 
@@ -144,15 +155,13 @@ def _read(label: str, folder: Path) -> Reported:
         folder = folder.parent
     if not is_folder(folder):
         raise InputError(
-            f"there is no folder {folder}; give a training run, or what `vdvae-lr evaluate` left of other weights."
+            f"there is no folder {folder}; give a training run, or the folder that `vdvae-lr evaluate` wrote."
         )
     if is_file(folder / SETTINGS_NAME):
         return _read_run(label, folder)
     if is_file(folder / EVALUATION_NAME):
-        evaluation = read_evaluation(folder)
-        return Reported(
-            label or evaluation.name, folder, evaluation=evaluation, evaluation_pictures=_pngs(folder, "*.png")
-        )
+        evaluation, pictures = read_evaluation(folder), _pngs(folder, "*.png")
+        return Reported(label or evaluation.name, folder, evaluation=evaluation, evaluation_pictures=pictures)
     raise InputError(
         f"{folder} is neither a run nor an evaluation: it has no {SETTINGS_NAME} and no {EVALUATION_NAME}."
     )
@@ -178,7 +187,7 @@ def _read_run(label: str, folder: Path) -> Reported:
         started=_started(folder),
         last_written=_date(folder / LOG_NAME),
     )
-    return replace(run, remarks=_remarks(run, unread))
+    return replace(run, remarks=tuple(_remarks(run, unread)))
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
@@ -189,35 +198,31 @@ def _read_settings(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict) or not content:
-        raise InputError(f"{path} is damaged: it holds no settings; put it back from a copy, or report on another run.")
+        raise InputError(f"{path} is damaged: it holds no settings; restore it from a copy, or report on another run.")
     return content
 
 
 def _read_log(path: Path) -> tuple[tuple[Mapping[str, Any], ...], int]:
-    """The records, and how many lines are none; a last one that is not finished yet does not count."""
-    records: list[Mapping[str, Any]] = []
-    unread = 0
+    """The records of a log, and how many lines are not records. An unfinished last line does not count."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace") if is_file(path) else ""
     except OSError as error:
         raise cannot_be_read(path, error) from None
-    for line in text.splitlines(keepends=True):
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            record = None
-        if _is_record(record):
-            records.append(record)
-        elif line.endswith("\n"):
-            unread += 1
-    return tuple(records), unread
+    records = [_record(line) for line in text.splitlines()]
+    found = tuple(record for record in records if record is not None)
+    unfinished = bool(records) and records[-1] is None and not text.endswith("\n")
+    return found, len(records) - len(found) - unfinished
 
 
-def _is_record(line: object) -> TypeGuard[dict[str, Any]]:
-    if not isinstance(line, dict) or not isinstance(line.get("kind"), str):
-        return False
-    iteration = line.get("iteration")
-    return type(iteration) is int and 0 <= iteration < _MOST_ITERATIONS
+def _record(line: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
+        return None
+    iteration = record.get("iteration")
+    return record if type(iteration) is int and 0 <= iteration < _ITERATION_LIMIT else None
 
 
 def _pngs(folder: Path, pattern: str) -> tuple[Path, ...]:
@@ -225,7 +230,7 @@ def _pngs(folder: Path, pattern: str) -> tuple[Path, ...]:
 
 
 def _started(folder: Path) -> datetime | None:
-    """From the names that TensorBoard gives its files."""
+    """TensorBoard writes the second of creation into its files' names."""
     files = [path.name for path in entries(folder / "tensorboard") if path.name.startswith(_EVENTS)]
     names = [name.removeprefix(_EVENTS).partition(".")[0] for name in files]
     times = [int(name) for name in names if name.isdecimal() and len(name) <= 10]
@@ -236,28 +241,24 @@ def _date(path: Path) -> datetime | None:
     return datetime.fromtimestamp(path.stat().st_mtime, UTC) if exists(path) else None
 
 
-def _remarks(run: Reported, unread: int) -> tuple[str, ...]:
+def _remarks(run: Reported, unread: int) -> list[str]:
     found = []
+    evaluated = run.evaluation.iteration if run.evaluation is not None else None
     if not run.checkpoints:
-        found.append("It has no checkpoint, so there are no weights of it to evaluate yet.")
+        found.append("It has no checkpoint, so there are no weights to evaluate yet.")
     elif run.evaluation is None:
         found.append(
-            f"It has not been evaluated: `vdvae-lr evaluate {run.folder}` measures what its latents do; then write the "
+            f"It has not been evaluated. Run `vdvae-lr evaluate {run.folder}` to measure its latents, then write the "
             "report again."
         )
-    elif _is_stale(run):
+    elif evaluated is not None and evaluated < run.checkpoints[-1]:
         found.append(
-            f"Its evaluation is of the checkpoint of iteration {run.evaluation.iteration:,}, and there is a newer one: "
-            "evaluate it again to see the weights as they are now."
+            f"Its evaluation is of the checkpoint of iteration {evaluated:,}, and there is a newer one. Evaluate it "
+            "again to see the newest weights."
         )
     planned = as_number(run.settings.get("iters"))
     if run.iteration < planned:
-        found.append(f"It stands at iteration {run.iteration:,} of {planned:,.0f}.")
+        found.append(f"It is at iteration {run.iteration:,} of {planned:,.0f}.")
     if unread:
         found.append(f"{unread} {'line' if unread == 1 else 'lines'} of its log could not be read and are left out.")
-    return tuple(found)
-
-
-def _is_stale(run: Reported) -> bool:
-    evaluated = run.evaluation.iteration if run.evaluation is not None else None
-    return evaluated is not None and evaluated < run.checkpoints[-1]
+    return found
