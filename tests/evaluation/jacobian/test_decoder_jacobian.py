@@ -16,7 +16,6 @@ from vdvae_lr.evaluation.jacobian.decoder_jacobian import (
     LatentPoint,
     decoder_jacobian,
     deviation_jacobian,
-    exact_products,
     movable_numbers,
 )
 from vdvae_lr.evaluation.jacobian.dense_jacobian import dense_jacobians, deviation_norm, group_slices
@@ -183,10 +182,3 @@ def test_single_precision_products_are_of_one_matrix(model: VDVAE, passed: TopDo
 def test_composite_needs_kept_states(small_model: VDVAE, small_levels: Tensor) -> None:
     with pytest.raises(ValueError, match="keep_states"):
         LatentPoint.of(small_model.infer(small_levels), prior_scale=False)
-
-
-def test_tf32_is_off_only_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    with exact_products(torch.device("cpu")):
-        assert not torch.backends.cudnn.allow_tf32
-    assert torch.backends.cudnn.allow_tf32

@@ -21,7 +21,6 @@ from vdvae_lr.evaluation.jacobian.decoder_jacobian import (
     LatentPoint,
     decoder_jacobian,
     deviation_jacobian,
-    exact_products,
     movable_numbers,
 )
 from vdvae_lr.evaluation.jacobian.dense_jacobian import dense_jacobians, deviation_norm, group_slices
@@ -34,6 +33,7 @@ from vdvae_lr.evaluation.jacobian.spectrum import (
     random_vectors,
 )
 from vdvae_lr.evaluation.noise_response import mean_image
+from vdvae_lr.model.precision import float32_convolutions, without_autocast
 from vdvae_lr.model.vdvae.decoder import TopDownPass
 from vdvae_lr.model.vdvae.vae import VDVAE
 
@@ -113,7 +113,8 @@ def local_bi_lipschitz(
     Raises:
         NoGeometryError: images or derivatives that are not finite, or a latent group whose prior has no scale.
     """
-    with exact_products(passed.output.device):
+    # forward and reverse products must belong to one matrix
+    with float32_convolutions(), without_autocast(passed.output.device):
         image = mean_image(model, passed).flatten(1)
         _require_numbers(passed, image)
         movable = movable_numbers(image).sum(1).tolist()

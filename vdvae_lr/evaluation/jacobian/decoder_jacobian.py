@@ -10,8 +10,7 @@ A scale s (σ_p, or ones) multiplies every latent's displacement: the Jacobian's
 Shapes: B images, Z latent channels, R a group's resolution, n varied latents, m image numbers.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import cast
@@ -19,10 +18,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from vdvae_lr.evaluation.arithmetic import float32_convolutions
 from vdvae_lr.evaluation.noise_response import mean_image
 from vdvae_lr.model.vdvae.decoder import Given, TopDownBlock, TopDownPass
-from vdvae_lr.model.vdvae.layers import without_autocast
 from vdvae_lr.model.vdvae.vae import VDVAE
 
 Function = Callable[[Tensor], Tensor]
@@ -70,13 +67,6 @@ class Jacobian:
         """Jᵀ u for each row: (B, m) → (B, n)."""
         (product,) = torch.autograd.grad(self._result, self._point, vectors, retain_graph=True)
         return product
-
-
-@contextmanager
-def exact_products(device: torch.device) -> Iterator[None]:
-    """No autocast and no TF32: forward and reverse products must belong to one matrix."""
-    with float32_convolutions(), without_autocast(device):
-        yield
 
 
 @dataclass(frozen=True)
