@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from vdvae_lr.errors import InputError, UnmeasurableError
 from vdvae_lr.evaluation.activity import ACTIVE_VARIANCE, measure_active_units
 from vdvae_lr.evaluation.document import InputRates
-from vdvae_lr.evaluation.group_words import named_groups
+from vdvae_lr.evaluation.group_choice import named_groups
 from vdvae_lr.evaluation.importance_section import importance_notes, measure_importance
 from vdvae_lr.evaluation.information_section import check_information, measure_information
 from vdvae_lr.evaluation.jacobian.section import measure_bi_lipschitz

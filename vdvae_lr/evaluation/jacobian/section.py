@@ -12,7 +12,7 @@ import torch
 
 from vdvae_lr.errors import InputError, UnmeasurableError
 from vdvae_lr.evaluation.batches import ExampleNoise, Examples, model_device
-from vdvae_lr.evaluation.group_words import named_groups
+from vdvae_lr.evaluation.group_choice import named_groups
 from vdvae_lr.evaluation.jacobian.bi_lipschitz import (
     DENSE_DIMENSIONS,
     IMAGES,
