@@ -13,16 +13,15 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.datasets.sources import ArraySource
-from vdvae_lr.errors import InputError, UnmeasurableError
+from vdvae_lr.errors import UnmeasurableError
 from vdvae_lr.evaluation.jacobian.bi_lipschitz import (
+    LatentSpectrum,
     LocalBiLipschitz,
     LocalGeometry,
     NoGeometryError,
     local_bi_lipschitz,
 )
-from vdvae_lr.evaluation.jacobian.latent_spectrum import LatentSpectrum
-from vdvae_lr.evaluation.jacobian.local_table import LocalTable
-from vdvae_lr.evaluation.jacobian.section import measure_bi_lipschitz
+from vdvae_lr.evaluation.jacobian.section import LocalTable, measure_bi_lipschitz
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.quantities import Quantity
 from vdvae_lr.model.noise import PassNoise, noise_key
@@ -146,14 +145,6 @@ def test_none_wanted(small_model: VDVAE, pixels: Tensor, world: World) -> None:
         {},
         [],
     )
-
-
-@pytest.mark.parametrize(("values", "tolerance"), [(0, 0.1), (2, 0.0), (2, math.nan)])
-def test_bad_settings_are_refused(
-    small_model: VDVAE, pixels: Tensor, world: World, values: int, tolerance: float
-) -> None:
-    with pytest.raises(InputError, match="must be positive"):
-        measure_bi_lipschitz(small_model, measuring(pixels, world), images=1, values=values, tolerance=tolerance)
 
 
 def refused(small_model: VDVAE, pixels: Tensor, images: int) -> Callable[[World], str]:

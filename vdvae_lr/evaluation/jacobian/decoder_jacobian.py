@@ -1,13 +1,13 @@
-"""Products with the Jacobian of D(z), the mean image, and of the composite map E_μ∘D, at latents of B images.
+"""The Jacobian of the mean image D(z), and of the composite map E_μ∘D, at the latents of one image.
 
-D is the image that people see and that Latent Reconstruction re-encodes: clamped to [−1, 1], so an image number whose
-mean lies beyond has derivative 0. Groups that are not varied keep their latents, as in the noise response: z_>l is not
-regenerated from the prior that z_l changes. An image's own latents alone move it, so B images are one block-diagonal
-map with one product a block.
+D is the image that people see and that Latent Reconstruction re-encodes. It is clamped to [−1, 1], so an image number
+whose mean lies beyond has derivative 0. Groups that are not varied keep their latents, as in the noise response: z_>l
+is not drawn again from the prior that z_l changes.
 
-A scale s (σ_p, or ones) multiplies every latent's displacement: the Jacobian's columns are in units of s.
+A scale s (σ_p, or ones) multiplies the displacement of every latent, so the Jacobian's columns are in units of s.
 
-Shapes: B images, Z latent channels, R a group's resolution, n varied latents, m image numbers.
+Shapes: Z latent channels, R a group's resolution; n varied latents, N all latents, m image numbers, r those that are
+not clamped; B equal rows of the image. Functions take one vector or B of them: "(…, n)" is (n,) or (B, n).
 """
 
 from collections.abc import Callable, Sequence
@@ -18,147 +18,101 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from vdvae_lr.evaluation.jacobian.spectrum import dense_singular_values
 from vdvae_lr.evaluation.noise_response import mean_image
 from vdvae_lr.model.vdvae.decoder import Given, TopDownBlock, TopDownPass
 from vdvae_lr.model.vdvae.vae import VDVAE
 
+ROWS_AT_ONCE = 64
 Function = Callable[[Tensor], Tensor]
 
 
 class Jacobian:
-    """Products of a function's Jacobian, row by row.
+    """Products with a function's Jacobian J.
 
-    The reverse product is linear in its vector, so its own reverse product, with respect to that vector, is the forward
-    one: both come from kept graphs, and the function is computed once.
+    The reverse product Jᵀu is linear in u, so its own reverse product with respect to u is the forward product. Both
+    come from kept graphs, and the function is computed once.
 
     Args:
-        function: (B, n) → (B, m), each row of the result from its own row alone.
-        point: (B, n), where the derivatives are taken.
+        function: (…, n) → (…, m). With rows, each row of the result depends on the same row of the argument alone.
+        point: (…, n), where the derivatives are taken.
     """
 
     def __init__(self, function: Function, point: Tensor) -> None:
-        self.inputs = point.shape[1]
-        self._point = point.detach().clone().requires_grad_()
+        self.point = point.detach().clone().requires_grad_()
         with torch.enable_grad():
-            self._result = function(self._point)
+            self._result = function(self.point)
             self._cotangent = torch.zeros_like(self._result, requires_grad=True)
         self.value = self._result.detach()
-        """The function at the point: (B, m)."""
-        self.outputs = self.value.shape[1]
-
-    @property
-    def like(self) -> Tensor:
-        """Of the vectors' number, type and device."""
-        return self.value
+        """The function at the point: (…, m)."""
 
     @cached_property
     def _pulled_back(self) -> Tensor:
-        """Jᵀ u as a function of u: (B, n)."""
+        """Jᵀu as a function of u: (…, n)."""
         with torch.enable_grad():
-            (pulled,) = torch.autograd.grad(self._result, self._point, self._cotangent, create_graph=True)
+            (pulled,) = torch.autograd.grad(self._result, self.point, self._cotangent, create_graph=True)
         return pulled
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """J v for each row: (B, n) → (B, m)."""
+        """J v: (…, n) → (…, m)."""
         (product,) = torch.autograd.grad(self._pulled_back, self._cotangent, vectors, retain_graph=True)
         return product
 
     def adjoint(self, vectors: Tensor) -> Tensor:
-        """Jᵀ u for each row: (B, m) → (B, n)."""
-        (product,) = torch.autograd.grad(self._result, self._point, vectors, retain_graph=True)
+        """Jᵀu: (…, m) → (…, n)."""
+        (product,) = torch.autograd.grad(self._result, self.point, vectors, retain_graph=True)
         return product
 
 
 @dataclass(frozen=True)
 class LatentPoint:
-    """Where the derivatives are taken: what is needed of a pass with kept states, without its graph."""
+    """One image's latents, where the derivatives are taken: parts of a pass with kept states, without its graph."""
 
     latents: tuple[Tensor, ...]
-    """(B, Z, R, R) a group."""
+    """(B, Z, R, R) for each group; B is 1 unless `repeated`."""
     states: tuple[Tensor, ...]
-    """What each group's posterior network keeps of z_<l."""
+    """What each group's posterior network needs of z_<l."""
     scales: tuple[Tensor, ...]
-    """As `latents`: what one unit of displacement is."""
+    """Shaped as `latents`: one unit of displacement."""
 
     @staticmethod
-    def of(passed: TopDownPass, *, prior_scale: bool) -> "LatentPoint":
-        """Displacements raw, or in units of the pass's σ_p.
+    def of(passed: TopDownPass, image: int, *, prior_scale: bool) -> "LatentPoint":
+        """The latents of image number `image` of a pass, with displacements in units of its σ_p, or raw.
 
         Raises:
-            ValueError: a pass made without `keep_states`.
+            ValueError: the pass was made without `keep_states`.
         """
-        states = [group.reduced_state for group in passed.groups if group.reduced_state is not None]
+        row = slice(image, image + 1)
+        states = [group.reduced_state[row] for group in passed.groups if group.reduced_state is not None]
         if len(states) < len(passed.groups):
             raise ValueError("the composite map needs a pass made with keep_states=True")
-        scales = [group.prior.log_scale.detach().exp() for group in passed.groups]
+        scales = [group.prior.log_scale[row].detach().exp() for group in passed.groups]
         return LatentPoint(
-            tuple(group.latent.detach() for group in passed.groups),
+            tuple(group.latent[row].detach() for group in passed.groups),
             tuple(state.detach() for state in states),
             tuple(scales if prior_scale else [torch.ones_like(scale) for scale in scales]),
         )
 
     @property
-    def batch(self) -> int:
-        """B."""
-        return self.latents[0].shape[0]
-
-    @property
     def sizes(self) -> list[int]:
-        """Latents of every group."""
+        """The number of latents in each group."""
         return [latent[0].numel() for latent in self.latents]
 
-    @property
-    def flat_scales(self) -> Tensor:
-        """(B, N)."""
-        return torch.cat([scale.flatten(1) for scale in self.scales], dim=1)
-
-    def with_rows(self, rows: Tensor) -> "LatentPoint":
-        """The images with these numbers, in this order, any of them more than once."""
-        return LatentPoint(
-            tuple(latent[rows] for latent in self.latents),
-            tuple(state[rows] for state in self.states),
-            tuple(scale[rows] for scale in self.scales),
-        )
+    def repeated(self, rows: int) -> "LatentPoint":
+        """The same image in each of so many rows."""
+        parts = (self.latents, self.states, self.scales)
+        return LatentPoint(*(tuple(tensor.repeat(rows, 1, 1, 1) for tensor in part) for part in parts))
 
 
 def decoder_jacobian(model: VDVAE, point: LatentPoint, varied: Sequence[int]) -> Jacobian:
-    """J of displacement (B, n) of the varied groups' latents ↦ D(z) (B, m)."""
+    """J of the map from a displacement (n,) of the varied groups' latents to D(z) (m,)."""
     return Jacobian(_decoder(model, point, varied), _no_displacement(point, varied))
 
 
-def _no_displacement(point: LatentPoint, varied: Sequence[int]) -> Tensor:
-    return torch.cat([torch.zeros_like(point.latents[group]).flatten(1) for group in varied], dim=1)
-
-
-def _decoder(model: VDVAE, point: LatentPoint, varied: Sequence[int]) -> Function:
-    sizes = [point.sizes[group] for group in varied]
-
-    def decode(displacement: Tensor) -> Tensor:
-        latents = list(point.latents)
-        for group, part in zip(varied, displacement.split(sizes, dim=1), strict=True):
-            latents[group] = latents[group] + point.scales[group] * part.view_as(latents[group])
-        return mean_image(model, model.top_down([Given(latent) for latent in latents], point.batch)).flatten(1)
-
-    return decode
-
-
-def posterior_means(model: VDVAE, point: LatentPoint, groups: Sequence[int], image: Tensor) -> Tensor:
-    """E_μ: the groups' posterior means, each given its own z_<l, for images (B, m) on the target scale: (B, n)."""
-    config = model.config
-    shaped = image.view(-1, config.image_channels, config.image_size, config.image_size)
-    features = model.encode_input(model.pixel_scale.input_from_target(shaped))
-    means = []
-    for group in groups:
-        block = cast(TopDownBlock, model.decoder.blocks[group])
-        posterior = block.posterior_from(point.states[group], features[model.decoder.stages[group].resolution])
-        means.append(posterior.mean.flatten(1))
-    return torch.cat(means, dim=1)
-
-
 def deviation_jacobian(model: VDVAE, point: LatentPoint, group: int) -> Jacobian:
-    """J_{E∘D} − I: that of displacement δ (B, n) of one group ↦ μ'(z + δ) − δ, in units of the scale."""
+    """J_{E∘D} − I: the Jacobian of displacement δ (n,) of one group ↦ μ'(z + δ) − δ, in units of the scale."""
     decode = _decoder(model, point, [group])
-    scale = point.scales[group].flatten(1)
+    scale = point.scales[group].flatten()
 
     def deviation(displacement: Tensor) -> Tensor:
         return posterior_means(model, point, [group], decode(displacement)) / scale - displacement
@@ -166,6 +120,87 @@ def deviation_jacobian(model: VDVAE, point: LatentPoint, group: int) -> Jacobian
     return Jacobian(deviation, _no_displacement(point, [group]))
 
 
+def _no_displacement(point: LatentPoint, varied: Sequence[int], *rows: int) -> Tensor:
+    """0 of shape (n,), or (B, n) with `rows`."""
+    return point.latents[0].new_zeros(*rows, sum(point.sizes[group] for group in varied))
+
+
+def _decoder(model: VDVAE, point: LatentPoint, varied: Sequence[int]) -> Function:
+    sizes = [point.sizes[group] for group in varied]
+
+    def decode(displacement: Tensor) -> Tensor:
+        latents = list(point.latents)
+        for group, part in zip(varied, displacement.split(sizes, dim=-1), strict=True):
+            latents[group] = latents[group] + point.scales[group] * part.view_as(latents[group])
+        image = mean_image(model, model.top_down([Given(latent) for latent in latents], len(latents[0])))
+        return image.reshape(*displacement.shape[:-1], -1)
+
+    return decode
+
+
+def posterior_means(model: VDVAE, point: LatentPoint, groups: Sequence[int], image: Tensor) -> Tensor:
+    """E_μ: the groups' posterior means, each given its own z_<l, for images (…, m) on the target scale: (…, n)."""
+    config = model.config
+    shaped = image.view(-1, config.image_channels, config.image_size, config.image_size)
+    features = model.encode_input(model.pixel_scale.input_from_target(shaped))
+    means = []
+    for group in groups:
+        block = cast(TopDownBlock, model.decoder.blocks[group])
+        posterior = block.posterior_from(point.states[group], features[model.decoder.stages[group].resolution])
+        means.append(posterior.mean.reshape(*image.shape[:-1], -1))
+    return torch.cat(means, dim=-1)
+
+
 def movable_numbers(image: Tensor) -> Tensor:
-    """Which numbers of D(z) are not clamped: the others have derivative 0."""
+    """Which numbers of D(z) are not clamped. The others have derivative 0."""
     return image.abs() < 1
+
+
+@dataclass(frozen=True)
+class DenseJacobians:
+    """Whole matrices at one image, without the rows that belong to clamped image numbers: those are 0."""
+
+    decoder: Tensor
+    """∂D/∂z (r, N), in the point's units."""
+    encoder: Tensor
+    """∂μ'/∂x̂ transposed (r, N), every group given its own z_<l, in raw units."""
+
+
+def dense_jacobians(model: VDVAE, point: LatentPoint) -> DenseJacobians:
+    """The Jacobians of all groups together, from r reverse products with the decoder and r forward ones with the
+    encoder, `ROWS_AT_ONCE` at a time.
+    """
+    groups, rows = range(len(point.latents)), point.repeated(ROWS_AT_ONCE)
+    decoder = Jacobian(_decoder(model, rows, groups), _no_displacement(point, groups, ROWS_AT_ONCE))
+    encoder = Jacobian(lambda image: posterior_means(model, rows, groups, image), decoder.value)
+    nothing = decoder.point.detach()[:0]  # an image may have no movable number at all
+    decoder_rows, encoder_rows = [nothing], [nothing]
+    for chosen in movable_numbers(decoder.value[0]).nonzero().flatten().split(ROWS_AT_ONCE):
+        units = torch.zeros_like(decoder.value)
+        units[torch.arange(len(chosen), device=units.device), chosen] = 1
+        decoder_rows.append(decoder.adjoint(units)[: len(chosen)])
+        encoder_rows.append(encoder.forward(units)[: len(chosen)])
+    return DenseJacobians(torch.cat(decoder_rows), torch.cat(encoder_rows))
+
+
+def deviation_norm(decoder: Tensor, encoder: Tensor, scale: Tensor) -> float:
+    """‖J_{E∘D} − I‖ of one group, exact up to rounding, in float64.
+
+    J maps the span of both matrices' rows into itself, and everything orthogonal to it to 0. So J − I is −I there.
+
+    Args:
+        decoder: ∂D/∂z_l (r, n), raw.
+        encoder: ∂μ'_l/∂x̂ transposed (r, n), raw.
+        scale: (n,), the unit.
+    """
+    decoder, encoder = decoder.double() * scale, encoder.double() / scale
+    if decoder.shape[1] <= 2 * len(decoder):
+        return _largest(decoder.T @ encoder - torch.eye(len(scale), dtype=decoder.dtype, device=decoder.device))
+    span = torch.linalg.qr(torch.cat([decoder, encoder]).T)[0]  # (n, 2r)
+    inside = (span.T @ decoder.T) @ (encoder @ span)
+    return max(1.0, _largest(inside - torch.eye(len(inside), dtype=inside.dtype, device=inside.device)))
+
+
+def _largest(matrix: Tensor) -> float:
+    """The largest singular value; 0 if the matrix is empty."""
+    return dense_singular_values(matrix)[0].item() if matrix.numel() else 0.0
