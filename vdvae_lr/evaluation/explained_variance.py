@@ -8,7 +8,7 @@ Shapes: B images, L latent groups, Z latent channels, R a group's resolution.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -51,18 +51,13 @@ class LatentVariation:
         images = self._latents[0].count
         to_average = (images - 1) / max(images, 1)  # the variance has n − 1
         groups = [_variance_sum(moments) * to_average for moments in self._latents]
-        levels = {
-            level: sum(value for value, resolution in zip(groups, resolutions, strict=True) if resolution == level)
-            for level in sorted(set(resolutions))
-        }
-        return Quantity(
-            key="",
-            title="",
-            unit="",
-            total=Measurement(sum(groups), None, images),
-            groups=tuple(Measurement(value, None, images) for value in groups),
-            resolutions={level: Measurement(value, None, images) for level, value in levels.items()},
-        )
+
+        def measured(values: Iterable[float]) -> Measurement:
+            return Measurement(sum(values), None, images)
+
+        members = {level: [g for g, r in enumerate(resolutions) if r == level] for level in sorted(set(resolutions))}
+        by_resolution = {level: measured(groups[group] for group in chosen) for level, chosen in members.items()}
+        return Quantity("", "", "", measured(groups), tuple(measured([value]) for value in groups), by_resolution)
 
 
 def _variance_sum(moments: Moments) -> float:

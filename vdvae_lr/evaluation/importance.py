@@ -88,24 +88,11 @@ def half_variance_nats(log_weights: Tensor) -> Tensor:
     return log_weights.var(0) / 2
 
 
-def collect_by_group(draw: Callable[[int, int], Tensor], groups: int, draws: int) -> list[Tensor]:
-    """Log-weights (K, B) from which each T_l is estimated, for all L groups.
-
-    Args:
-        draw: (l, number of a draw), both from 0 → log-weights (B,) of z_≥l. Every draw has the same z_<l.
-        groups: L.
-        draws: K, for each group.
-
-    Raises:
-        InputError: `draws` is less than 1.
-    """
-    return [collect_log_weights(partial(draw, group), draws) for group in range(groups)]
-
-
 def by_group(from_here_on: Sequence[Tensor]) -> Tensor:
     """T_l − T_{l+1} from estimates (B,) of every T_l: (B, L). They sum to the first estimate, the whole distance.
 
-    If the estimates are lower bounds, their differences are not: a difference may even be negative.
+    T_l is estimated from draws of z_≥l that all have the same z_<l. If the estimates are lower bounds, their
+    differences are not: a difference may even be negative.
     """
     whole = torch.stack(list(from_here_on), dim=1)
     past = torch.cat([whole[:, 1:], torch.zeros_like(whole[:, :1])], dim=1)
@@ -252,7 +239,7 @@ def _by_group(model: VDVAE, measuring: Measuring, images: int, draws: int) -> li
         for batch in measuring.read(images):
             weights = ImageWeights(model, batch.pixels, batch.indices, measuring.seed, tick)
             weights.hold(held.draw(batch.indices).posterior)
-            found = collect_by_group(weights.draw, len(resolutions), draws)
+            found = [collect_log_weights(partial(weights.draw, group), draws) for group in range(len(resolutions))]
             gaps.add(by_group([posterior_gap_nats(each) for each in found]))
             gaussian.add(by_group([half_variance_nats(each) for each in found]))
             shares.add(torch.stack([effective_share(each) for each in found], dim=1))

@@ -6,6 +6,7 @@ Shapes: B images.
 import json
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import pytest
@@ -130,7 +131,8 @@ def test_batches_and_processes_do_not_matter(
 def test_iterated_section_says_what_is_not_known(
     small_model: VDVAE, pixels: Tensor, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vdvae_lr.evaluation.jacobian.bi_lipschitz.DENSE_DIMENSIONS", 0)
+    iterating = partial(local_bi_lipschitz, dense_dimensions=0)
+    monkeypatch.setattr("vdvae_lr.evaluation.jacobian.section.local_bi_lipschitz", iterating)
     found = measure_bi_lipschitz(small_model, measuring(pixels, world), images=1, values=2, tolerance=1e-3)
     smallest = by_key(found)["smallest_singular_value"]
     assert [math.isnan(part.value) for part in smallest.groups] == [False, False, False, True, True]

@@ -55,15 +55,12 @@ class NoGeometryError(UnmeasurableError):
 
     def __init__(self, cause: int) -> None:
         remedy = "measure without the Jacobian (0 images)."
-        if cause == IMAGES:
-            super().__init__(
-                "the model's images are not finite numbers; its weights are damaged: choose other weights."
-            )
-        elif cause == DERIVATIVES:
-            super().__init__(f"derivatives of the model are not finite numbers; {remedy}")
-        else:
-            words = f"the prior of latent group {cause} has a scale of 0 or infinity, so its latents have no unit"
-            super().__init__(f"{words}; {remedy}")
+        sentences = {
+            IMAGES: "the model's images are not finite numbers; its weights are damaged: choose other weights.",
+            DERIVATIVES: f"derivatives of the model are not finite numbers; {remedy}",
+        }
+        group = f"the prior of latent group {cause} has a scale of 0 or infinity, so its latents have no unit; {remedy}"
+        super().__init__(sentences.get(cause, group))
         self.cause = cause
 
 
@@ -170,7 +167,7 @@ def local_bi_lipschitz(
     *,
     values: int = 8,
     tolerance: float = 1e-3,
-    dense_dimensions: int | None = None,
+    dense_dimensions: int = DENSE_DIMENSIONS,
 ) -> tuple[LocalBiLipschitz, ...]:
     """The geometry at the latents of each image of a pass made with `keep_states=True`.
 
@@ -179,9 +176,8 @@ def local_bi_lipschitz(
         passed: a pass of B images.
         values: how many leading singular values are wanted. More are kept if they cost nothing.
         tolerance: the largest residual of an iterated value, as a share of the largest value.
-        dense_dimensions: for images of at most so many numbers (None: `DENSE_DIMENSIONS`) the whole Jacobian is made,
-            which gives every singular value. For larger images only the leading values are iterated, one image and one
-            unit at a time.
+        dense_dimensions: for images of at most so many numbers the whole Jacobian is made, which gives every singular
+            value. For larger images only the leading values are iterated, one image and one unit at a time.
 
     Raises:
         NoGeometryError: images or derivatives are not finite, or a latent group's prior has no scale.
@@ -189,12 +185,11 @@ def local_bi_lipschitz(
     with float32_convolutions(), without_autocast(passed.output.device):  # all products must be with one matrix
         images = mean_image(model, passed).flatten(1)
         _require_numbers(passed, images)
-        dense = images.shape[1] <= (DENSE_DIMENSIONS if dense_dimensions is None else dense_dimensions)
         found = []
         for number, image in enumerate(images):
             movable = int(movable_numbers(image).sum())
             points = [LatentPoint.of(passed, number, prior_scale=prior_scale) for prior_scale in (False, True)]
-            if dense:
+            if len(image) <= dense_dimensions:
                 raw, scaled = _dense(model, *points)
             else:
                 raw, scaled = (_iterated(model, point, movable, values, tolerance) for point in points)
