@@ -101,6 +101,11 @@ class ThreadWorld(World):
         self.meeting.barrier.wait()
         return values.copy_(total)
 
+    def highest(self, number: int) -> int:
+        numbers = torch.zeros(self.size, dtype=torch.int64)
+        numbers[self.rank] = number
+        return int(self.all_reduce_sum_(numbers).max())
+
 
 @pytest.fixture
 def in_worlds() -> Callable[[int, Callable[[World], T]], list[T]]:

@@ -1,7 +1,6 @@
 """Active latents against numpy's direct formula, in any order and over processes."""
 
 from collections.abc import Callable
-from dataclasses import astuple
 
 import numpy as np
 import pytest
@@ -14,12 +13,11 @@ from vdvae_lr.datasets.sources import ArraySource, all_rows
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.activity import (
     ActiveUnits,
-    Activity,
     LatentStatistics,
+    latent_statistics,
     mean_path,
     mean_prior_scale,
     measure_active_units,
-    measure_activity,
 )
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.hub.pretrained import VDVAE
@@ -54,44 +52,45 @@ def statistics_of(groups: list[tuple[DiagonalGaussian, DiagonalGaussian]], shard
     return statistics
 
 
-def direct(groups: list[tuple[DiagonalGaussian, DiagonalGaussian]], threshold: float) -> Activity:
+def direct(groups: list[tuple[DiagonalGaussian, DiagonalGaussian]], threshold: float) -> list[ActiveUnits]:
+    """Latents and channels, each as they are and in units of the prior's variance."""
     variances = [posterior.mean.numpy().var(0, ddof=1) for posterior, _ in groups]
     priors = [np.exp(2 * prior.log_scale.numpy()).mean(0) for _, prior in groups]
+    found = []
+    for axes in ((), (1, 2)):
+        own = [value.mean(axes) for value in variances]
+        relative = [value / prior.mean(axes) for value, prior in zip(own, priors, strict=True)]
+        for values in (own, relative):
+            active = tuple(int((value >= threshold).sum()) for value in values)
+            found.append(ActiveUnits(active, tuple(value.size for value in values)))
+    return found
 
-    def share(values: list[np.ndarray]) -> float:
-        return float((np.concatenate([value.ravel() for value in values]) >= threshold).mean())
 
-    by_channel = [(v.mean((1, 2)), p.mean((1, 2))) for v, p in zip(variances, priors, strict=True)]
-    return Activity(
-        30,
-        share(variances),
-        share([v / p for v, p in zip(variances, priors, strict=True)]),
-        share([v for v, _ in by_channel]),
-        share([v / p for v, p in by_channel]),
-    )
+def all_units(statistics: LatentStatistics, threshold: float = 0.01) -> list[ActiveUnits]:
+    """In the order of `direct`."""
+    pairs = [(unit, relative) for unit in ("latents", "channels") for relative in (False, True)]
+    return [statistics.active(unit, threshold, relative=relative) for unit, relative in pairs]
 
 
 @pytest.mark.parametrize("threshold", [0.003, 0.01, 0.03])
 def test_equal_to_the_direct_formula(groups: list[tuple[DiagonalGaussian, DiagonalGaussian]], threshold: float) -> None:
-    found = statistics_of(groups, [list(range(11)), list(range(11, 30))]).activity(threshold)
+    found = all_units(statistics_of(groups, [list(range(11)), list(range(11, 30))]), threshold)
     expected = direct(groups, threshold)
-    assert 0 < expected.latents < 1
-    assert 0 < expected.latents_relative < 1
-    assert astuple(found) == astuple(expected)
+    assert 0 < expected[0].share() < 1
+    assert 0 < expected[1].share() < 1
+    assert found == expected
 
 
-def test_variances_are_exact_to_1e_9_in_any_order(groups: list[tuple[DiagonalGaussian, DiagonalGaussian]]) -> None:
+def test_a_latent_is_active_at_its_own_variance_and_not_above(
+    groups: list[tuple[DiagonalGaussian, DiagonalGaussian]],
+) -> None:
     """A threshold just below each true variance counts the latent, one just above does not."""
     variance = groups[1][0].mean.numpy().var(0, ddof=1).ravel()
     shuffled = np.random.default_rng(0).permutation(30).tolist()
-    statistics = LatentStatistics(SHAPES[1:], CPU)
-    for start in range(0, 30, 7):
-        rows = shuffled[start : start + 7]
-        posterior = DiagonalGaussian(groups[1][0].mean[rows], groups[1][0].log_scale[rows])
-        statistics.add([posterior], [posterior])
+    statistics = statistics_of(groups, [shuffled[start : start + 7] for start in range(0, 30, 7)])
     for threshold in np.sort(variance)[[0, 10, 31]]:
-        below, above = (statistics.activity(threshold * factor).latents for factor in (1 - 1e-9, 1 + 1e-9))
-        assert below - above == pytest.approx(1 / 32)
+        below, above = (all_units(statistics, threshold * factor)[0].active[1] for factor in (1 - 1e-9, 1 + 1e-9))
+        assert below - above == 1
 
 
 ORDERS = [list(range(30)), list(range(29, -1, -1)), np.random.default_rng(4).permutation(30).tolist()]
@@ -122,12 +121,12 @@ def test_variances_are_numpys_in_any_order_batch_and_world(
 
 
 def test_processes_do_not_matter(
-    groups: list[tuple[DiagonalGaussian, DiagonalGaussian]], in_worlds: Callable[..., list[Activity]]
+    groups: list[tuple[DiagonalGaussian, DiagonalGaussian]], in_worlds: Callable[..., list[list[ActiveUnits]]]
 ) -> None:
-    def of_rank(world: World) -> Activity:
+    def of_rank(world: World) -> list[ActiveUnits]:
         statistics = statistics_of(groups, [list(range(world.rank, 30, 3))])
         statistics.all_reduce_(world)
-        return statistics.activity()
+        return all_units(statistics)
 
     assert in_worlds(3, of_rank) == [direct(groups, 0.01)] * 3
 
@@ -140,8 +139,8 @@ def test_a_channel_counts_by_its_average_position() -> None:
     mean[1, 1, 0, 0] = (2 * 0.03) ** 0.5
     posterior = DiagonalGaussian(mean, torch.zeros_like(mean))
     statistics.add([posterior], [posterior])
-    found = statistics.activity()
-    assert (found.latents, found.channels) == (2 / 8, 1 / 2)
+    assert statistics.active("latents", 0.01, relative=False).share() == 2 / 8
+    assert statistics.active("channels", 0.01, relative=False).share() == 1 / 2
 
 
 def test_a_position_counts_by_its_average_channel() -> None:
@@ -206,15 +205,6 @@ def test_shares_are_stated_at_every_level(small_model: VDVAE, pixels: Tensor, wo
     assert notes == []
 
 
-def test_totals_are_those_of_compare(small_model: VDVAE, pixels: Tensor, batches_of: BatchMaker, world: World) -> None:
-    found, _ = measure_active_units(small_model, measuring_of(pixels, world))
-    totals = {quantity.key: quantity.total.value / 100 for quantity in found if quantity.total is not None}
-    activity = measure_activity(small_model, batches_of([range(7)]), world=world)
-    names = ("latents", "latents_relative", "channels", "channels_relative")
-    assert [totals[f"active_{name}"] for name in names] == pytest.approx(astuple(activity)[1:])
-    assert totals.keys() == {f"active_{name}" for name in (*names, "positions", "positions_relative")}
-
-
 def test_groups_that_never_move_are_named(small_model: VDVAE, pixels: Tensor, world: World) -> None:
     with torch.no_grad():
         for number in (1, 4):
@@ -227,7 +217,8 @@ def test_groups_that_never_move_are_named(small_model: VDVAE, pixels: Tensor, wo
 
 
 def test_collapsed_model_has_no_active_latent(collapsed_model: VDVAE, batches_of: BatchMaker, world: World) -> None:
-    assert astuple(measure_activity(collapsed_model, batches_of([range(7)]), world=world)) == (7, 0, 0, 0, 0)
+    statistics = latent_statistics(collapsed_model, batches_of([range(7)]), world=world)
+    assert [units.share() for units in all_units(statistics)] == [0, 0, 0, 0]
 
 
 def test_latents_that_only_follow_the_latents_above_are_not_active(
@@ -238,8 +229,8 @@ def test_latents_that_only_follow_the_latents_above_are_not_active(
         for block in small_model.decoder.blocks:
             block.posterior.reduce_feature.weight.zero_()
             block.posterior.expand.weight.mul_(30)
-    found = measure_activity(small_model, batches_of([range(7)]), world=world)
-    assert (found.latents, found.channels) == (0, 0)
+    latents, _, channels, _ = all_units(latent_statistics(small_model, batches_of([range(7)]), world=world))
+    assert (latents.share(), channels.share()) == (0, 0)
 
 
 def test_the_mean_path_takes_every_posterior_mean(small_model: VDVAE, pixels: Tensor) -> None:
@@ -256,7 +247,7 @@ def test_a_variance_needs_two_images(
     small_model: VDVAE, batches_of: BatchMaker, world: World, shards: list[list[int]]
 ) -> None:
     with pytest.raises(InputError, match="at least 2"):
-        measure_activity(small_model, batches_of(shards), world=world)
+        all_units(latent_statistics(small_model, batches_of(shards), world=world))
 
 
 def test_mean_prior_scale_is_over_all_latents() -> None:

@@ -15,7 +15,7 @@ from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.datasets.sources import ArraySource, ImageSource, all_rows
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation import comparison
-from vdvae_lr.evaluation.activity import measure_activity
+from vdvae_lr.evaluation.activity import latent_statistics
 from vdvae_lr.evaluation.bound import evaluate_bound
 from vdvae_lr.evaluation.comparison import check_comparable, measure_model
 from vdvae_lr.evaluation.information import measure_information_from_samples
@@ -56,7 +56,7 @@ def test_measurements_are_the_single_ones(
     one_batch = measuring_of(pixels, world, batch=7, seed=6)
     recovered = {quantity.key: quantity.total for quantity in measure_recovery(small_model, one_batch)}
     (own,) = measure_information_from_samples(small_model, one_batch)
-    activity = measure_activity(small_model, batches, world=world)
+    statistics = latent_statistics(small_model, batches, world=world)
     raw = noise_response(small_model, pixels, (0.3, 0.4), seed=6)
     scaled = noise_response(small_model, pixels, (0.3, 0.4), seed=6, unit="prior_scale")
     expected = {
@@ -66,10 +66,10 @@ def test_measurements_are_the_single_ones(
         "latent_reconstruction": -recovered["recovered_sampled_image"].value,
         "recovered_mean_image": recovered["recovered_mean_image"].value,
         "information_from_samples": own.total.value,
-        "active_latents": 100 * activity.latents,
-        "active_latents_relative": 100 * activity.latents_relative,
-        "active_channels": 100 * activity.channels,
-        "active_channels_relative": 100 * activity.channels_relative,
+        "active_latents": 100 * statistics.active("latents", 0.01, relative=False).share(),
+        "active_latents_relative": 100 * statistics.active("latents", 0.01, relative=True).share(),
+        "active_channels": 100 * statistics.active("channels", 0.01, relative=False).share(),
+        "active_channels_relative": 100 * statistics.active("channels", 0.01, relative=True).share(),
         "noise_response_raw_0.3": raw.rms[0],
         "noise_response_raw_0.4": raw.rms[1],
         "noise_response_prior_scale_0.3": scaled.rms[0],

@@ -7,6 +7,7 @@ from refusals import refused
 from vdvae_lr.evaluation.group_choice import (
     describe_groups,
     first_groups_by_resolution,
+    named_groups,
     parse_first_groups,
     parse_groups,
 )
@@ -47,15 +48,15 @@ def test_groups_beyond_the_last_are_told_which_there_are(words: str) -> None:
 
 @pytest.mark.parametrize("words", ["", "x", "-1", "1,,2", "4x", "1:2:3", "1.5", "²", "all 3"])
 def test_other_words_are_no_choice(words: str) -> None:
-    with refused("", "is no choice of latent groups", "write 3, 0:5, 16x16 or all"):
+    with refused("", "does not choose latent groups", "write 3, 0:5, 16x16 or all"):
         parse_groups(words, FASHION)
-    with refused("", "says of no groups that they are the first", "write a number such as 4"):
+    with refused("", "does not say how many first groups", "write a number such as 4"):
         parse_first_groups(words, FASHION)
 
 
 @pytest.mark.parametrize("words", ["3:3", "4:2", "0:0"])
 def test_a_range_of_nothing_is_refused(words: str) -> None:
-    with refused(words, "are none", "0:5 leaves out 5"):
+    with refused(words, "chooses no latent group", "0:5 leaves out 5"):
         parse_groups(words, FASHION)
 
 
@@ -72,7 +73,7 @@ def test_a_number_is_that_group(number: int) -> None:
 
 
 def test_no_words_and_no_number() -> None:
-    with refused("groups is no list", "number of a latent group", "0:5,7"):
+    with refused("groups is of type list", "number of a latent group", "0:5,7"):
         parse_groups([0, 1], FASHION)  # type: ignore[arg-type]
 
 
@@ -85,3 +86,16 @@ def test_the_hierarchy_in_words_and_numbers() -> None:
     assert first_groups_by_resolution(FASHION) == (1, 4, 6)
     assert first_groups_by_resolution((8,)) == (1,)
     assert describe_groups((8,)) == "the model has one group, 0 (0 at 8x8)"
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        ([3], "group 3"),
+        ([0, 1], "groups 0-1"),
+        ([0, 2], "groups 0 and 2"),
+        ([0, 1, 2, 5, 7, 8], "groups 0-2, 5 and 7-8"),
+    ],
+)
+def test_neighbours_are_drawn_together(groups: list[int], words: str) -> None:
+    assert named_groups(groups) == words

@@ -16,7 +16,6 @@ from torch.distributions import MultivariateNormal, kl_divergence
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.importance import (
     by_group,
-    collect_by_group,
     collect_log_weights,
     effective_share,
     half_variance_nats,
@@ -187,7 +186,7 @@ class TwoGroups:
 
 def gaps_of(groups: TwoGroups) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     tables = groups.tables()
-    found = collect_by_group(lambda group, number: tables[group][number], 2, groups.draws)
+    found = [collect_log_weights(table.__getitem__, groups.draws) for table in tables]
     return by_group([posterior_gap_nats(weights) for weights in found]), tables
 
 

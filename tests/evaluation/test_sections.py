@@ -99,8 +99,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
         monkeypatch.setattr(sections, f"measure_{name}", section)
 
-    for name in ("information", "importance", "noise"):
+    for name in ("information", "noise"):
         stand_in(name, [Quantity(f"{name}_key", name, "")])
+    stand_in("importance", ([Quantity("importance_key", "importance", "")], []))
     stand_in("bi_lipschitz", ([Quantity("largest", "largest", "")], {"spectra": [1.0]}, ["A note."]))
     return seen
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from vdvae_lr.model.gaussian import DiagonalGaussian, full_precision
+from vdvae_lr.model.gaussian import DiagonalGaussian
 
 
 def random_gaussian(seed: int) -> DiagonalGaussian:
@@ -89,10 +89,3 @@ def test_detach_gives_the_same_numbers_without_gradients() -> None:
     assert not constant.log_scale.requires_grad
     assert torch.equal(constant.mean, leaf + 1)
     assert torch.equal(constant.log_scale, leaf - 1)
-
-
-@pytest.mark.parametrize(
-    ("given", "kept"), [(torch.bfloat16, torch.float32), (torch.float32, torch.float32), (torch.float64, torch.float64)]
-)
-def test_full_precision_lifts_half_and_keeps_the_rest(given: torch.dtype, kept: torch.dtype) -> None:
-    assert full_precision(torch.ones(1, dtype=given)).dtype == kept

@@ -96,14 +96,15 @@ def test_log_has_what_the_averaged_weights_measure(images: Path, finished: Path)
     assert line["recovered_information_nats_per_dim"] == pytest.approx(known.value, rel=1e-3)
     error = line["recovered_information_standard_error_nats_per_dim"]
     assert error == pytest.approx(known.standard_error, rel=1e-3)
-    activity = latent_statistics(model, first(WATCHED), world=ALONE).activity(THRESHOLD)
-    assert 0 < activity.latents < 1
-    assert line["active_latents_share"] == activity.latents
-    assert line["active_channels_share"] == activity.channels
+    statistics = latent_statistics(model, first(WATCHED), world=ALONE)
+    latents, channels = (statistics.active(unit, THRESHOLD, relative=False).share() for unit in ("latents", "channels"))
+    assert 0 < latents < 1
+    assert line["active_latents_share"] == latents
+    assert line["active_channels_share"] == channels
     sizes = [2, 32, 128]  # latents of the three groups
     shares = line["group_active_latents_shares"]
-    assert sum(s * n for s, n in zip(shares, sizes, strict=True)) == pytest.approx(activity.latents * sum(sizes))
-    assert sum(line["group_active_channels_shares"]) / 3 == pytest.approx(activity.channels)
+    assert sum(s * n for s, n in zip(shares, sizes, strict=True)) == pytest.approx(latents * sum(sizes))
+    assert sum(line["group_active_channels_shares"]) / 3 == pytest.approx(channels)
 
 
 def test_tensorboard_has_a_curve_a_group_that_sorts_from_coarse_to_fine(finished: Path) -> None:

@@ -27,9 +27,10 @@ from vdvae_lr.datasets.catalogue import open_splits
 from vdvae_lr.datasets.sources import ImageSource
 from vdvae_lr.evaluation.bound import evaluate_bound
 from vdvae_lr.losses.latent_reconstruction import FORMS
-from vdvae_lr.model.gaussian import DiagonalGaussian, full_precision
+from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.logistic_mixture import Bins, LogisticMixture, parameters_per_component
 from vdvae_lr.model.noise import PassNoise
+from vdvae_lr.model.precision import full_precision
 from vdvae_lr.training.checkpoint import CheckpointFolder, restore
 from vdvae_lr.training.snapshot import Position, Snapshot
 from vdvae_lr.training.step import AUTOCAST, Precision, TrainingStep, autocast

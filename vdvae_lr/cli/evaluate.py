@@ -24,7 +24,6 @@ from vdvae_lr.cli.shared.progress import ConsoleTracker, plain_console
 from vdvae_lr.cli.shared.source_names import is_run, model_name
 from vdvae_lr.datasets.sources import ImageSource
 from vdvae_lr.errors import UnmeasurableError
-from vdvae_lr.evaluation.arithmetic import float32_convolutions
 from vdvae_lr.evaluation.document import (
     COLLAPSE_PICTURE,
     EVALUATION_NAME,
@@ -37,6 +36,7 @@ from vdvae_lr.evaluation.sections import Findings, SectionSettings, Task, measur
 from vdvae_lr.files.network_errors import without_secrets
 from vdvae_lr.files.whole_file import write_whole
 from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.model.precision import float32_convolutions
 from vdvae_lr.pictures.collapse_pictures import nearest_collapse_picture
 from vdvae_lr.pictures.noise_pictures import noise_picture
 from vdvae_lr.pictures.picture_grid import save_png

@@ -14,7 +14,6 @@ from vdvae_lr.cli.shared.models_on_images import ModelsOnImages, find_models, na
 from vdvae_lr.cli.shared.output_folder import check_writable
 from vdvae_lr.cli.shared.progress import ConsoleTracker, plain_console
 from vdvae_lr.datasets.sources import ImageSource
-from vdvae_lr.evaluation.arithmetic import float32_convolutions
 from vdvae_lr.evaluation.comparison import RESPONSE_EXAMPLES
 from vdvae_lr.evaluation.group_choice import parse_groups
 from vdvae_lr.evaluation.measuring import Tracker
@@ -24,6 +23,7 @@ from vdvae_lr.evaluation.quantities import Quantity
 from vdvae_lr.files.network_errors import without_secrets
 from vdvae_lr.files.whole_file import write_whole
 from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.model.precision import float32_convolutions
 from vdvae_lr.pictures.noise_pictures import noise_picture
 from vdvae_lr.pictures.picture_grid import save_png
 from vdvae_lr.processes.world import World, joined_world

@@ -1,13 +1,13 @@
-"""Which latents say anything about the image: active units (Burda, Grosse and Salakhutdinov 2016), in a hierarchy.
+"""Active units: which latents depend on the image (Burda, Grosse and Salakhutdinov 2016), in a hierarchy.
 
-A unit is active when its posterior mean varies over the data by at least `ACTIVE_VARIANCE`. In a hierarchy the
-posterior mean of group l also moves with the z_<l that were drawn, even where q ignores the image; so the means are
-taken along the path where every group takes its posterior's mean, which depends on the image alone.
+A unit is active when its posterior mean has a variance of at least `ACTIVE_VARIANCE` over the images. In a hierarchy
+the posterior mean of group l also changes with the z_<l that were drawn, even where q ignores the image. So every group
+takes its posterior mean as its latent here: the means then depend on the image alone.
 
-A unit is one latent, or a channel, whose variance is the average over its positions, or a position, whose variance is
-the average over its channels. In the prior's scale a unit is active when its variance is not zero and is at least
-`ACTIVE_VARIANCE` times the prior's own variance, averaged over the same latents and over the data: so a prior whose
-variance underflows to 0 calls every unit active that varies at all, and none that does not.
+A unit is one latent, one channel or one position. A channel's variance is the average over its positions; a position's
+variance is the average over its channels. Relative to the prior, a unit is active when its variance is positive and at
+least `ACTIVE_VARIANCE` times the prior's variance, averaged over the same latents and over the images. If the prior
+variance underflows to 0, any unit that varies counts as active.
 
 Shapes: B images, Z latent channels, R a group's resolution, L latent groups.
 """
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.batches import EvaluationBatch, levels_for
-from vdvae_lr.evaluation.group_words import named_groups
+from vdvae_lr.evaluation.group_choice import named_groups
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.moments import Moments
 from vdvae_lr.evaluation.quantities import Measurement, Quantity
@@ -35,34 +35,20 @@ _UNITS: dict[str, Callable[[Tensor], Tensor]] = {
     "channels": lambda values: values.mean((1, 2)),
     "positions": lambda values: values.mean(0).flatten(),
 }
-"""Numbers of a group's latents (Z, R, R) → one a unit."""
-
-
-@dataclass(frozen=True)
-class Activity:
-    """Shares between 0 and 1 of what varies with the image, over all groups.
-
-    `relative` compares the variance with the prior's own, so that it does not matter how large latents are.
-    """
-
-    examples: int
-    latents: float
-    latents_relative: float
-    channels: float
-    channels_relative: float
+"""By the unit's name: a group's values (Z, R, R) → one value for each unit."""
 
 
 @dataclass(frozen=True)
 class ActiveUnits:
-    """How many of each group's units are active."""
+    """The number of active units in each group."""
 
     active: tuple[int, ...]
     """(L,), top-down."""
     units: tuple[int, ...]
-    """(L,): how many there are."""
+    """(L,): the number of all units."""
 
     def share(self, groups: Sequence[int] | None = None) -> float:
-        """Between 0 and 1, over the units of the given groups (None: all)."""
+        """Active units divided by all units of the given groups (None: all groups)."""
         chosen = range(len(self.units)) if groups is None else groups
         return sum(self.active[group] for group in chosen) / sum(self.units[group] for group in chosen)
 
@@ -80,43 +66,43 @@ class LatentStatistics:
         self._prior_variances = [Moments(shape, device) for shape in latent_shapes]
 
     def add(self, posteriors: Sequence[DiagonalGaussian], priors: Sequence[DiagonalGaussian]) -> None:
-        """Take in one batch: every group's distributions, (B, Z, R, R) each."""
+        """Add one batch: every group's distributions, (B, Z, R, R) each."""
         for moments, posterior in zip(self._means, posteriors, strict=True):
             moments.add(posterior.mean)
         for moments, prior in zip(self._prior_variances, priors, strict=True):
             moments.add((2 * prior.log_scale.double()).exp())
 
     def all_reduce_(self, world: World) -> None:
-        """Put the processes' statistics together; every process must call this."""
+        """Merge the statistics of all processes. Every process must call this."""
         for moments in (*self._means, *self._prior_variances):
             moments.all_reduce_(world)
 
     @property
     def examples(self) -> int:
-        """Images taken in so far."""
+        """The number of images so far."""
         return self._means[0].count
 
     @property
     def variances(self) -> tuple[Tensor, ...]:
-        """Of every posterior mean over the images, with n − 1: (Z, R, R) a group.
+        """The variance of every posterior mean over the images, with n − 1: (Z, R, R) for each group.
 
         Raises:
-            InputError: fewer than two examples, which have no variance.
+            InputError: there are fewer than two images.
         """
         if self.examples < 2:
-            raise InputError("activity is a variance over images and needs at least 2 of them; evaluate on more.")
+            raise InputError("active units need a variance over at least 2 images; evaluate on more.")
         return tuple(moments.variance for moments in self._means)
 
     def active(self, unit: str, threshold: float, *, relative: bool) -> ActiveUnits:
-        """Which units are active, by group.
+        """The active units of each group.
 
         Args:
             unit: latents, channels or positions.
-            threshold: the least variance; positive.
-            relative: in units of the prior's variance.
+            threshold: the least variance of an active unit; positive.
+            relative: whether `threshold` is multiplied by the prior's variance.
 
         Raises:
-            InputError: fewer than two examples.
+            InputError: there are fewer than two images.
         """
         counts, units = [], []
         for variances, prior in zip(self.variances, self._prior_variances, strict=True):
@@ -127,37 +113,24 @@ class LatentStatistics:
         return ActiveUnits(tuple(counts), tuple(units))
 
     def constant_groups(self) -> tuple[int, ...]:
-        """The groups, counted from 0, whose posterior means are the same for all images, but for rounding.
+        """The groups, counted from 0, whose posterior means are the same for all images, up to rounding.
 
         Raises:
-            InputError: fewer than two examples.
+            InputError: there are fewer than two images.
         """
         pairs = zip(self.variances, self._prior_variances, strict=True)
         return tuple(group for group, (own, prior) in enumerate(pairs) if (own <= _ROUNDING * prior.mean).all())
 
-    def activity(self, threshold: float = ACTIVE_VARIANCE) -> Activity:
-        """Shares of latents and channels at or above `threshold`.
-
-        Raises:
-            InputError: fewer than two examples.
-        """
-        shares = [
-            self.active(unit, threshold, relative=relative).share()
-            for unit in ("latents", "channels")
-            for relative in (False, True)
-        ]
-        return Activity(self.examples, *shares)
-
 
 def mean_path(model: LatentModel, levels: Tensor) -> tuple[tuple[DiagonalGaussian, ...], tuple[DiagonalGaussian, ...]]:
-    """Posteriors and priors of every group for images (B, C, H, W) as levels, each z_l its posterior's mean."""
+    """Every group's posterior and prior for images as levels (B, C, H, W), where each z_l is its posterior mean."""
     passed = model.infer(levels, [levels.new_zeros(1, *shape) for shape in model.latent_shapes])
     return passed.posteriors, passed.priors
 
 
 @torch.inference_mode()
 def latent_statistics(model: LatentModel, batches: Iterable[EvaluationBatch], *, world: World) -> LatentStatistics:
-    """Of all examples of all processes' `batches`; exact in any order, no noise involved."""
+    """Statistics over the images of all processes' `batches`. They do not depend on the order, and use no noise."""
     statistics = LatentStatistics(model.latent_shapes, model.device)
     for batch in batches:
         statistics.add(*mean_path(model, levels_for(model, batch.pixels)))
@@ -165,29 +138,20 @@ def latent_statistics(model: LatentModel, batches: Iterable[EvaluationBatch], *,
     return statistics
 
 
-def measure_activity(model: LatentModel, batches: Iterable[EvaluationBatch], *, world: World) -> Activity:
-    """Activity over all examples of all processes' `batches`.
-
-    Raises:
-        InputError: fewer than two examples.
-    """
-    return latent_statistics(model, batches, world=world).activity()
-
-
 def measure_active_units(
     model: LatentModel, measuring: Measuring, *, threshold: float = ACTIVE_VARIANCE
 ) -> tuple[list[Quantity], list[str]]:
-    """Shares of active latents, channels and positions, in %, at every level; and a sentence on groups that are silent.
+    """Shares of active latents, channels and positions, in % at every level, and a note on groups that never change.
 
-    There are no standard errors: a share of units is no average over images.
+    There are no standard errors: a share of units is not an average over images.
 
     Args:
-        model: on its device.
-        measuring: the images; all processes must call this.
-        threshold: ε.
+        model: the model, on its device.
+        measuring: the images. Every process must call this.
+        threshold: the least variance of an active unit.
 
     Raises:
-        InputError: fewer than two examples.
+        InputError: there are fewer than two images.
     """
     statistics = latent_statistics(model, measuring.batches("active units"), world=measuring.world)
     resolutions = model.resolutions

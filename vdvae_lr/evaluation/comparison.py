@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.errors import InputError
-from vdvae_lr.evaluation.activity import mean_prior_scale, measure_activity
+from vdvae_lr.evaluation.activity import mean_prior_scale, measure_active_units
 from vdvae_lr.evaluation.batches import EvaluationBatch, ExampleNoise, levels_for
 from vdvae_lr.evaluation.bound import POSTERIOR_NOISE, bound_nats
 from vdvae_lr.evaluation.information import information_nats, measure_information_from_samples
@@ -60,7 +60,7 @@ def measure_model(model: LatentModel, measuring: Measuring) -> dict[str, Measure
     return {
         **_held_out(model, measuring.batches("bound and recovered latents"), seed, world),
         **_from_samples(model, measuring),
-        **_activity(model, measuring.batches("active latents"), world),
+        **_activity(model, measuring),
         **_noise_response(model, measuring.batches("noise response", RESPONSE_EXAMPLES), seed, world),
     }
 
@@ -96,10 +96,10 @@ def _from_samples(model: LatentModel, measuring: Measuring) -> dict[str, Measure
     return {found.key: found.total}
 
 
-def _activity(model: LatentModel, batches: Iterable[EvaluationBatch], world: World) -> dict[str, Measurement]:
-    found = measure_activity(model, batches, world=world)
+def _activity(model: LatentModel, measuring: Measuring) -> dict[str, Measurement]:
+    found = {each.key: each.total for each in measure_active_units(model, measuring)[0] if each.total is not None}
     names = ("latents", "latents_relative", "channels", "channels_relative")
-    return {f"active_{name}": Measurement(100 * getattr(found, name), None, found.examples) for name in names}
+    return {f"active_{name}": found[f"active_{name}"] for name in names}
 
 
 def _noise_response(

@@ -1,12 +1,14 @@
-"""R² of re-encoded latents: the share of their variation that the squared error leaves explained, by latent group.
+"""R² of re-encoded latents by latent group: the share of their variation that re-encoding explains.
 
-    R² = 1 − Σ‖μ' − z‖² / baseline        baseline: Σ‖z − z̄‖² over the data, or Σ‖z − μ_p‖² from the prior's means
+    R² = 1 − Σ‖μ' − z‖² / baseline
+
+The baseline is Σ‖z − z̄‖² over the data, or Σ‖z − μ_p‖² from the prior's means.
 
 Shapes: B images, L latent groups, Z latent channels, R a group's resolution.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -15,11 +17,12 @@ from vdvae_lr.evaluation.moments import Moments
 from vdvae_lr.evaluation.quantities import Measurement, Quantity
 from vdvae_lr.processes.world import World
 
-_ROUNDING = 1e-24  # of a mean of equal float64 numbers, squared, with room; float32 latents that differ do so by 1e-15
+_ROUNDING = 1e-24
+"""Up to this share of z̄² a variance is rounding of z̄ in float64. Float32 latents that differ vary by 1e-15 of it."""
 
 
 class LatentVariation:
-    """Streaming ‖z_l − z̄_l‖² of every group, z̄_l being each latent's own mean over the data; exact in any order.
+    """Streaming ‖z_l − z̄_l‖² of every group, where z̄_l is each latent's mean over the data. Exact in any order.
 
     Args:
         latent_shapes: (Z, R, R) of every group.
@@ -30,40 +33,35 @@ class LatentVariation:
         self._latents = [Moments(shape, device) for shape in latent_shapes]
 
     def add(self, latents: Sequence[Tensor]) -> None:
-        """Take in one batch: (B, Z, R, R) a group."""
+        """Add one batch: (B, Z, R, R) for each group."""
         for moments, latent in zip(self._latents, latents, strict=True):
             moments.add(latent)
 
     def all_reduce_(self, world: World) -> None:
-        """Put the processes' latents together; every process must call this."""
+        """Merge the statistics of all processes. Every process must call this."""
         for moments in self._latents:
             moments.all_reduce_(world)
 
     def quantity(self, resolutions: Sequence[int]) -> Quantity:
-        """The average of ‖z_l − z̄_l‖² over images, by group, resolution and in total; NaN below two images.
+        """The average of ‖z_l − z̄_l‖² over images, by group, by resolution and in total; NaN below two images.
 
         Args:
-            resolutions: of the L groups.
+            resolutions: the resolution of each of the L groups.
         """
         images = self._latents[0].count
         to_average = (images - 1) / max(images, 1)  # the variance has n − 1
         groups = [_variance_sum(moments) * to_average for moments in self._latents]
-        levels = {
-            level: sum(value for value, resolution in zip(groups, resolutions, strict=True) if resolution == level)
-            for level in sorted(set(resolutions))
-        }
-        return Quantity(
-            key="",
-            title="",
-            unit="",
-            total=Measurement(sum(groups), None, images),
-            groups=tuple(Measurement(value, None, images) for value in groups),
-            resolutions={level: Measurement(value, None, images) for level, value in levels.items()},
-        )
+
+        def measured(values: Iterable[float]) -> Measurement:
+            return Measurement(sum(values), None, images)
+
+        members = {level: [g for g, r in enumerate(resolutions) if r == level] for level in sorted(set(resolutions))}
+        by_resolution = {level: measured(groups[group] for group in chosen) for level, chosen in members.items()}
+        return Quantity("", "", "", measured(groups), tuple(measured([value]) for value in groups), by_resolution)
 
 
 def _variance_sum(moments: Moments) -> float:
-    """Exactly 0 where no latent ever moves: rounding of their mean is no variation."""
+    """The variance summed over a group's latents. If it is only rounding of their means, it is exactly 0."""
     variance = moments.variance.sum().item()
     return 0.0 if variance <= _ROUNDING * moments.mean.square().sum().item() else variance
 
@@ -71,24 +69,28 @@ def _variance_sum(moments: Moments) -> float:
 def explained_share(
     key: str, title: str, error: Quantity, baseline: Quantity, difference: Quantity | None = None
 ) -> Quantity:
-    """1 − error/baseline at every level; NaN where the baseline is zero, as for a group whose latents never move.
+    """1 − error/baseline at every level; NaN where the baseline is 0, as for a group whose latents never move.
 
     Args:
-        key, title: of the result.
+        key: key of the result.
+        title: title of the result.
         error: average of ‖μ' − z‖² over images.
-        baseline: average of what it is compared with, over the same images.
-        difference: average of baseline − error: gives their covariance, and with it the standard error of the ratio
+        baseline: average of the baseline over the same images.
+        difference: average of baseline − error. It gives their covariance, and with it the standard error of the ratio
             (delta method). None: no standard error.
     """
-    differences = None if difference is None else difference.groups
-    groups = zip(error.groups, baseline.groups, differences or [None] * len(error.groups), strict=True)
-    by_resolution = {
-        level: _share(found, baseline.resolutions[level], difference.resolutions[level] if difference else None)
-        for level, found in error.resolutions.items()
-    }
-    assert error.total is not None and baseline.total is not None  # what adds up over groups has one
-    total = _share(error.total, baseline.total, difference.total if difference else None)
-    return Quantity(key, title, "", total, tuple(_share(*group) for group in groups), by_resolution)
+    errors = _levels(error)
+    differences = [None] * len(errors) if difference is None else _levels(difference)
+    total, *parts = [_share(*level) for level in zip(errors, _levels(baseline), differences, strict=True)]
+    count = len(error.groups)
+    by_resolution = dict(zip(error.resolutions, parts[count:], strict=True))
+    return Quantity(key, title, "", total, tuple(parts[:count]), by_resolution)
+
+
+def _levels(quantity: Quantity) -> list[Measurement]:
+    """In total, by group, by resolution."""
+    assert quantity.total is not None  # what adds up over groups has one
+    return [quantity.total, *quantity.groups, *quantity.resolutions.values()]
 
 
 def _share(error: Measurement, baseline: Measurement, difference: Measurement | None) -> Measurement:
@@ -101,7 +103,7 @@ def _share(error: Measurement, baseline: Measurement, difference: Measurement | 
 def _ratio_error(
     error: Measurement, baseline: Measurement, difference: Measurement | None, ratio: float
 ) -> float | None:
-    """Of error/baseline, two averages over the same images: √Var(error − ratio · baseline) / baseline."""
+    """Standard error of error/baseline, averages over the same images: √Var(error − ratio · baseline) / baseline."""
     if difference is None or difference.standard_error is None:
         return None
     variances = [(measured.standard_error or 0.0) ** 2 for measured in (error, baseline, difference)]

@@ -1,4 +1,6 @@
-"""Choosing latent groups in words, the same everywhere: `0:5`, `3`, `16x16`, `all`, or several with commas.
+"""Latent groups in words: choices such as `0:5`, `3`, `16x16` and `all`, and sentences about groups.
+
+A choice has one or several pieces, with commas between them:
 
 | piece          | in a choice of groups (`parse_groups`)       | in a choice of first groups (`parse_first_groups`) |
 |----------------|----------------------------------------------|----------------------------------------------------|
@@ -26,15 +28,15 @@ def parse_groups(text: str | int, resolutions: Sequence[int]) -> tuple[int, ...]
     """The numbers of the chosen groups, top-down, each once.
 
     Args:
-        text: pieces of the module's table, with commas between them; or the number of a group.
-        resolutions: of the model's groups, top-down: (L,).
+        text: pieces from the table above, with commas between them; or the number of one group.
+        resolutions: the resolution of each of the model's groups, top-down: (L,).
 
     Raises:
-        InputError: a piece that is none, that chooses nothing, or that names groups the model does not have.
+        InputError: a piece is not in the table, chooses nothing, or names groups that the model does not have.
     """
     if not isinstance(text, str | Integral):
         raise InputError(
-            f"groups is no {type(text).__name__}; give the number of a latent group, or words such as '0:5,7'."
+            f"groups is of type {type(text).__name__}; give the number of a latent group, or words such as '0:5,7'."
         )
     chosen: set[int] = set()
     for piece in _pieces(str(text)):
@@ -46,19 +48,21 @@ def parse_groups(text: str | int, resolutions: Sequence[int]) -> tuple[int, ...]
         elif (at := _groups_at(piece, resolutions)) is not None:
             chosen.update(at)
         else:
-            raise InputError(f"'{piece}' is no choice of latent groups; write 3, 0:5, 16x16 or all, commas between.")
+            raise InputError(
+                f"'{piece}' does not choose latent groups; write 3, 0:5, 16x16 or all, or several with commas."
+            )
     return tuple(sorted(chosen))
 
 
 def parse_first_groups(text: str, resolutions: Sequence[int]) -> tuple[int, ...]:
-    """How many groups, counted from the coarsest: each number k from 0 to L once, rising.
+    """How many groups to keep, counted from the coarsest: each number k from 0 to L once, rising.
 
     Args:
-        text: pieces of the module's table, with commas between them.
-        resolutions: of the model's groups, top-down: (L,).
+        text: pieces from the table above, with commas between them.
+        resolutions: the resolution of each of the model's groups, top-down: (L,).
 
     Raises:
-        InputError: a piece that is none, or more groups than the model has.
+        InputError: a piece is not in the table, or asks for more groups than the model has.
     """
     counts: set[int] = set()
     for piece in _pieces(text):
@@ -70,8 +74,8 @@ def parse_first_groups(text: str, resolutions: Sequence[int]) -> tuple[int, ...]
             counts.add(at[-1] + 1)
         else:
             raise InputError(
-                f"'{piece}' says of no groups that they are the first; write a number such as 4, a resolution such "
-                "as 16x16, or all, commas between."
+                f"'{piece}' does not say how many first groups; write a number such as 4, a resolution such as 16x16, "
+                "or all, or several with commas."
             )
     return tuple(sorted(counts))
 
@@ -89,6 +93,19 @@ def describe_groups(resolutions: Sequence[int]) -> str:
     ]
     numbers = f"groups 0 to {len(resolutions) - 1}" if len(resolutions) > 1 else "one group, 0"
     return f"the model has {numbers} ({', '.join(words)})"
+
+
+def named_groups(groups: Sequence[int]) -> str:
+    """Rising group numbers in words, neighbours as a range: `group 3`, `groups 0-4 and 7`."""
+    ranges: list[list[int]] = []
+    for group in groups:
+        if ranges and group == ranges[-1][-1] + 1:
+            ranges[-1].append(group)
+        else:
+            ranges.append([group])
+    words = [f"{each[0]}-{each[-1]}" if len(each) > 1 else str(each[0]) for each in ranges]
+    listed = words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+    return f"group{'s' if len(groups) > 1 else ''} {listed}"
 
 
 def parse_resolution(text: str, resolutions: Sequence[int]) -> int | None:
@@ -113,12 +130,12 @@ def _existing(piece: str, first: int, end: int, resolutions: Sequence[int]) -> r
     if first >= len(resolutions) or end > len(resolutions):
         raise InputError(f"latent groups '{piece}' go beyond the last one: {describe_groups(resolutions)}.")
     if first >= end:
-        raise InputError(f"latent groups '{piece}' are none: {describe_groups(resolutions)}, and 0:5 leaves out 5.")
+        raise InputError(f"'{piece}' chooses no latent group: {describe_groups(resolutions)}, and 0:5 leaves out 5.")
     return range(first, end)
 
 
 def _groups_at(piece: str, resolutions: Sequence[int]) -> list[int] | None:
-    """Numbers of the groups that `all` or `RxR` names; None for other words."""
+    """The numbers of the groups that `all` or `RxR` names; None for other words."""
     if piece == "all":
         return list(range(len(resolutions)))
     resolution = parse_resolution(piece, resolutions)
@@ -126,7 +143,7 @@ def _groups_at(piece: str, resolutions: Sequence[int]) -> list[int] | None:
 
 
 def _runs(resolutions: Sequence[int]) -> list[tuple[int, int, int]]:
-    """(resolution, first group, last group) of each run of groups at one resolution, top-down."""
+    """(resolution, first group, last group) for each row of neighbouring groups at one resolution, top-down."""
     runs = []
     for resolution, members in groupby(enumerate(resolutions), key=lambda pair: pair[1]):
         numbers = [number for number, _ in members]

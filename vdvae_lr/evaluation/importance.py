@@ -1,39 +1,56 @@
-"""What importance weights say of the likelihood and of the true posterior (Burda, Grosse and Salakhutdinov 2016).
+"""Importance weights (Burda, Grosse, Salakhutdinov 2016): the likelihood, and the gap from q to the true posterior.
 
-With z ~ q(z|x) and w = p(x, z)/q(z|x): E[w] = p(x), E[log w] = the ELBO, and log p(x) − ELBO = KL(q(z|x)‖p(z|x)). The
+With z ~ q(z|x) and w = p(x, z)/q(z|x): E[w] = p(x), E[log w] is the ELBO, and log p(x) − ELBO = KL(q(z|x)‖p(z|x)). The
 log of an average of K weights lies below log p(x) in expectation, and approaches it as K grows. The same holds with
-z_<l given: the average of p(x, z_≥l|z_<l)/q(z_≥l|z_<l, x) over draws of z_≥l is about p(x|z_<l). So
+z_<l given: the average of p(x, z_≥l|z_<l)/q(z_≥l|z_<l, x) over draws of z_≥l estimates p(x|z_<l). So by the chain rule
 
     T_l = E_q(z_<l|x)[log p(x|z_<l) − ELBO(x|z_<l)] = Σ_{m≥l} E_q(z_<m|x)[KL(q(z_m|z_<m, x)‖p(z_m|z_<m, x))]
 
-by the chain rule, and T_l − T_{l+1} is what group l adds to the distance from the true posterior (T past the last is
-0).
+and T_l − T_{l+1} is what group l adds to the distance from the true posterior (T is 0 past the last group).
 
-Estimators here take log-weights, or a function that draws them: any VAE's. Shapes: K draws, B images, L latent groups;
-log-weights are in nats.
+The estimators take log-weights, so any VAE can use them. Draws are made one after the other: they cost time, not
+memory.
+
+Shapes: K draws, B images, L latent groups, Z latent channels, R a group's resolution. Log-weights are in nats.
 """
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from vdvae_lr.errors import InputError
+from vdvae_lr.evaluation.batches import ExampleNoise, Examples, levels_for
+from vdvae_lr.evaluation.bound import POSTERIOR_NOISE
+from vdvae_lr.evaluation.measuring import Measuring
+from vdvae_lr.evaluation.moments import Moments
+from vdvae_lr.evaluation.quantities import GroupMoments, Quantity, measurements
+from vdvae_lr.losses.elbo import per_image
+from vdvae_lr.model.gaussian import DiagonalGaussian
+from vdvae_lr.model.latent_model import FromPosterior, Given, LatentModel, LatentPass, LatentSource
+from vdvae_lr.model.noise import PassNoise, noise_key
 
-DrawLogWeights = Callable[[int], Tensor]
-"""Number of a draw → its log-weights (B,); independent draws, each the same however many are asked for."""
+DRAW_NOISE = "importance"  # the purpose in the noise key
+_NATS = "nats/dim"
+_GAP = "posterior gap KL(q(z|x)‖p(z|x)), from below"
+_GAUSSIAN_GAP = "posterior gap if log-weights were Gaussian"
 
 
-def collect_log_weights(draw: DrawLogWeights, draws: int) -> Tensor:
-    """Log-weights of so many draws, one after the other: (K, B) float64.
+def collect_log_weights(draw: Callable[[int], Tensor], draws: int) -> Tensor:
+    """Log-weights of K draws, made one after the other: (K, B) float64.
+
+    Args:
+        draw: number of a draw, from 0 → its log-weights (B,). Draws must be independent.
+        draws: K.
 
     Raises:
-        InputError: fewer than one draw.
+        InputError: `draws` is less than 1.
     """
     if draws < 1:
-        raise InputError(f"importance weights of {draws} draws: ask for at least 1.")
+        raise InputError(f"there are {draws} draws for importance weights; ask for at least 1.")
     return torch.stack([draw(number).double() for number in range(draws)])
 
 
@@ -43,16 +60,18 @@ def log_mean_weight(log_weights: Tensor) -> Tensor:
 
 
 def effective_share(log_weights: Tensor) -> Tensor:
-    """Effective sample size (Σ w)²/Σ w² of log-weights (K, B) as a share of K: (B,), from 1/K (one draw has all the
-    weight) to 1.
+    """Effective sample size (Σ w)²/Σ w² of log-weights (K, B), as a share of K: (B,).
+
+    It lies between 1/K, where one draw has all the weight, and 1.
     """
     normalised = log_weights.softmax(0)
     return 1 / (normalised.square().sum(0) * len(log_weights))
 
 
 def posterior_gap_nats(log_weights: Tensor) -> Tensor:
-    """log 1/K Σ w − 1/K Σ log w of log-weights (K, B): (B,), never negative (Jensen); an estimate from below, in
-    expectation, of KL(q(z|x)‖p(z|x)).
+    """log 1/K Σ w − 1/K Σ log w of log-weights (K, B): (B,), never negative (Jensen).
+
+    In expectation it is a lower bound on KL(q(z|x)‖p(z|x)).
     """
     return log_mean_weight(log_weights) - log_weights.mean(0)
 
@@ -60,33 +79,178 @@ def posterior_gap_nats(log_weights: Tensor) -> Tensor:
 def half_variance_nats(log_weights: Tensor) -> Tensor:
     """Half the variance of log-weights (K, B) over draws, with n − 1: (B,); NaN for one draw.
 
-    KL(q(z|x)‖p(z|x)) to second order in the cumulants of log w, and exactly so where log w is Gaussian: then
-    log E[w] = E[log w] + Var[log w]/2. A bound on nothing, but right on average for any K from 2 up.
+    It is KL(q(z|x)‖p(z|x)) to second order in the cumulants of log w. If log w is Gaussian it is exact, because then
+    log E[w] = E[log w] + Var[log w]/2. It is not a bound, but its expectation is the same for any K from 2 up.
     """
     if len(log_weights) < 2:
         return torch.full_like(log_weights[0], torch.nan)
     return log_weights.var(0) / 2
 
 
-def collect_by_group(draw: Callable[[int, int], Tensor], groups: int, draws: int) -> list[Tensor]:
-    """What each T_l is estimated from: L times log-weights (K, B).
-
-    Args:
-        draw: (l, number of a draw) → log-weights (B,) of z_≥l, with z_<l the same in every draw (l from 0).
-        groups: L.
-        draws: K, for each group.
-
-    Raises:
-        InputError: fewer than one draw.
-    """
-    return [collect_log_weights(partial(draw, group), draws) for group in range(groups)]
-
-
 def by_group(from_here_on: Sequence[Tensor]) -> Tensor:
-    """T_l − T_{l+1} from estimates of every T_l, (B,) each: (B, L), which sum to the first, the whole distance.
+    """T_l − T_{l+1} from estimates (B,) of every T_l: (B, L). They sum to the first estimate, the whole distance.
 
-    Where each T_l is from below, a difference of two is a bound on nothing, and may be negative.
+    T_l is estimated from draws of z_≥l that all have the same z_<l. If the estimates are lower bounds, their
+    differences are not: a difference may even be negative.
     """
     whole = torch.stack(list(from_here_on), dim=1)
     past = torch.cat([whole[:, 1:], torch.zeros_like(whole[:, :1])], dim=1)
     return whole - past
+
+
+class ImageWeights:
+    """Log-weights of one batch of images, draw by draw.
+
+    Draw k of an image is the same in every batch, on every process, for every K, and for every group that it starts at.
+
+    Args:
+        model: the model, on its device.
+        pixels: (B, C, H, W) uint8.
+        examples: the images' numbers in their split.
+        seed: seed of the draws. Each draw also depends on the image's number and on its own.
+        tick: called at each draw, for progress.
+    """
+
+    def __init__(
+        self, model: LatentModel, pixels: Tensor, examples: Examples, seed: int, tick: Callable[[], None] = lambda: None
+    ) -> None:
+        levels = levels_for(model, pixels)
+        self._model = model
+        self._examples = examples
+        self._seed = seed
+        self._tick = tick
+        self._features = model.encode(levels)
+        self._target = model.pixel_scale.target_from_levels(levels)
+        self._noise = PassNoise(model, len(pixels), model.device, image=False)
+        self._held: tuple[Tensor, ...] = ()
+
+    def hold(self, noise: Sequence[Tensor]) -> None:
+        """Hold the latents that a pass over the images draws with this noise, (B, Z, R, R) for each group."""
+        self._held = self._pass([FromPosterior(draw) for draw in noise]).latents
+
+    def draw(self, group: int, number: int) -> Tensor:
+        """log p(x, z_≥l|z_<l)/q(z_≥l|z_<l, x) for draw k of z_≥l, with z_<l held: nats, (B,) float64.
+
+        Group 0 draws all latents.
+        """
+        self._noise.draw_rows([noise_key(DRAW_NOISE, self._seed, int(example), number) for example in self._examples])
+        sources: list[LatentSource] = [Given(latent) for latent in self._held[:group]]
+        sources += [FromPosterior(draw) for draw in self._noise.posterior[group:]]
+        self._tick()
+        return log_weights(self._pass(sources), self._target, group)
+
+    def _pass(self, sources: Sequence[LatentSource]) -> LatentPass:
+        return self._model.top_down(sources, len(self._target), self._features)
+
+
+def log_weights(passed: LatentPass, target: Tensor, first: int = 0) -> Tensor:
+    """log p(x|z) + Σ_{l ≥ first} log p(z_l|z_<l) − log q(z_l|z_<l, x) of a pass with posteriors: nats, (B,) float64.
+
+    `target` is the images on the likelihood's scale. Latents are converted to float64, because an error of log w is
+    one of log p(x).
+    """
+    total = per_image(passed.likelihood.log_prob(target).double())
+    groups = list(zip(passed.latents, passed.priors, passed.posteriors, strict=True))
+    for latent, prior, posterior in groups[first:]:
+        ratio = _in_double(prior).log_prob(latent.double()) - _in_double(posterior).log_prob(latent.double())
+        total = total + per_image(ratio)
+    return total
+
+
+def _in_double(distribution: DiagonalGaussian) -> DiagonalGaussian:
+    return DiagonalGaussian(distribution.mean.double(), distribution.log_scale.double())
+
+
+@torch.inference_mode()
+def measure_importance(
+    model: LatentModel, measuring: Measuring, *, images: int, draws: int, gap_images: int
+) -> tuple[list[Quantity], list[str]]:
+    """The importance-weighted bound, and how far q(z|x) is from the true posterior, in total and by group.
+
+    Args:
+        model: the model, on its device.
+        measuring: images, seed and processes. Every process must call this.
+        images: how many of the first images to measure with z as a whole, K passes for each; 0: none.
+        draws: K.
+        gap_images: how many of the first images to measure by group, K·L passes for each; 0: none.
+
+    Returns:
+        Quantities: `importance_bound` (and `_bits`), `single_draw_bound`, `posterior_gap`, with two draws or more
+        `posterior_gap_gaussian`, and `effective_sample_size`. The last three have groups from `gap_images`; their
+        total is from `images`, or from `gap_images` if `images` is 0. And notes for the reader.
+
+    Raises:
+        InputError: `draws` is less than 1.
+    """
+    whole = _whole(model, measuring, images, draws) if images > 0 else []
+    by_part = _by_group(model, measuring, gap_images, draws) if gap_images > 0 else []
+    parts = {quantity.key: quantity for quantity in by_part}
+    found = [_with_parts(quantity, parts.get(quantity.key)) for quantity in whole] or by_part
+    quantities = [quantity for quantity in found if draws > 1 or quantity.key != "posterior_gap_gaussian"]
+    shares = [quantity.total for quantity in quantities if quantity.key == "effective_sample_size"]
+    return quantities, [_note(share.value / 100 * draws, draws) for share in shares if share is not None]
+
+
+def _note(worth: float, draws: int) -> str:
+    return (
+        f"Importance weights: {draws} draws an image are worth {worth:.1f}. log p(x) and the posterior gap are "
+        "estimated from below, and the number of draws needed grows exponentially with the gap. By group the gap is a "
+        "difference of two such estimates, which bounds nothing."
+    )
+
+
+def _with_parts(quantity: Quantity, parts: Quantity | None) -> Quantity:
+    return quantity if parts is None else replace(quantity, groups=parts.groups, resolutions=parts.resolutions)
+
+
+def _whole(model: LatentModel, measuring: Measuring, images: int, draws: int) -> list[Quantity]:
+    """What the weights of all latents together say."""
+    moments = Moments((5,), model.device)
+    with measuring.counting("importance weights", draws * measuring.batch_count(images)) as tick:
+        for batch in measuring.read(images):
+            weights = ImageWeights(model, batch.pixels, batch.indices, measuring.seed, tick)
+            found = collect_log_weights(partial(weights.draw, 0), draws)
+            bounds = [-log_mean_weight(found), -found.mean(0)]
+            gaps = [posterior_gap_nats(found), half_variance_nats(found)]
+            moments.add(torch.stack([*bounds, *gaps, effective_share(found)], dim=1))
+    moments.all_reduce_(measuring.world)
+    bound, single, gap, gaussian = measurements(moments, 1 / model.dimensions)[:4]
+    title = f"importance-weighted bound, K = {draws}"
+    return [
+        Quantity("importance_bound", title, _NATS, bound),
+        Quantity("importance_bound_bits", title, "bits/dim", bound.times(1 / math.log(2))),
+        Quantity("single_draw_bound", "bound of the same draws, each by itself", _NATS, single),
+        Quantity("posterior_gap", _GAP, _NATS, gap),
+        Quantity("posterior_gap_gaussian", _GAUSSIAN_GAP, _NATS, gaussian),
+        Quantity("effective_sample_size", _share_title(draws), "%", measurements(moments, 100)[4]),
+    ]
+
+
+def _by_group(model: LatentModel, measuring: Measuring, images: int, draws: int) -> list[Quantity]:
+    """The gap by group, and the effective sample size of the weights behind it."""
+    resolutions, device = model.resolutions, model.device
+    gaps, gaussian = GroupMoments(resolutions, device), GroupMoments(resolutions, device)
+    shares = Moments((len(resolutions),), device)
+    held = ExampleNoise(model, POSTERIOR_NOISE, measuring.seed)
+    steps = draws * len(resolutions) * measuring.batch_count(images)
+    with measuring.counting("posterior gap by group", steps) as tick:
+        for batch in measuring.read(images):
+            weights = ImageWeights(model, batch.pixels, batch.indices, measuring.seed, tick)
+            weights.hold(held.draw(batch.indices).posterior)
+            found = [collect_log_weights(partial(weights.draw, group), draws) for group in range(len(resolutions))]
+            gaps.add(by_group([posterior_gap_nats(each) for each in found]))
+            gaussian.add(by_group([half_variance_nats(each) for each in found]))
+            shares.add(torch.stack([effective_share(each) for each in found], dim=1))
+    for moments in (gaps, gaussian, shares):
+        moments.all_reduce_(measuring.world)
+    share = tuple(measurements(shares, 100))
+    per_dim = 1 / model.dimensions
+    return [
+        gaps.quantity("posterior_gap", _GAP, _NATS, per_dim),
+        gaussian.quantity("posterior_gap_gaussian", _GAUSSIAN_GAP, _NATS, per_dim),
+        Quantity("effective_sample_size", _share_title(draws), "%", share[0], share),
+    ]
+
+
+def _share_title(draws: int) -> str:
+    return f"effective sample size, share of K = {draws}"

@@ -1,4 +1,4 @@
-"""Mean and variance of a stream of numbers, exact, in any order, over any number of processes."""
+"""Streaming mean and variance, exact in any order and over any number of processes."""
 
 import torch
 from torch import Tensor
@@ -9,10 +9,11 @@ from vdvae_lr.processes.world import World
 class Moments:
     """Count, mean and sum of squared deviations of every element, in float64 (Chan, Golub and LeVeque 1979).
 
-    Deviations are merged instead of squares summed: the difference of two large sums would lose small variances.
+    Batches are merged by their squared deviations. A difference of two large sums of squares would lose small
+    variances.
 
     Args:
-        shape: of one value.
+        shape: the shape of one value.
         device: where the values are.
     """
 
@@ -22,7 +23,7 @@ class Moments:
         self._squares = torch.zeros_like(self.mean)
 
     def add(self, values: Tensor) -> None:
-        """Take in B values: (B, *shape)."""
+        """Add B values: (B, *shape)."""
         values = values.to(torch.float64)
         added = len(values)
         if added == 0:
@@ -35,7 +36,7 @@ class Moments:
         self.count = total
 
     def all_reduce_(self, world: World) -> None:
-        """Merge with the other processes'; every process must call this, also one that saw nothing."""
+        """Merge the moments of all processes. Every process must call this, even one that has no value."""
         if world.size == 1:
             return
         total = torch.tensor(float(self.count), dtype=torch.float64, device=self.mean.device)
@@ -48,10 +49,10 @@ class Moments:
 
     @property
     def variance(self) -> Tensor:
-        """Of the values, with n − 1; NaN below two values."""
+        """The variance of the values, with n − 1; NaN below two values."""
         return self._squares / (self.count - 1) if self.count > 1 else torch.full_like(self.mean, torch.nan)
 
     @property
     def standard_error(self) -> Tensor:
-        """Of the mean; NaN below two values."""
+        """The standard error of the mean; NaN below two values."""
         return (self.variance / max(self.count, 1)).sqrt()

@@ -1,17 +1,18 @@
-"""Mutual information of images and latents under the data: I_q(X;Z) of q(z|x), images drawn from a set of n.
+"""Mutual information I_q(X;Z) of images and latents, where z ~ q(z|x) and x is drawn from a set of n images.
 
-    E_x E_q(z|x)[log q(z|x) − log 1/n Σ_j q(z|x_j)]      the index-code mutual information (Hoffman and Johnson 2016)
+    I_q(X;Z) = E_x E_q(z|x)[log q(z|x) − log 1/n Σ_j q(z|x_j)]
 
-No more than ln n, for the mixture holds the image's own posterior. The mixture is over a batch of the split (the common
-estimator: ceiling ln(batch), and far below the truth where that is larger) or over the whole of it.
+This is the index-code mutual information (Hoffman and Johnson 2016). It is at most ln n, because the mixture contains
+the image's own posterior. The mixture is over one batch of the split or over the whole split. The former is the common
+estimator: its ceiling is ln(batch), and it is far too small if the truth is larger.
 
-In a hierarchy the posterior of image j at group l, for latents z drawn for image i, needs the state h_l of i, which
-depends on z_<l only, and the features of j: a pair costs the posterior networks, and no top-down pass of its own. By
-the chain rule the mixture splits over groups too,
+In a hierarchy let z be drawn for image i. The posterior of image j at group l then needs the state h_l of i, which
+depends on z_<l only, and the features of j. So a pair of images costs the posterior networks, but no top-down pass of
+its own. By the chain rule the mixture splits over groups too,
 
     log Σ_j q(z_≤l|x_j) − log Σ_j q(z_<l|x_j),
 
-so that the groups' parts I(z_l; X | z_<l) add up to the total.
+and the groups' parts I(z_l; X | z_<l) add up to the total.
 
 Shapes: B images, L latent groups, Q queries (images whose latents are asked for), J components of a mixture, C
 channels, H W resolution.
@@ -32,16 +33,16 @@ from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.quantities import GroupMoments, Measurement, Quantity
 from vdvae_lr.model.latent_model import LatentModel, Latents
 
-BATCH_MIXTURES = 8  # a batch costs its square in posterior networks, and near the ceiling more of them change nothing
+BATCH_MIXTURES = 8  # cost grows with the square of the batch; near the ceiling more batches change nothing
 
 
 def component_log_probs(model: LatentModel, query: Latents, features: Any) -> Tensor:
     """log q(z_≤l|x_j) of one query's latents for J images, in nats: (J, L), float64.
 
     Args:
-        model: made both.
-        query: of a pass over one image, with kept contexts; it is combined with each component.
-        features: of the J images.
+        model: the model that made both.
+        query: a pass over one image, with kept contexts. It is combined with each component.
+        features: features of the J images.
     """
     posteriors = model.posteriors(query, features)
     parts = [q.log_prob(z).double().flatten(1).sum(1) for q, z in zip(posteriors, query.latents, strict=True)]
@@ -54,12 +55,14 @@ def mixture_information_nats(
     queries: Rows,
     components: Iterator[tuple[Rows, Tensor]],
 ) -> Tensor:
-    """log q(z_l|z_<l, x) − log of the mixture's q(z_l|z_<l), each query with the same components: nats, (Q, L) float64.
+    """log q(z_l|z_<l, x) minus the log of the mixture's q(z_l|z_<l): nats, (Q, L) float64.
+
+    All queries have the same components.
 
     Args:
-        model: on its device.
-        passed: over the queries, with kept contexts.
-        queries: their numbers (Q,), each one a component's.
+        model: the model, on its device.
+        passed: a pass over the queries, with kept contexts.
+        queries: the numbers (Q,) of the queries. Each is also the number of a component.
         components: numbers (J,) and levels (J, C, H, W) of the mixture's images, some at a time.
     """
     images = [passed.rows([row]) for row in range(len(queries))]
@@ -72,14 +75,14 @@ def mixture_information_nats(
         for row, query in enumerate(queries):
             log_probs = component_log_probs(model, images[row], features)
             mixture[row] = torch.logaddexp(mixture[row], log_probs.logsumexp(0))
-            for place in np.flatnonzero(numbers == query):  # one of the sum's terms: rounding stays below the ceiling
+            for place in np.flatnonzero(numbers == query):  # a term of the mixture, so rounding cannot pass the ceiling
                 own[row] = log_probs[place]
     cumulative = own - mixture + math.log(count)
     return torch.diff(cumulative, dim=1, prepend=torch.zeros_like(cumulative[:, :1]))
 
 
 class _Mixtures:
-    """Mixtures over blocks of so many consecutive examples of a split."""
+    """Mixtures over blocks of `block` consecutive examples of a split."""
 
     def __init__(self, model: LatentModel, measuring: Measuring, block: int) -> None:
         self._model = model
@@ -105,11 +108,11 @@ class _Mixtures:
         ]
 
     def _mixtures_of(self, queries: int) -> int:
-        """How many mixtures this process runs through: one for each block that a batch has queries of."""
+        """How many mixtures this process computes: one for each block that has queries in a batch."""
         return sum(len(np.unique(batch // self._block)) for batch in self._measuring.shards(queries))
 
     def _information_nats(self, batch: EvaluationBatch, tick: Callable[[], None]) -> Iterator[Tensor]:
-        """Of the images of one batch, block by block."""
+        """The result for the images of one batch, block by block."""
         blocks = batch.indices // self._block
         for block in np.unique(blocks):
             chosen = blocks == block
@@ -134,11 +137,11 @@ def measure_mutual_information(
     """Both estimators, each with its ceiling.
 
     Args:
-        model: on the world's device.
-        measuring: its split's first images are the queries and the components; latents as `evaluate_bound` draws them.
-        mixture_batch: images of a batch's mixture, not more than there are: fixed blocks of so many consecutive
-            examples, the first `BATCH_MIXTURES` of them and no incomplete one; 0 leaves this estimator out.
-        mixture_images: queries for the mixture over the whole split; 0 leaves it out.
+        model: the model, on the world's device.
+        measuring: its first images are the queries and the components. Latents are those that `evaluate_bound` draws.
+        mixture_batch: the number of images in a batch's mixture, at most as many as there are. The batches are fixed
+            blocks of consecutive examples: the first `BATCH_MIXTURES` complete ones. 0 leaves this estimator out.
+        mixture_images: the number of queries for the mixture over the whole split; 0 leaves it out.
     """
     images = measuring.count()
     found = []

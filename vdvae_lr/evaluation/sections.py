@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from vdvae_lr.errors import InputError, UnmeasurableError
 from vdvae_lr.evaluation.activity import ACTIVE_VARIANCE, measure_active_units
 from vdvae_lr.evaluation.document import InputRates
-from vdvae_lr.evaluation.group_words import named_groups
-from vdvae_lr.evaluation.importance_section import importance_notes, measure_importance
+from vdvae_lr.evaluation.group_choice import named_groups
+from vdvae_lr.evaluation.importance import measure_importance
 from vdvae_lr.evaluation.information_section import check_information, measure_information
 from vdvae_lr.evaluation.jacobian.section import measure_bi_lipschitz
 from vdvae_lr.evaluation.measuring import Measuring
@@ -159,14 +159,14 @@ def _information(task: Task) -> Findings:
 
 def _importance(task: Task) -> Findings:
     settings = task.settings
-    found = measure_importance(
+    found, notes = measure_importance(
         task.model,
         task.measuring,
         images=settings.importance_images,
         draws=settings.importance_draws,
         gap_images=settings.gap_images,
     )
-    return Findings(found, notes=importance_notes(found, settings.importance_draws))
+    return Findings(found, notes=notes)
 
 
 def _bi_lipschitz(task: Task) -> Findings:

@@ -1,4 +1,4 @@
-"""What a run watches of its latents while it trains: two passes over a few held-out images.
+"""What a training run records about its latents: two passes over a few held-out images.
 
 Shapes: B images, C channels, H W resolution, L latent groups.
 """
@@ -20,35 +20,33 @@ from vdvae_lr.processes.world import World
 
 @dataclass(frozen=True)
 class WatchedLatents:
-    """What the latents do, on the images watched."""
+    """Measurements of the latents on the watched images."""
 
     recovered_information: Measurement
-    """Nats/dim that a sampled image gives back of the latents: minus LR's `information` form, as
-    `recovery.measure_recovery` measures it.
-    """
+    """Nats/dim: minus LR's `information` form on sampled images, the same as in `recovery.measure_recovery`."""
     active_latents: ActiveUnits | None
     """Latents whose posterior mean varies over the images by at least `ACTIVE_VARIANCE`; None below two images."""
     active_channels: ActiveUnits | None
-    """The same of channels, each with its positions' average variance."""
+    """The same for channels; a channel's variance is the average over its positions."""
 
     @property
     def images(self) -> int:
-        """How many were watched."""
+        """The number of watched images."""
         return self.recovered_information.images
 
 
 @torch.inference_mode()
 def watch_latents(model: LatentModel, batches: Iterable[EvaluationBatch], *, seed: int, world: World) -> WatchedLatents:
-    """Recovered information and active units over all examples of all processes' `batches`, each read once.
+    """Recovered information and active units over the images of all processes' `batches`, each read once.
 
     Args:
-        model: on its device.
+        model: the model, on its device.
         batches: this process's share of the images.
-        seed: of the noise, with the example's number; latents are those that `evaluate_bound` draws.
-        world: whose processes' shares are put together; all of them must call this.
+        seed: seed of the noise, which also depends on the example's number. Latents are those of `evaluate_bound`.
+        world: the processes whose shares are merged. Every process must call this.
 
     Raises:
-        InputError: there was no example at all.
+        InputError: there is no image at all.
     """
     noise = ExampleNoise(model, POSTERIOR_NOISE, seed, image=True)
     information = Moments((1,), model.device)

@@ -7,7 +7,6 @@ nats.
 import math
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
@@ -42,8 +41,3 @@ class DiagonalGaussian:
     def detach(self) -> "DiagonalGaussian":
         """The same distribution as a constant."""
         return DiagonalGaussian(self.mean.detach(), self.log_scale.detach())
-
-
-def full_precision(values: Tensor) -> Tensor:
-    """`values` in at least float32: KL, log-probabilities and sums are never taken in half precision."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -94,6 +94,15 @@ class Latents:
     contexts: tuple[Tensor, ...]
     """(B, …) each: what re-encoding another image needs of z_<l; empty unless the pass was told to keep it."""
 
+    def detach(self) -> "Latents":
+        """The same as constants."""
+        return Latents(
+            tuple(latent.detach() for latent in self.latents),
+            tuple(prior.detach() for prior in self.priors),
+            tuple(posterior.detach() for posterior in self.posteriors),
+            tuple(context.detach() for context in self.contexts),
+        )
+
     def rows(self, rows: Sequence[int]) -> "Latents":
         """Those of some images, in the given order, any of them more than once."""
         chosen = list(rows)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vdvae_lr.model.gaussian import full_precision
+from vdvae_lr.model.precision import full_precision
 
 MIN_LOG_SCALE = -7.0
 _DENSITY_BELOW_MASS = 1e-5  # a bin with less mass takes the density at its centre: log(mass) would lose all precision

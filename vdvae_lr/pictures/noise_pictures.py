@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from vdvae_lr.evaluation.batches import Examples
-from vdvae_lr.evaluation.group_words import named_groups
+from vdvae_lr.evaluation.group_choice import named_groups
 from vdvae_lr.evaluation.moments import Moments
 from vdvae_lr.evaluation.noise_response import (
     CleanPass,

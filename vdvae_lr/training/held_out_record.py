@@ -1,7 +1,4 @@
-"""What an evaluation during a run leaves in its log, by names with units, and as curves (docs/logged_numbers.md).
-
-L latent groups.
-"""
+"""What an evaluation during a run writes to its log, under names with units, and as curves (docs/logged_numbers.md)."""
 
 from collections.abc import Sequence
 
@@ -12,7 +9,7 @@ from vdvae_lr.training.metrics import LoggedValue
 
 
 def bound_record(bound: Bound) -> dict[str, LoggedValue]:
-    """A held-out bound under names with units, as the log has them."""
+    """A held-out bound."""
     return {
         "examples": bound.examples,
         "negative_elbo_nats_per_dim": bound.negative_elbo,
@@ -25,7 +22,7 @@ def bound_record(bound: Bound) -> dict[str, LoggedValue]:
 
 
 def watch_record(watched: WatchedLatents) -> dict[str, LoggedValue]:
-    """What the latents do under names with units, as the log has them; null where there were too few images."""
+    """Measurements of the latents; null if there were too few images."""
     recovered, latents, channels = watched.recovered_information, watched.active_latents, watched.active_channels
     return {
         "watched_examples": watched.images,
@@ -43,7 +40,7 @@ def _group_shares(found: ActiveUnits) -> list[float]:
 
 
 def group_rate_curves(kind: str, rates: Sequence[float], resolutions: Sequence[int]) -> dict[str, float]:
-    """The rate of every latent group, top-down, by the name of its curve: groups are counted from 0, the coarsest."""
+    """The rate of every latent group, by the name of its curve. Groups are counted from 0, the coarsest."""
     digits = max(2, len(str(len(rates) - 1)))  # TensorBoard sorts names as text
     pairs = enumerate(zip(rates, resolutions, strict=True))
     return {f"{kind}_group_rate/{group:0{digits}}_{side}x{side}": rate for group, (rate, side) in pairs}

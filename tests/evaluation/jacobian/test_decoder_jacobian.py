@@ -14,13 +14,14 @@ from torch import Tensor
 from torch.func import jacrev
 
 from vdvae_lr.evaluation.jacobian.decoder_jacobian import (
+    Jacobian,
     LatentPoint,
     decoder_jacobian,
+    dense_jacobians,
     deviation_jacobian,
-    exact_products,
+    deviation_norm,
     movable_numbers,
 )
-from vdvae_lr.evaluation.jacobian.dense_jacobian import dense_jacobians, deviation_norm, group_slices
 from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.model.latent_model import Given, LatentPass
 
@@ -84,29 +85,28 @@ def prior_scale(passed: LatentPass, image: int, varied: Sequence[int]) -> Tensor
 @pytest.mark.parametrize("varied", [[0], [3], [0, 1, 2, 3, 4]])
 @pytest.mark.parametrize("in_prior_scale", [False, True])
 def test_products_with_the_decoder(model: VDVAE, passed: LatentPass, varied: list[int], in_prior_scale: bool) -> None:
-    jacobian = decoder_jacobian(model, LatentPoint.of(passed, prior_scale=in_prior_scale), varied)
-    right = torch.randn(2, jacobian.inputs, dtype=torch.float64)
-    left = torch.randn(2, model.dimensions, dtype=torch.float64)
-    forward, adjoint = jacobian.forward(right), jacobian.adjoint(left)
-    assert not forward.requires_grad
     for image in range(2):
+        jacobian = decoder_jacobian(model, LatentPoint.of(passed, image, prior_scale=in_prior_scale), varied)
         matrix = full_jacobian(passed, image, varied, lambda z: plain_decoder(model, z))
         if in_prior_scale:
             matrix = matrix * prior_scale(passed, image, varied)
-        assert relative_error(forward[image], matrix @ right[image]) <= TIGHT
-        assert relative_error(adjoint[image], left[image] @ matrix) <= TIGHT
+        assert_products_of(jacobian, matrix)
+
+
+def assert_products_of(jacobian: Jacobian, matrix: Tensor) -> None:
+    right, left = (torch.randn(size, dtype=torch.float64) for size in reversed(matrix.shape))
+    forward, adjoint = jacobian.forward(right), jacobian.adjoint(left)
+    assert not forward.requires_grad
+    assert relative_error(forward, matrix @ right) <= TIGHT
+    assert relative_error(adjoint, left @ matrix) <= TIGHT
 
 
 @pytest.mark.parametrize("group", [0, 2, 4])
 @pytest.mark.parametrize("in_prior_scale", [False, True])
 def test_products_with_the_composite_map(model: VDVAE, passed: LatentPass, group: int, in_prior_scale: bool) -> None:
-    jacobian = deviation_jacobian(model, LatentPoint.of(passed, prior_scale=in_prior_scale), group)
-    vectors = torch.randn(2, jacobian.inputs, dtype=torch.float64)
-    forward, adjoint = jacobian.forward(vectors), jacobian.adjoint(vectors)
     for image in range(2):
-        matrix = plain_deviation(model, passed, image, group, in_prior_scale)
-        assert relative_error(forward[image], matrix @ vectors[image]) <= TIGHT
-        assert relative_error(adjoint[image], vectors[image] @ matrix) <= TIGHT
+        jacobian = deviation_jacobian(model, LatentPoint.of(passed, image, prior_scale=in_prior_scale), group)
+        assert_products_of(jacobian, plain_deviation(model, passed, image, group, in_prior_scale))
 
 
 def plain_deviation(model: VDVAE, passed: LatentPass, image: int, group: int, in_prior_scale: bool) -> Tensor:
@@ -120,20 +120,21 @@ def plain_deviation(model: VDVAE, passed: LatentPass, image: int, group: int, in
 
 
 def test_dense_matrices(model: VDVAE, passed: LatentPass) -> None:
-    point = LatentPoint.of(passed, prior_scale=False)
     clamped = 0
     for image in range(2):
+        point = LatentPoint.of(passed, image, prior_scale=False)
         matrix = full_jacobian(passed, image, range(5), lambda z: plain_decoder(model, z))
         mean = plain_decoder(model, [group.latent[image : image + 1] for group in groups_of(passed)]).detach()
         movable = movable_numbers(mean)
         assert (matrix[~movable] == 0).all()  # what is left out of the dense matrix
         clamped += int((~movable).sum())
-        dense = dense_jacobians(model, point, image)
+        dense = dense_jacobians(model, point)
         assert relative_error(dense.decoder, matrix[movable]) <= TIGHT
-        for group, at in enumerate(group_slices(point.sizes)):
+        parts = zip(dense.decoder.split(point.sizes, 1), dense.encoder.split(point.sizes, 1), strict=True)
+        for group, (decoder, encoder) in enumerate(parts):
             for in_prior_scale in (False, True):
-                scale = prior_scale(passed, image, [group]) if in_prior_scale else torch.ones(at.stop - at.start)
-                found = deviation_norm(dense.decoder[:, at], dense.encoder[:, at], scale.double())
+                scale = prior_scale(passed, image, [group]) if in_prior_scale else torch.ones(decoder.shape[1])
+                found = deviation_norm(decoder, encoder, scale.double())
                 expected = plain_deviation(model, passed, image, group, in_prior_scale)
                 assert found == pytest.approx(torch.linalg.matrix_norm(expected, 2).item(), rel=TIGHT)
     assert 10 < clamped < 2 * model.dimensions - 10  # else the test could not tell
@@ -167,27 +168,21 @@ def test_an_image_that_cannot_move(small_model: VDVAE, small_levels: Tensor) -> 
         small_model.mixture_output.bias.fill_(-2)
         small_model.mixture_output.bias[3:].view(3, 3, 3)[:, 2] = 0  # no channel leans on another
     passed = small_model.infer(small_levels, keep_contexts=True)
-    dense = dense_jacobians(small_model, LatentPoint.of(passed, prior_scale=False), 0)
+    dense = dense_jacobians(small_model, LatentPoint.of(passed, 0, prior_scale=False))
     assert dense.decoder.shape == dense.encoder.shape == (0, 483)
 
 
 def test_single_precision_products_are_of_one_matrix(model: VDVAE, passed: LatentPass) -> None:
     single = model.float()
-    levels = torch.randint(0, 256, (2, model.config.image_channels, 8, 8)).float()
-    point = LatentPoint.of(single.infer(levels, keep_contexts=True), prior_scale=True)
+    levels = torch.randint(0, 256, (1, model.config.image_channels, 8, 8)).float()
+    point = LatentPoint.of(single.infer(levels, keep_contexts=True), 0, prior_scale=True)
     for jacobian in (decoder_jacobian(single, point, [1]), deviation_jacobian(single, point, 1)):
-        right, left = torch.randn(2, jacobian.inputs), torch.randn(2, jacobian.outputs)
-        forward, adjoint = (jacobian.forward(right) * left).sum(1), (jacobian.adjoint(left) * right).sum(1)
+        right, left = torch.randn(len(jacobian.point)), torch.randn(len(jacobian.value))
+        forward, adjoint = jacobian.forward(right) @ left, jacobian.adjoint(left) @ right
         assert relative_error(forward, adjoint) <= 1e-4
 
 
 def test_composite_needs_kept_states(small_model: VDVAE, small_levels: Tensor) -> None:
+    point = LatentPoint.of(small_model.infer(small_levels), 0, prior_scale=False)
     with pytest.raises(ValueError, match="keep_contexts"):
-        LatentPoint.of(small_model.infer(small_levels), prior_scale=False)
-
-
-def test_tf32_is_off_only_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    with exact_products(torch.device("cpu")):
-        assert not torch.backends.cudnn.allow_tf32
-    assert torch.backends.cudnn.allow_tf32
+        deviation_jacobian(small_model, point, 0)

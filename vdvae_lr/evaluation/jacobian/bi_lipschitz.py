@@ -1,12 +1,13 @@
 """Local bi-Lipschitz geometry of the decoder: how far latents move the image, and what that says about collapse.
 
-A decoder that is bi-Lipschitz with constant L near z moves the image by between 1/L and L times a move of the latents;
-a collapsed one does not move it at all (Song, Kim, Lee, "Toward Architecture-Agnostic Local Control of Posterior
-Collapse in VAEs", §2–3). docs/bi_lipschitz.md defines every number here, and derives the bounds.
+A decoder that is bi-Lipschitz with constant L near z moves the image by between 1/L and L times a move of the latents.
+A collapsed decoder does not move the image at all (Song, Kim, Lee, "Toward Architecture-Agnostic Local Control of
+Posterior Collapse in VAEs", §2–3). docs/bi_lipschitz.md defines every number here and derives the bounds.
 
-Shapes: B images, C channels, H W resolution, L latent groups, n latents of one group, k singular values.
+Shapes: B images, C channels, H W resolution, L latent groups, n latents of one group, N all latents, k singular values.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,72 +21,141 @@ from vdvae_lr.evaluation.jacobian.decoder_jacobian import (
     Jacobian,
     LatentPoint,
     decoder_jacobian,
+    dense_jacobians,
     deviation_jacobian,
-    exact_products,
+    deviation_norm,
     movable_numbers,
 )
-from vdvae_lr.evaluation.jacobian.dense_jacobian import dense_jacobians, deviation_norm, group_slices
-from vdvae_lr.evaluation.jacobian.latent_spectrum import LatentSpectrum
 from vdvae_lr.evaluation.jacobian.spectrum import (
     LeadingValues,
     LinearMap,
     dense_singular_values,
     leading_singular_values,
-    random_vectors,
+    random_vector,
 )
 from vdvae_lr.model.latent_model import LatentModel, LatentPass
+from vdvae_lr.model.precision import float32_convolutions, without_autocast
 
 DENSE_DIMENSIONS = 1024
 LEAST_DEVIATION_STEPS = 20
+RANK_TOLERANCE = 1e-5
 IMAGES, DERIVATIVES = -2, -1
-"""Causes of a `NoGeometryError` besides a latent group, which is its number."""
+"""Causes of a `NoGeometryError` that are not the number of a latent group."""
 
 
 class NoGeometryError(UnmeasurableError):
     """There is no Jacobian, or no unit for it.
 
     Args:
-        cause: the latent group whose prior has no scale, or what is not finite: `IMAGES`, `DERIVATIVES`. A number, so
-            that processes can agree on one.
+        cause: the latent group whose prior has no scale, or what is not finite: `IMAGES`, `DERIVATIVES`. It is a
+            number so that processes can agree on one.
     """
 
     def __init__(self, cause: int) -> None:
         remedy = "measure without the Jacobian (0 images)."
-        if cause == IMAGES:
-            super().__init__(
-                "the model's images are not finite numbers; its weights are damaged: choose other weights."
-            )
-        elif cause == DERIVATIVES:
-            super().__init__(f"derivatives of the model are not finite numbers; {remedy}")
-        else:
-            words = f"the prior of latent group {cause} has a scale of 0 or infinity, so its latents have no unit"
-            super().__init__(f"{words}; {remedy}")
+        sentences = {
+            IMAGES: "the model's images are not finite numbers; its weights are damaged: choose other weights.",
+            DERIVATIVES: f"derivatives of the model are not finite numbers; {remedy}",
+        }
+        group = f"the prior of latent group {cause} has a scale of 0 or infinity, so its latents have no unit; {remedy}"
+        super().__init__(sentences.get(cause, group))
         self.cause = cause
 
 
 @dataclass(frozen=True)
+class LatentSpectrum:
+    """Singular values of the Jacobian of D(z) at one image, with respect to one latent group or all groups."""
+
+    latents: int
+    """n."""
+    movable: int
+    """How many image numbers are not clamped. The rank is at most this."""
+    values: Tensor
+    """(k,) float64 on the CPU, largest first. Values below `RANK_TOLERANCE` of the largest are set to 0."""
+    complete: bool
+    """True: these are all values that can differ from 0. False: they are lower bounds of the leading ones, and the
+    others are unknown."""
+    converged: bool
+    """Whether the wanted values are exact or have residuals within the tolerance."""
+
+    @staticmethod
+    def of(latents: int, movable: int, values: Tensor, complete: bool, converged: bool = True) -> "LatentSpectrum":
+        """From singular values (≥ k,) as they were computed, largest first."""
+        values = torch.where(values > RANK_TOLERANCE * values[:1], values, 0.0)
+        return LatentSpectrum(latents, movable, values[: min(latents, movable)].cpu(), complete, converged)
+
+    @property
+    def largest(self) -> float:
+        """The Lipschitz constant of D near z; a lower bound of it unless `complete`."""
+        return self.values[0].item() if len(self.values) else 0.0
+
+    @property
+    def smallest(self) -> float:
+        """The least of the min(n, movable) singular values that can be positive; NaN if it is not known."""
+        count = min(self.latents, self.movable)
+        if count == 0:
+            return 0.0
+        return self.values[count - 1].item() if self.complete else math.nan
+
+    @property
+    def kappa_min(self) -> float:
+        """inf ‖J v‖/‖v‖. It is 0 by rank if there are more latents than movable numbers; NaN if it is not known."""
+        return 0.0 if self.latents > self.movable else self.smallest
+
+    @property
+    def local_bi_lipschitz(self) -> float:
+        """L(z) = max(s_max, 1/κ_min). It is infinite if κ_min is 0, and NaN if κ_min is not known."""
+        if self.kappa_min == 0:
+            return math.inf
+        return math.nan if math.isnan(self.kappa_min) else max(self.largest, 1 / self.kappa_min)
+
+    @property
+    def numerical_rank(self) -> int:
+        """How many singular values are above `RANK_TOLERANCE` of the largest; a lower bound unless `complete`."""
+        return int((self.values > 0).sum().item())
+
+    def theorem_bound_nats(self, sigma: float) -> float:
+        """Σ f(s_i²/σ²)/2 ≤ KL(p(z|x)‖p(z)) with f(t) = log(1+t) − t/(1+t), for a spectrum in units of σ_p.
+
+        Singular values that are missing or too small only lower it.
+        """
+        return 0.5 * _gain((self.values / sigma).square()).sum().item()
+
+    def constant_bound_nats(self, sigma: float) -> float:
+        """The same bound from L(z) alone: n/2 · f(1/(L σ)²). It is 0 if L(z) is infinite, NaN if it is not known."""
+        ratio = torch.tensor(1 / (self.local_bi_lipschitz * sigma) ** 2, dtype=torch.float64)
+        return 0.5 * self.latents * _gain(ratio).item()
+
+
+def _gain(ratio: Tensor) -> Tensor:
+    """f(t) = log(1+t) − t/(1+t): twice the nats of a direction with signal-to-noise ratio t. It grows with t."""
+    return ratio.log1p() - ratio / (1 + ratio)
+
+
+@dataclass(frozen=True)
 class LocalGeometry:
-    """One image's latents in one unit."""
+    """One image's geometry, with displacements in one unit."""
 
     spectra: tuple[LatentSpectrum, ...]
-    """Of every group, top-down, the others given."""
+    """One for each group, top-down, with the other groups given."""
     together: LatentSpectrum
-    """Of all groups at once."""
+    """All groups at once."""
     deviations: tuple[float, ...]
-    """‖J_{E∘D} − I‖ of every group; of iterated ones with more than `MAX_STEPS` latents a lower bound."""
+    """‖J_{E∘D} − I‖ of each group. Iterated ones of groups with more than `MAX_STEPS` latents are lower bounds."""
     deviations_converged: tuple[bool, ...]
-    """Exact, or iterated until the residual was within the tolerance, which does not show that none is larger."""
+    """Whether each deviation is exact or has a residual within the tolerance. The latter does not show that no
+    singular value is larger."""
 
 
 @dataclass(frozen=True)
 class LocalBiLipschitz:
-    """What is measured at one image's latents."""
+    """All that is measured at one image's latents."""
 
     raw: LocalGeometry
     prior_scale: LocalGeometry
     """Displacements in units of σ_p."""
     clamped_share: float
-    """Of the image's numbers whose mean lies beyond [−1, 1]."""
+    """The share of the image's numbers whose mean lies beyond [−1, 1]."""
 
 
 @torch.no_grad()
@@ -95,38 +165,34 @@ def local_bi_lipschitz(
     *,
     values: int = 8,
     tolerance: float = 1e-3,
-    dense_dimensions: int | None = None,
+    dense_dimensions: int = DENSE_DIMENSIONS,
 ) -> tuple[LocalBiLipschitz, ...]:
-    """The geometry at the latents of every image of a pass made with `keep_contexts=True`.
+    """The geometry at the latents of each image of a pass made with `keep_contexts=True`.
 
     Args:
-        model: that made the pass, on its device.
-        passed: B images.
-        values: leading singular values wanted; more are kept where they come for nothing.
-        tolerance: of iterated values' residuals, relative to the largest.
-        dense_dimensions: images of up to so many numbers (None: `DENSE_DIMENSIONS`) have their whole Jacobian made,
-            which gives every singular value; larger ones have only the leading values iterated, one image and one unit
-            at a time.
+        model: the model that made the pass, on its device.
+        passed: a pass of B images.
+        values: how many leading singular values are wanted. More are kept if they cost nothing.
+        tolerance: the largest residual of an iterated value, as a share of the largest value.
+        dense_dimensions: for images of at most so many numbers the whole Jacobian is made, which gives every singular
+            value. For larger images only the leading values are iterated, one image and one unit at a time.
 
     Raises:
-        NoGeometryError: images or derivatives that are not finite, or a latent group whose prior has no scale.
+        NoGeometryError: images or derivatives are not finite, or a latent group's prior has no scale.
     """
-    with exact_products(model.device):
-        image = passed.likelihood.mean().flatten(1)
-        _require_numbers(passed, image)
-        movable = movable_numbers(image).sum(1).tolist()
-        raw = LatentPoint.of(passed, prior_scale=False)
-        scaled = LatentPoint.of(passed, prior_scale=True)
-        if image.shape[1] <= (DENSE_DIMENSIONS if dense_dimensions is None else dense_dimensions):
-            pairs = [_dense(model, raw, scaled, number) for number in range(raw.batch)]
-        else:
-            pairs = []
-            for number, count in enumerate(movable):
-                alone = [point.with_rows(torch.tensor([number], device=image.device)) for point in (raw, scaled)]
-                of_raw, of_scaled = (_iterated(model, point, count, values, tolerance) for point in alone)
-                pairs.append((of_raw, of_scaled))
-    shares = [1 - count / image.shape[1] for count in movable]
-    return tuple(LocalBiLipschitz(*pair, share) for pair, share in zip(pairs, shares, strict=True))
+    with float32_convolutions(), without_autocast(model.device):  # all products must be with one matrix
+        images = passed.likelihood.mean().flatten(1)
+        _require_numbers(passed, images)
+        found = []
+        for number, image in enumerate(images):
+            movable = int(movable_numbers(image).sum())
+            points = [LatentPoint.of(passed, number, prior_scale=prior_scale) for prior_scale in (False, True)]
+            if len(image) <= dense_dimensions:
+                raw, scaled = _dense(model, *points)
+            else:
+                raw, scaled = (_iterated(model, point, movable, values, tolerance) for point in points)
+            found.append(LocalBiLipschitz(raw, scaled, 1 - movable / len(image)))
+    return tuple(found)
 
 
 def bi_lipschitz(
@@ -141,12 +207,12 @@ def bi_lipschitz(
     """The geometry at one posterior draw of each image.
 
     Args:
-        model: on its device.
+        model: the model, on its device.
         pixels: (B, C, H, W) uint8.
-        values: leading singular values wanted.
-        tolerance: of iterated values' residuals, relative to the largest.
-        seed: of the posterior draws (those of `evaluate_bound`).
-        examples: the images' numbers in their split, for the noise's key; 0 … B−1 when left out.
+        values: how many leading singular values are wanted.
+        tolerance: the largest residual of an iterated value, as a share of the largest value.
+        seed: seed of the posterior draws. They are those of `evaluate_bound`.
+        examples: the images' numbers in their split, which the noise depends on; 0 to B − 1 if left out.
 
     Raises:
         NoGeometryError: as `local_bi_lipschitz`.
@@ -157,38 +223,28 @@ def bi_lipschitz(
 
 @torch.no_grad()
 def posterior_pass(model: LatentModel, pixels: Tensor, examples: Examples, seed: int) -> LatentPass:
-    """One posterior draw of each image (B, C, H, W), with states kept."""
+    """A pass with one posterior draw of each image (B, C, H, W), and kept states."""
     noise = ExampleNoise(model, POSTERIOR_NOISE, seed).draw(examples).posterior
     return model.infer(levels_for(model, pixels), noise, keep_contexts=True)
 
 
-@torch.no_grad()
-def squared_residuals(model: LatentModel, pixels: Tensor, examples: Examples, seed: int) -> Tensor:
-    """Mean square of x − D(z) over an image's numbers, one posterior draw each: (B,), on the target scale.
-
-    The root of its mean over images is the σ under which N(D(z), σ²I) makes them likeliest.
-    """
-    passed = posterior_pass(model, pixels, examples, seed)
-    target = model.pixel_scale.target_from_levels(levels_for(model, pixels))
-    return (target - passed.likelihood.mean()).square().flatten(1).mean(1)
-
-
 def iterated_deviation(deviation: LinearMap, tolerance: float) -> LeadingValues:
-    """‖J − I‖, as the first of the values: exact for up to `MAX_STEPS` latents, else a lower bound.
+    """‖J − I‖ as the first of the values: exact for up to `MAX_STEPS` latents, otherwise a lower bound.
 
-    It starts in J's image: where J is of low rank, J − I is −I nearly everywhere, which would end the iteration.
+    The iteration starts in the image of J. If J has low rank, J − I is −I nearly everywhere, and a random start would
+    end there.
 
     Args:
-        deviation: J − I of each of B maps: (B, n) → (B, n).
-        tolerance: of the residual, relative to the value.
+        deviation: J − I.
+        tolerance: the largest residual, as a share of the value.
     """
-    random = random_vectors(deviation.like, deviation.inputs)
+    random = random_vector(deviation.point)
     start = deviation.forward(random) + random
     return leading_singular_values(deviation, 1, tolerance, start=start, least_steps=LEAST_DEVIATION_STEPS)
 
 
-def _require_numbers(passed: LatentPass, image: Tensor) -> None:
-    if not image.isfinite().all():
+def _require_numbers(passed: LatentPass, images: Tensor) -> None:
+    if not images.isfinite().all():
         raise NoGeometryError(IMAGES)
     for number, prior in enumerate(passed.priors):
         scale = prior.log_scale.exp()
@@ -196,56 +252,50 @@ def _require_numbers(passed: LatentPass, image: Tensor) -> None:
             raise NoGeometryError(number)
 
 
-def _dense(
-    model: LatentModel, raw: LatentPoint, scaled: LatentPoint, image: int
-) -> tuple[LocalGeometry, LocalGeometry]:
-    """From the whole Jacobian of one image, whose columns scaled are the other unit's."""
-    jacobians = dense_jacobians(model, raw, image)
+def _dense(model: LatentModel, raw: LatentPoint, scaled: LatentPoint) -> tuple[LocalGeometry, LocalGeometry]:
+    """Both units from the whole raw Jacobian of one image: its columns times σ_p are those of the other unit."""
+    jacobians = dense_jacobians(model, raw)
     if not (jacobians.decoder.isfinite().all() and jacobians.encoder.isfinite().all()):
         raise NoGeometryError(DERIVATIVES)
-    parts = group_slices(raw.sizes)
 
-    def geometry(scale: Tensor) -> LocalGeometry:
-        matrix = jacobians.decoder.double() * scale
+    def geometry(point: LatentPoint) -> LocalGeometry:
+        scales = [scale.flatten() for scale in point.scales]
+        matrix = jacobians.decoder.double() * torch.cat(scales)
         *spectra, together = [
             LatentSpectrum.of(columns.shape[1], len(columns), dense_singular_values(columns), True)
-            for columns in (*(matrix[:, at] for at in parts), matrix)
+            for columns in (*matrix.split(raw.sizes, dim=1), matrix)
         ]
-        deviations = [deviation_norm(jacobians.decoder[:, at], jacobians.encoder[:, at], scale[at]) for at in parts]
-        return LocalGeometry(tuple(spectra), together, tuple(deviations), (True,) * len(parts))
+        parts = zip(jacobians.decoder.split(raw.sizes, 1), jacobians.encoder.split(raw.sizes, 1), scales, strict=True)
+        return LocalGeometry(
+            tuple(spectra), together, tuple(deviation_norm(*part) for part in parts), (True,) * len(scales)
+        )
 
-    return geometry(raw.flat_scales[image]), geometry(scaled.flat_scales[image])
+    return geometry(raw), geometry(scaled)
 
 
 def _iterated(model: LatentModel, point: LatentPoint, movable: int, values: int, tolerance: float) -> LocalGeometry:
-    """By products alone, of a point of one image: one map's graph at a time."""
-    groups = range(len(point.latents))
-    spectra, deviations, converged = [], [], []
+    """From products alone, with one map's graph in memory at a time."""
+
+    def spectrum(varied: Sequence[int]) -> LatentSpectrum:
+        jacobian = _finite(decoder_jacobian(model, point, varied))
+        found = leading_singular_values(jacobian, values, tolerance)
+        return LatentSpectrum.of(len(jacobian.point), movable, found.values, found.complete, found.converged)
+
+    groups = range(len(point.at.latents))
+    spectra, deviations = [], []
     for group in groups:
-        spectra.append(_iterated_spectrum(model, point, [group], movable, values, tolerance))
-        norm, near = _iterated_norm(model, point, group, tolerance)
-        deviations.append(norm)
-        converged.append(near)
-    together = _iterated_spectrum(model, point, groups, movable, values, tolerance)
-    return LocalGeometry(tuple(spectra), together, tuple(deviations), tuple(converged))
+        spectra.append(spectrum([group]))
+        deviations.append(iterated_deviation(_finite(deviation_jacobian(model, point, group)), tolerance))
+    return LocalGeometry(
+        tuple(spectra),
+        spectrum(groups),
+        tuple(found.values[0].item() for found in deviations),
+        tuple(found.converged for found in deviations),
+    )
 
 
-def _iterated_spectrum(
-    model: LatentModel, point: LatentPoint, varied: Sequence[int], movable: int, values: int, tolerance: float
-) -> LatentSpectrum:
-    jacobian = decoder_jacobian(model, point, varied)
-    _require_derivatives(jacobian)
-    found = leading_singular_values(jacobian, values, tolerance)
-    return LatentSpectrum.of(jacobian.inputs, movable, found.values[0], found.complete, bool(found.converged))
-
-
-def _iterated_norm(model: LatentModel, point: LatentPoint, group: int, tolerance: float) -> tuple[float, bool]:
-    jacobian = deviation_jacobian(model, point, group)
-    _require_derivatives(jacobian)
-    found = iterated_deviation(jacobian, tolerance)
-    return found.values[0, 0].item(), bool(found.converged)
-
-
-def _require_derivatives(jacobian: Jacobian) -> None:
+def _finite(jacobian: Jacobian) -> Jacobian:
+    """The same Jacobian; raises NoGeometryError if derivatives are not finite."""
     if not jacobian.adjoint(torch.ones_like(jacobian.value)).isfinite().all():
         raise NoGeometryError(DERIVATIVES)
+    return jacobian

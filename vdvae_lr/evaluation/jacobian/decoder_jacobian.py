@@ -1,164 +1,101 @@
-"""Products with the Jacobian of D(z), the mean image, and of the composite map E_μ∘D, at latents of B images.
+"""The Jacobian of the mean image D(z), and of the composite map E_μ∘D, at the latents of one image.
 
-D is the image that people see and that Latent Reconstruction re-encodes: clamped to [−1, 1], so an image number whose
-mean lies beyond has derivative 0. Groups that are not varied keep their latents, as in the noise response: z_>l is not
-regenerated from the prior that z_l changes. An image's own latents alone move it, so B images are one block-diagonal
-map with one product a block.
+D is the image that people see and that Latent Reconstruction re-encodes. It is clamped to [−1, 1], so an image number
+whose mean lies beyond has derivative 0. Groups that are not varied keep their latents, as in the noise response: z_>l
+is not drawn again from the prior that z_l changes.
 
-A scale s (σ_p, or ones) multiplies every latent's displacement: the Jacobian's columns are in units of s.
+A scale s (σ_p, or ones) multiplies the displacement of every latent, so the Jacobian's columns are in units of s.
 
-Shapes: B images, Z latent channels, R a group's resolution, n varied latents, m image numbers.
+Shapes: Z latent channels, R a group's resolution; n varied latents, N all latents, m image numbers, r those that are
+not clamped; B equal rows of the image. Functions take one vector or B of them: "(…, n)" is (n,) or (B, n).
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from vdvae_lr.evaluation.arithmetic import float32_convolutions
-from vdvae_lr.model.latent_model import LatentModel, LatentPass, Latents
-from vdvae_lr.model.vdvae.layers import without_autocast
+from vdvae_lr.evaluation.jacobian.spectrum import dense_singular_values
+from vdvae_lr.model.latent_model import LatentModel, Latents
 
+ROWS_AT_ONCE = 64
 Function = Callable[[Tensor], Tensor]
 
 
 class Jacobian:
-    """Products of a function's Jacobian, row by row.
+    """Products with a function's Jacobian J.
 
-    The reverse product is linear in its vector, so its own reverse product, with respect to that vector, is the forward
-    one: both come from kept graphs, and the function is computed once.
+    The reverse product Jᵀu is linear in u, so its own reverse product with respect to u is the forward product. Both
+    come from kept graphs, and the function is computed once.
 
     Args:
-        function: (B, n) → (B, m), each row of the result from its own row alone.
-        point: (B, n), where the derivatives are taken.
+        function: (…, n) → (…, m). With rows, each row of the result depends on the same row of the argument alone.
+        point: (…, n), where the derivatives are taken.
     """
 
     def __init__(self, function: Function, point: Tensor) -> None:
-        self.inputs = point.shape[1]
-        self._point = point.detach().clone().requires_grad_()
+        self.point = point.detach().clone().requires_grad_()
         with torch.enable_grad():
-            self._result = function(self._point)
+            self._result = function(self.point)
             self._cotangent = torch.zeros_like(self._result, requires_grad=True)
         self.value = self._result.detach()
-        """The function at the point: (B, m)."""
-        self.outputs = self.value.shape[1]
-
-    @property
-    def like(self) -> Tensor:
-        """Of the vectors' number, type and device."""
-        return self.value
+        """The function at the point: (…, m)."""
 
     @cached_property
     def _pulled_back(self) -> Tensor:
-        """Jᵀ u as a function of u: (B, n)."""
+        """Jᵀu as a function of u: (…, n)."""
         with torch.enable_grad():
-            (pulled,) = torch.autograd.grad(self._result, self._point, self._cotangent, create_graph=True)
+            (pulled,) = torch.autograd.grad(self._result, self.point, self._cotangent, create_graph=True)
         return pulled
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """J v for each row: (B, n) → (B, m)."""
+        """J v: (…, n) → (…, m)."""
         (product,) = torch.autograd.grad(self._pulled_back, self._cotangent, vectors, retain_graph=True)
         return product
 
     def adjoint(self, vectors: Tensor) -> Tensor:
-        """Jᵀ u for each row: (B, m) → (B, n)."""
-        (product,) = torch.autograd.grad(self._result, self._point, vectors, retain_graph=True)
+        """Jᵀu: (…, m) → (…, n)."""
+        (product,) = torch.autograd.grad(self._result, self.point, vectors, retain_graph=True)
         return product
-
-
-@contextmanager
-def exact_products(device: torch.device) -> Iterator[None]:
-    """No autocast and no TF32: forward and reverse products must belong to one matrix."""
-    with float32_convolutions(), without_autocast(device):
-        yield
 
 
 @dataclass(frozen=True)
 class LatentPoint:
-    """Where the derivatives are taken: what is needed of a pass with kept states, without its graph."""
+    """One image's latents, where the derivatives are taken, and the unit of a displacement of each."""
 
-    latents: tuple[Tensor, ...]
-    """(B, Z, R, R) a group."""
-    states: tuple[Tensor, ...]
-    """What each group's posterior network keeps of z_<l."""
+    at: Latents
+    """Of one image, without its graph and with its contexts; B is 1 unless `repeated`."""
     scales: tuple[Tensor, ...]
-    """As `latents`: what one unit of displacement is."""
+    """(B, Z, R, R) for each group: one unit of displacement."""
 
     @staticmethod
-    def of(passed: LatentPass, *, prior_scale: bool) -> "LatentPoint":
-        """Displacements raw, or in units of the pass's σ_p.
-
-        Raises:
-            ValueError: a pass made without `keep_contexts`.
-        """
-        if not passed.contexts:
-            raise ValueError("the composite map needs a pass made with keep_contexts=True")
-        scales = [prior.log_scale.detach().exp() for prior in passed.priors]
-        return LatentPoint(
-            tuple(latent.detach() for latent in passed.latents),
-            tuple(context.detach() for context in passed.contexts),
-            tuple(scales if prior_scale else [torch.ones_like(scale) for scale in scales]),
-        )
-
-    @property
-    def batch(self) -> int:
-        """B."""
-        return self.latents[0].shape[0]
+    def of(passed: Latents, image: int, *, prior_scale: bool) -> "LatentPoint":
+        """The latents of image number `image` of a pass, with displacements in units of its σ_p, or raw."""
+        at = passed.rows([image]).detach()
+        scales = [prior.log_scale.exp() for prior in at.priors]
+        return LatentPoint(at, tuple(scales if prior_scale else [torch.ones_like(scale) for scale in scales]))
 
     @property
     def sizes(self) -> list[int]:
-        """Latents of every group."""
-        return [latent[0].numel() for latent in self.latents]
+        """The number of latents in each group."""
+        return [latent[0].numel() for latent in self.at.latents]
 
-    @property
-    def flat_scales(self) -> Tensor:
-        """(B, N)."""
-        return torch.cat([scale.flatten(1) for scale in self.scales], dim=1)
-
-    def with_rows(self, rows: Tensor) -> "LatentPoint":
-        """The images with these numbers, in this order, any of them more than once."""
-        return LatentPoint(
-            tuple(latent[rows] for latent in self.latents),
-            tuple(state[rows] for state in self.states),
-            tuple(scale[rows] for scale in self.scales),
-        )
+    def repeated(self, rows: int) -> "LatentPoint":
+        """The same image in each of so many rows."""
+        return LatentPoint(self.at.rows([0] * rows), tuple(scale.repeat(rows, 1, 1, 1) for scale in self.scales))
 
 
 def decoder_jacobian(model: LatentModel, point: LatentPoint, varied: Sequence[int]) -> Jacobian:
-    """J of displacement (B, n) of the varied groups' latents ↦ D(z) (B, m)."""
+    """J of the map from a displacement (n,) of the varied groups' latents to D(z) (m,)."""
     return Jacobian(_decoder(model, point, varied), _no_displacement(point, varied))
 
 
-def _no_displacement(point: LatentPoint, varied: Sequence[int]) -> Tensor:
-    return torch.cat([torch.zeros_like(point.latents[group]).flatten(1) for group in varied], dim=1)
-
-
-def _decoder(model: LatentModel, point: LatentPoint, varied: Sequence[int]) -> Function:
-    sizes = [point.sizes[group] for group in varied]
-
-    def decode(displacement: Tensor) -> Tensor:
-        latents = list(point.latents)
-        for group, part in zip(varied, displacement.split(sizes, dim=1), strict=True):
-            latents[group] = latents[group] + point.scales[group] * part.view_as(latents[group])
-        return model.decode(latents).likelihood.mean().flatten(1)
-
-    return decode
-
-
-def posterior_means(model: LatentModel, point: LatentPoint, groups: Sequence[int], image: Tensor) -> Tensor:
-    """E_μ: the groups' posterior means, each given its own z_<l, for images (B, m) on the target scale: (B, n)."""
-    features = model.encode_target(image.view(-1, *model.image_shape))
-    given = Latents(point.latents, (), (), point.states)
-    return torch.cat([model.posterior(group, given, features).mean.flatten(1) for group in groups], dim=1)
-
-
 def deviation_jacobian(model: LatentModel, point: LatentPoint, group: int) -> Jacobian:
-    """J_{E∘D} − I: that of displacement δ (B, n) of one group ↦ μ'(z + δ) − δ, in units of the scale."""
+    """J_{E∘D} − I: the Jacobian of displacement δ (n,) of one group ↦ μ'(z + δ) − δ, in units of the scale."""
     decode = _decoder(model, point, [group])
-    scale = point.scales[group].flatten(1)
+    scale = point.scales[group].flatten()
 
     def deviation(displacement: Tensor) -> Tensor:
         return posterior_means(model, point, [group], decode(displacement)) / scale - displacement
@@ -166,6 +103,81 @@ def deviation_jacobian(model: LatentModel, point: LatentPoint, group: int) -> Ja
     return Jacobian(deviation, _no_displacement(point, [group]))
 
 
+def _no_displacement(point: LatentPoint, varied: Sequence[int], *rows: int) -> Tensor:
+    """0 of shape (n,), or (B, n) with `rows`."""
+    return point.at.latents[0].new_zeros(*rows, sum(point.sizes[group] for group in varied))
+
+
+def _decoder(model: LatentModel, point: LatentPoint, varied: Sequence[int]) -> Function:
+    sizes = [point.sizes[group] for group in varied]
+
+    def decode(displacement: Tensor) -> Tensor:
+        latents = list(point.at.latents)
+        for group, part in zip(varied, displacement.split(sizes, dim=-1), strict=True):
+            latents[group] = latents[group] + point.scales[group] * part.view_as(latents[group])
+        image = model.decode(latents).likelihood.mean()
+        return image.reshape(*displacement.shape[:-1], -1)
+
+    return decode
+
+
+def posterior_means(model: LatentModel, point: LatentPoint, groups: Sequence[int], image: Tensor) -> Tensor:
+    """E_μ: the groups' posterior means, each given its own z_<l, for images (…, m) on the target scale: (…, n)."""
+    features = model.encode_target(image.view(-1, *model.image_shape))
+    means = [model.posterior(group, point.at, features).mean for group in groups]
+    return torch.cat([mean.reshape(*image.shape[:-1], -1) for mean in means], dim=-1)
+
+
 def movable_numbers(image: Tensor) -> Tensor:
-    """Which numbers of D(z) are not clamped: the others have derivative 0."""
+    """Which numbers of D(z) are not clamped. The others have derivative 0."""
     return image.abs() < 1
+
+
+@dataclass(frozen=True)
+class DenseJacobians:
+    """Whole matrices at one image, without the rows that belong to clamped image numbers: those are 0."""
+
+    decoder: Tensor
+    """∂D/∂z (r, N), in the point's units."""
+    encoder: Tensor
+    """∂μ'/∂x̂ transposed (r, N), every group given its own z_<l, in raw units."""
+
+
+def dense_jacobians(model: LatentModel, point: LatentPoint) -> DenseJacobians:
+    """The Jacobians of all groups together, from r reverse products with the decoder and r forward ones with the
+    encoder, `ROWS_AT_ONCE` at a time.
+    """
+    groups, rows = range(len(point.at.latents)), point.repeated(ROWS_AT_ONCE)
+    decoder = Jacobian(_decoder(model, rows, groups), _no_displacement(point, groups, ROWS_AT_ONCE))
+    encoder = Jacobian(lambda image: posterior_means(model, rows, groups, image), decoder.value)
+    nothing = decoder.point.detach()[:0]  # an image may have no movable number at all
+    decoder_rows, encoder_rows = [nothing], [nothing]
+    for chosen in movable_numbers(decoder.value[0]).nonzero().flatten().split(ROWS_AT_ONCE):
+        units = torch.zeros_like(decoder.value)
+        units[torch.arange(len(chosen), device=units.device), chosen] = 1
+        decoder_rows.append(decoder.adjoint(units)[: len(chosen)])
+        encoder_rows.append(encoder.forward(units)[: len(chosen)])
+    return DenseJacobians(torch.cat(decoder_rows), torch.cat(encoder_rows))
+
+
+def deviation_norm(decoder: Tensor, encoder: Tensor, scale: Tensor) -> float:
+    """‖J_{E∘D} − I‖ of one group, exact up to rounding, in float64.
+
+    J maps the span of both matrices' rows into itself, and everything orthogonal to it to 0. So J − I is −I there.
+
+    Args:
+        decoder: ∂D/∂z_l (r, n), raw.
+        encoder: ∂μ'_l/∂x̂ transposed (r, n), raw.
+        scale: (n,), the unit.
+    """
+    decoder, encoder = decoder.double() * scale, encoder.double() / scale
+    if decoder.shape[1] <= 2 * len(decoder):
+        return _largest(decoder.T @ encoder - torch.eye(len(scale), dtype=decoder.dtype, device=decoder.device))
+    span = torch.linalg.qr(torch.cat([decoder, encoder]).T)[0]  # (n, 2r)
+    inside = (span.T @ decoder.T) @ (encoder @ span)
+    return max(1.0, _largest(inside - torch.eye(len(inside), dtype=inside.dtype, device=inside.device)))
+
+
+def _largest(matrix: Tensor) -> float:
+    """The largest singular value; 0 if the matrix is empty."""
+    return dense_singular_values(matrix)[0].item() if matrix.numel() else 0.0

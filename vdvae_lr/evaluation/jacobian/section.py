@@ -1,67 +1,99 @@
-"""Local bi-Lipschitz geometry over images and over samples of the model: what `evaluate` reports of it.
+"""The section of `evaluate` on local bi-Lipschitz geometry: averages over images and over samples of the model.
 
-docs/bi_lipschitz.md defines the quantities by their keys. Shapes: B images.
+docs/bi_lipschitz.md defines the quantities by their keys.
+
+Every image gives one row of numbers, whichever process measured it. Averages are taken over the whole table, so that
+they do not depend on batches or processes.
+
+Shapes: B images of a batch, N images, P parts (each latent group, then all groups together), U = 2 units (raw, σ_p).
 """
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
-from vdvae_lr.errors import InputError, UnmeasurableError
-from vdvae_lr.evaluation.batches import ExampleNoise, Examples
-from vdvae_lr.evaluation.group_words import named_groups
+from vdvae_lr.errors import UnmeasurableError
+from vdvae_lr.evaluation.batches import ExampleNoise, Examples, levels_for
+from vdvae_lr.evaluation.group_choice import named_groups
 from vdvae_lr.evaluation.jacobian.bi_lipschitz import (
     DENSE_DIMENSIONS,
     IMAGES,
+    RANK_TOLERANCE,
+    LatentSpectrum,
     LocalBiLipschitz,
+    LocalGeometry,
     NoGeometryError,
     local_bi_lipschitz,
     posterior_pass,
-    squared_residuals,
 )
-from vdvae_lr.evaluation.jacobian.latent_spectrum import RANK_TOLERANCE
-from vdvae_lr.evaluation.jacobian.local_table import OF_IMAGES, OF_SAMPLES, LocalTable
 from vdvae_lr.evaluation.jacobian.spectrum import MAX_STEPS
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.moments import Moments
-from vdvae_lr.evaluation.quantities import Measurement, Quantity
+from vdvae_lr.evaluation.quantities import Measurement, PerExample, Quantity
 from vdvae_lr.model.latent_model import LatentModel, LatentPass
+from vdvae_lr.processes.world import World
 
 SIGMA_IMAGES = 64
 SAMPLE_NOISE = "bi-Lipschitz"
 Measure = Callable[[LatentPass], Sequence[LocalBiLipschitz]]
 
 
+class _Label(NamedTuple):
+    """One of several kinds of numbers: its name in spectra, the end of its keys, the end of its titles."""
+
+    name: str
+    suffix: str
+    words: str
+
+
+OF_IMAGES = _Label("images", "", "")
+OF_SAMPLES = _Label("prior_samples", "_prior_samples", ", samples of the prior")
+_RAW = _Label("raw", "", "")
+_PRIOR_SCALE = _Label("prior_scale", "_prior_scale", ", latents in σ_p")
+_COLUMNS = {
+    "largest_singular_value": "largest singular value of the decoder's Jacobian",
+    "smallest_singular_value": "smallest singular value that rank allows to be positive",
+    "numerical_rank": "numerical rank of the decoder's Jacobian",
+    "kappa_min": "κ_min, least response of the image to a latent move",
+    "local_bi_lipschitz": "local bi-Lipschitz constant L(z)",
+    "composite_deviation": "‖J_E∘D − I‖",
+    "theorem_bound": "least KL(p(z|x)‖p(z)), from the spectrum",
+    "constant_bound": "least KL(p(z|x)‖p(z)), from L(z) alone",
+}
+_BOUNDS = ("theorem_bound", "constant_bound")  # in nats/dim; they hold with latents in σ_p only
+_STATUS = ("movable", "complete", "converged", "composite_converged")
+_NAMES = (*_COLUMNS, *_STATUS)
+
+
 def measure_bi_lipschitz(
     model: LatentModel, measuring: Measuring, *, images: int, values: int, tolerance: float
 ) -> tuple[list[Quantity], dict[str, Any], list[str]]:
-    """Quantities, the spectra of every image as plain JSON, and sentences that a reader needs.
+    """Quantities, the spectra of every image as plain JSON, and notes for the reader.
 
     Args:
-        model: on its device.
-        measuring: the split, the seed and the processes.
-        images: so many images of the split, one posterior draw each, and so many samples of the prior; 0: nothing.
-        values: leading singular values of each spectrum.
-        tolerance: of iterated values, relative to the largest.
+        model: the model, on its device.
+        measuring: the split, the seed and the processes. Every process must call this.
+        images: how many images of the split, with one posterior draw each, and how many samples of the prior; 0:
+            measure nothing.
+        values: leading singular values of each spectrum; at least 1.
+        tolerance: the largest residual of an iterated value, as a share of the largest value; positive.
 
     Raises:
-        InputError: no value or no tolerance asked for.
-        UnmeasurableError: on every process, where at one image the geometry is refused (`local_bi_lipschitz`), or the
-            decoder has no σ.
+        UnmeasurableError: on every process, if one image has no geometry (`local_bi_lipschitz`) or the decoder has
+            no σ.
     """
     if images < 1:
         return [], {}, []
-    if values < 1 or not tolerance > 0:
-        raise InputError(f"{values} singular values to a tolerance of {tolerance}; both must be positive.")
     sigma = _decoder_sigma(model, measuring)
     measure = partial(local_bi_lipschitz, model, values=values, tolerance=tolerance)
     tables = []
     for where, passes in ((OF_IMAGES, _image_passes), (OF_SAMPLES, _sample_passes)):
         tables.append(LocalTable(model, where, measuring.count(images), values, sigma.value))
-        _fill(tables[-1], passes(model, measuring, images), measure, measuring)
+        _fill(tables[-1], passes(model, measuring, images), measure, measuring.world)
     quantities = [Quantity("decoder_sigma", "σ of the Gaussian decoder N(D(z), σ²)", "", sigma)]
     for table in tables:
         quantities += table.quantities()
@@ -70,7 +102,7 @@ def measure_bi_lipschitz(
 
 
 def _decoder_sigma(model: LatentModel, measuring: Measuring) -> Measurement:
-    """Root mean square of x − D(z) over the first images, with the error that its square's has."""
+    """Root mean square of x − D(z) over the first images. Its error follows from that of the mean square."""
     moments = Moments((), model.device)
     for batch in measuring.batches("decoder's σ", SIGMA_IMAGES):
         moments.add(squared_residuals(model, batch.pixels, batch.indices, measuring.seed))
@@ -86,6 +118,17 @@ def _decoder_sigma(model: LatentModel, measuring: Measuring) -> Measurement:
     return Measurement(sigma, None if math.isnan(error) else error, moments.count)
 
 
+@torch.no_grad()
+def squared_residuals(model: LatentModel, pixels: Tensor, examples: Examples, seed: int) -> Tensor:
+    """Mean square of x − D(z) over an image's numbers, for one posterior draw of each image: (B,), on the target scale.
+
+    The root of its mean over images is the σ with which N(D(z), σ²I) gives them the highest likelihood.
+    """
+    passed = posterior_pass(model, pixels, examples, seed)
+    target = model.pixel_scale.target_from_levels(levels_for(model, pixels))
+    return (target - passed.likelihood.mean()).square().flatten(1).mean(1)
+
+
 def _image_passes(model: LatentModel, measuring: Measuring, images: int) -> Iterator[tuple[Examples, LatentPass]]:
     for batch in measuring.batches("decoder's Jacobian, images", images):
         yield batch.indices, posterior_pass(model, batch.pixels, batch.indices, measuring.seed)
@@ -99,52 +142,161 @@ def _sample_passes(model: LatentModel, measuring: Measuring, images: int) -> Ite
         yield examples, passed
 
 
-def _fill(
-    table: LocalTable, passes: Iterable[tuple[Examples, LatentPass]], measure: Measure, measuring: Measuring
-) -> None:
-    """Raises NoGeometryError on every process where it is raised on one."""
-    cause = None
+class LocalTable:
+    """Row by row, all numbers of each image; after `all_reduce_`, quantities and spectra of all images."""
+
+    def __init__(self, model: LatentModel, where: _Label, images: int, values: int, sigma: float) -> None:
+        self.where = where
+        self.sizes = [math.prod(shape) for shape in model.latent_shapes]
+        self.sizes.append(sum(self.sizes))
+        self._dimensions = model.dimensions
+        self._values = values
+        self._sigma = sigma
+        self._shape = (images, 2, len(self.sizes), len(_NAMES) + values)
+        self._rows = PerExample(images, 1 + math.prod(self._shape[1:]), model.device)
+
+    def add(self, examples: Examples, found: Sequence[LocalBiLipschitz]) -> None:
+        """Add one batch."""
+        rows = [[one.clamped_share, *self._numbers(one.raw), *self._numbers(one.prior_scale)] for one in found]
+        self._rows.add(examples, torch.tensor(rows, dtype=torch.float64, device=self._rows.values.device))
+
+    def _numbers(self, geometry: LocalGeometry) -> list[float]:
+        numbers: list[float] = []
+        for group, spectrum in enumerate(geometry.spectra):
+            numbers += self._part(spectrum, geometry.deviations[group], geometry.deviations_converged[group])
+        return numbers + self._part(geometry.together, math.nan, True)
+
+    def _part(self, spectrum: LatentSpectrum, deviation: float, deviation_converged: bool) -> list[float]:
+        """In the order of `_NAMES`, then the spectrum."""
+        leading = spectrum.values[: self._values].tolist()
+        return [
+            spectrum.largest,
+            spectrum.smallest,
+            spectrum.numerical_rank,
+            spectrum.kappa_min,
+            spectrum.local_bi_lipschitz,
+            deviation,
+            spectrum.theorem_bound_nats(self._sigma) / self._dimensions,
+            spectrum.constant_bound_nats(self._sigma) / self._dimensions,
+            spectrum.movable,
+            spectrum.complete,
+            spectrum.converged,
+            deviation_converged,
+            *leading,
+            *[math.nan] * (self._values - len(leading)),
+        ]
+
+    def all_reduce_(self, world: World) -> None:
+        """Merge the rows of all processes. Every process must call this."""
+        self._rows.all_reduce_(world)
+
+    @property
+    def _parts(self) -> Tensor:
+        """(N, U, P, names and values)."""
+        return self._rows.values[:, 1:].reshape(self._shape).cpu()
+
+    def column(self, name: str) -> Tensor:
+        """The numbers of that name: (N, U, P)."""
+        return self._parts[..., _NAMES.index(name)]
+
+    def quantities(self) -> list[Quantity]:
+        """Averages over the images."""
+        end, ending = self.where.suffix, self.where.words
+        share = _average(self._rows.values[:, 0])
+        found = [Quantity(f"clamped_share{end}", f"share of the mean image that is clamped{ending}", "", share)]
+        for number, unit in enumerate((_RAW, _PRIOR_SCALE)):
+            for name, title in _COLUMNS.items():
+                bound = name in _BOUNDS
+                if bound and unit is _RAW:
+                    continue
+                *groups, total = [_average(values) for values in self.column(name)[:, number].T]
+                key = name if bound else name + unit.suffix
+                found.append(
+                    Quantity(
+                        key + end,
+                        title + unit.words + ending,
+                        "nats/dim" if bound else "",
+                        None if name == "composite_deviation" else total,
+                        tuple(groups),
+                    )
+                )
+        return found
+
+    def spectra(self) -> list[dict[str, Any]]:
+        """Every image's leading singular values, and what is known of them."""
+        return [
+            self._entry(image, unit, part, row)
+            for image, units in enumerate(self._parts.tolist())
+            for unit, parts in zip((_RAW, _PRIOR_SCALE), units, strict=True)
+            for part, row in enumerate(parts)
+        ]
+
+    def _entry(self, image: int, unit: _Label, part: int, row: Sequence[float]) -> dict[str, Any]:
+        numbers = dict(zip(_NAMES, row, strict=False))
+        constant = numbers["local_bi_lipschitz"]
+        return {
+            "of": self.where.name,
+            "example": image,
+            "group": part if part < len(self.sizes) - 1 else None,
+            "unit": unit.name,
+            "latents": self.sizes[part],
+            "movable": int(numbers["movable"]),
+            "singular_values": [value for value in row[len(_NAMES) :] if not math.isnan(value)],
+            "complete": bool(numbers["complete"]),
+            "converged": bool(numbers["converged"]),
+            "composite_converged": bool(numbers["composite_converged"]),
+            "local_bi_lipschitz": constant if math.isfinite(constant) else None,
+        }
+
+
+def _average(values: Tensor) -> Measurement:
+    """The average of one number for each image: (N,)."""
+    error = values.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return Measurement(values.mean().item(), error if math.isfinite(error) else None, len(values))
+
+
+def _fill(table: LocalTable, passes: Iterable[tuple[Examples, LatentPass]], measure: Measure, world: World) -> None:
+    """Measure all passes. If one process refuses an image, raise its NoGeometryError on every process."""
+    none = IMAGES - 1
+    cause = none
     try:
         for examples, passed in passes:
             table.add(examples, measure(passed))
     except NoGeometryError as refused:
         cause = refused.cause
-    causes = torch.zeros(measuring.world.size, dtype=torch.int64, device=measuring.world.device)
-    if cause is not None:
-        causes[measuring.world.rank] = 1 + cause - IMAGES
-    highest = int(measuring.world.all_reduce_sum_(causes).max())
-    if highest:
-        raise NoGeometryError(highest - 1 + IMAGES)
-    table.finish_(measuring)
+    cause = world.highest(cause)
+    if cause > none:
+        raise NoGeometryError(cause)
+    table.all_reduce_(world)
 
 
 def _notes(model: LatentModel, tables: Sequence[LocalTable], values: int, tolerance: float) -> list[str]:
-    sizes = tables[0].sizes[:-1]
-    movable = int(max(table.status("movable").max().item() for table in tables))
-    wide = [group for group, size in enumerate(sizes) if size > movable]
+    sizes = tables[0].sizes
+    movable = int(max(table.column("movable").max().item() for table in tables))
     notes = [
-        "The decoder's Jacobian is that of the clamped mean image: a number of it beyond [-1, 1] does not move "
-        f"(here at most {movable:,} of {model.dimensions:,} do).",
+        "The decoder's Jacobian is that of the mean image clamped to [-1, 1]: numbers beyond do not move (here at most "
+        f"{movable:,} of {model.dimensions:,} do)."
     ]
-    if tables[0].sizes[-1] > movable:
+    if sizes[-1] > movable:
+        wide = [group for group, size in enumerate(sizes[:-1]) if size > movable]
         groups = f"Latent {named_groups(wide)}, and all groups together," if wide else "All latent groups together"
         notes.append(
-            f"{groups} have more latents than the image has numbers that move: κ_min is 0 by rank, L(z) infinite, and "
-            "a group's ‖J_E∘D − I‖ at least 1."
+            f"{groups} have more latents than the image has numbers that move: there κ_min is 0 by rank, L(z) is "
+            "infinite, and a group's ‖J_E∘D − I‖ is at least 1."
         )
-    if not all(table.status("complete").all() for table in tables):
+    if not all(table.column("complete").all() for table in tables):
         notes.append(
-            f"Images of more than {DENSE_DIMENSIONS:,} numbers have the leading {values} singular values iterated (all "
-            f"of them for groups of up to {MAX_STEPS} latents): other groups' singular values, rank, least KL and "
-            "‖J_E∘D − I‖ are at least the numbers stated, and their smallest singular values are not known."
+            f"For images of more than {DENSE_DIMENSIONS:,} numbers the leading {values} singular values are iterated "
+            f"(all of them for groups of up to {MAX_STEPS} latents). For other groups the singular values, rank, least "
+            "KL and ‖J_E∘D − I‖ are at least the numbers stated, and the smallest singular values are not known."
         )
-    if not all((table.status("converged") * table.status("composite_converged")).all() for table in tables):
+    if not all((table.column("converged") * table.column("composite_converged")).all() for table in tables):
         notes.append(
             f"Some iterated singular values still have residuals above {tolerance:g} of the largest after {MAX_STEPS} "
             "steps (`converged` and `composite_converged` in the spectra)."
         )
     notes.append(
-        f"Singular values below {RANK_TOLERANCE:g} of the largest count as 0; the least KL(p(z|x)‖p(z)) holds for the "
-        "decoder linearised at z with Gaussian noise of decoder_sigma, each group's given all others."
+        f"Singular values below {RANK_TOLERANCE:g} of the largest count as 0. The least KL(p(z|x)‖p(z)) is that of the "
+        "decoder linearised at z, with Gaussian noise of decoder_sigma; a group's is that with all other groups given."
     )
     return notes

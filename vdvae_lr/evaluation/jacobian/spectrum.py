@@ -1,69 +1,63 @@
-"""Singular values of a linear map that is known by its products only: Golub–Kahan–Lanczos bidiagonalisation.
+"""Singular values: of a whole matrix, and of a linear map of which only products are known.
 
-The map is block diagonal: B maps of one shape, one a row, each with a spectrum of its own. Vectors are orthogonalised
-in full against all earlier ones, so that no value is found a second time through rounding.
+The latter come from Golub–Kahan–Lanczos bidiagonalisation (Golub and Kahan 1965). Every new vector is orthogonalised
+against all earlier ones, so that rounding cannot make a value appear twice.
 
-Unless the map is exhausted, what is found are lower bounds: a small residual shows that some singular value is near,
-never that none is larger.
+Unless the map is exhausted, the values found are lower bounds. A small residual shows that some singular value is near;
+it does not show that no singular value is larger.
 
-Shapes: B maps at once, n inputs, m outputs, k steps.
+Shapes: m outputs, n inputs, k steps.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 MAX_STEPS = 100
-_BREAKDOWN = 10  # in rounding errors of the largest length so far: a shorter remainder has no direction of its own
+_BREAKDOWN = 10  # rounding errors of the largest length so far: a shorter remainder has no direction of its own
 
 
 class LinearMap(Protocol):
-    """B matrices A of one shape, by their products."""
+    """A matrix A (m, n) of which only products are known."""
 
     @property
-    def inputs(self) -> int:
-        """n."""
+    def point(self) -> Tensor:
+        """Any vector (n,) that A takes. It gives n, the number format and the device."""
 
     @property
-    def outputs(self) -> int:
-        """m."""
+    def value(self) -> Tensor:
+        """Any vector (m,) that A returns."""
 
-    @property
-    def like(self) -> Tensor:
-        """Any tensor whose first dimension is B, of the vectors' type and on their device."""
+    def forward(self, vector: Tensor) -> Tensor:
+        """A v: (n,) → (m,)."""
 
-    def forward(self, vectors: Tensor) -> Tensor:
-        """A v for each row: (B, n) → (B, m)."""
-
-    def adjoint(self, vectors: Tensor) -> Tensor:
-        """Aᵀ u for each row: (B, m) → (B, n)."""
+    def adjoint(self, vector: Tensor) -> Tensor:
+        """Aᵀ u: (m,) → (n,)."""
 
 
 @dataclass(frozen=True)
 class LeadingValues:
-    """What the iteration found, each map stopped at its own step, so that its numbers do not depend on the others."""
+    """The result of the iteration after k steps."""
 
     values: Tensor
-    """(B, k) float64, largest first, zeros after a map's last. The i-th is never above the i-th singular value (but for
-    rounding): the bidiagonal matrix is a compression of the map."""
+    """(k,) float64 on the CPU, largest first. The i-th is at most the i-th singular value, up to rounding, because the
+    bidiagonal matrix is a compression of A."""
     residuals: Tensor
-    """(B, k): some singular value, not always the i-th, lies within so much of the i-th of `values`."""
-    converged: Tensor
-    """(B,): the wanted ones have residuals within the tolerance."""
-    steps: Tensor
-    """(B,): how many pairs of products each took."""
+    """(k,): some singular value, not always the i-th, is within the i-th residual of the i-th value."""
+    converged: bool
+    """Whether the wanted values have residuals within the tolerance."""
     complete: bool
-    """k is min(m, n): these are all singular values there are."""
+    """Whether k is min(m, n): then these are all singular values."""
 
 
 def dense_singular_values(matrix: Tensor) -> Tensor:
     """All min(m, n) singular values of a matrix (m, n), largest first, in float64.
 
-    As roots of the smaller Gram matrix's eigenvalues, many times faster than a decomposition of a long matrix; values
-    below 1e-7 of the largest are lost in rounding.
+    They are the roots of the eigenvalues of the smaller Gram matrix. For a long matrix this is many times faster than
+    its own decomposition. Values below 1e-7 of the largest are lost in rounding.
     """
     matrix = matrix.double()
     gram = matrix @ matrix.T if matrix.shape[0] <= matrix.shape[1] else matrix.T @ matrix
@@ -80,134 +74,78 @@ def leading_singular_values(
     start: Tensor | None = None,
     least_steps: int = 1,
 ) -> LeadingValues:
-    """The largest singular values: all there are where min(m, n) is at most `max_steps`, else lower bounds.
+    """The largest singular values: all of them if min(m, n) is at most `max_steps`, otherwise lower bounds.
+
+    All iterates come from one vector. From a start near some singular vectors, the values of these converge before the
+    iteration sees larger ones; and it may find values that are closer together than the tolerance as one.
 
     Args:
         linear_map: A.
-        values: how many are wanted.
-        tolerance: a value has converged when its residual ‖Aᵀu − s·v‖ is at most so much of the largest value; A·v is
-            s·u by construction. From a start near some singular vectors, their values converge before larger ones are
-            seen; and values nearer to each other than the tolerance may be found as one, since every iterate comes
-            from one vector.
-        max_steps: pairs of products at most.
-        start: where it begins, of any length: (B, min(m, n)); None: at random.
-        least_steps: pairs of products before the iteration may end.
+        values: how many singular values are wanted.
+        tolerance: a value has converged when its residual ‖Aᵀu − s·v‖ is at most this share of the largest value. A·v
+            equals s·u by construction.
+        max_steps: the iteration ends after this many steps. A step is one product with A and one with Aᵀ.
+        start: the direction (min(m, n),) in which the iteration starts; None or 0: a random one.
+        least_steps: the iteration does not end earlier, unless the map is exhausted.
     """
-    forward, adjoint, shorter = _from_the_shorter_side(linear_map)
-    limit = min(shorter, max_steps)
-    search = _Search(linear_map.like, limit, min(values, limit), tolerance, least_steps, exhaust=limit == shorter)
-    lefts = _Basis(linear_map.like, limit, max(linear_map.inputs, linear_map.outputs))
-    rights = _Basis(linear_map.like, limit, shorter)
-    right = rights.start(start)
-    for _ in range(limit):
-        rights.append(right)
-        left, alpha = lefts.new_direction(forward(right), search.largest)
-        lefts.append(left)
-        search.extend(alpha)
-        right, beta = rights.new_direction(adjoint(left), search.largest)
-        if search.take_in(beta):
+    forward, adjoint, shorter, longer = linear_map.forward, linear_map.adjoint, linear_map.point, linear_map.value
+    if len(longer) < len(shorter):  # from its shorter side, min(m, n) steps exhaust the map
+        forward, adjoint, shorter, longer = adjoint, forward, longer, shorter
+    limit = min(len(shorter), max_steps)
+    complete = limit == len(shorter)
+    wanted = min(values, limit)
+    rights, lefts = _Basis(shorter, limit + 1), _Basis(longer, limit)
+    bidiagonal = torch.zeros(limit, limit + 1, dtype=torch.float64)
+    largest = 0.0
+    right, _ = rights.extend(torch.zeros_like(shorter) if start is None else start, largest)
+    for step in range(1, limit + 1):
+        left, alpha = lefts.extend(forward(right), largest)
+        largest = max(largest, alpha)
+        right, beta = rights.extend(adjoint(left), largest)
+        bidiagonal[step - 1, step - 1 : step + 1] = torch.tensor([alpha, beta], dtype=torch.float64)
+        vectors, found, _ = torch.linalg.svd(bidiagonal[:step, :step])
+        residuals = beta * vectors[-1].abs()
+        converged = bool((residuals[:wanted] <= tolerance * found[0]).all())
+        if converged and not complete and step >= max(wanted, least_steps):
             break
-    return LeadingValues(search.values, search.residuals, search.converged, search.steps, limit == shorter)
+    return LeadingValues(found, residuals, converged, complete)
 
 
-def random_vectors(like: Tensor, length: int) -> Tensor:
-    """One standard normal vector for all maps, always the same: (B, length)."""
-    vector = torch.randn(length, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return vector.to(like.device, like.dtype).expand(like.shape[0], -1)
-
-
-def _from_the_shorter_side(
-    linear_map: LinearMap,
-) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], int]:
-    """A or Aᵀ, whichever has fewer inputs: there min(m, n) steps exhaust it."""
-    if linear_map.outputs < linear_map.inputs:
-        return linear_map.adjoint, linear_map.forward, linear_map.outputs
-    return linear_map.forward, linear_map.adjoint, linear_map.inputs
+def random_vector(like: Tensor) -> Tensor:
+    """A standard normal vector of the same length, type and device as `like`; always the same one."""
+    return torch.randn(len(like), generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(like)
 
 
 class _Basis:
-    """Orthonormal vectors of every map, their room taken once: (B, limit, length)."""
+    """At most `limit` orthonormal vectors; `like` gives their length, type and device."""
 
-    def __init__(self, like: Tensor, limit: int, length: int) -> None:
-        self._room = torch.empty(like.shape[0], limit, length, dtype=like.dtype, device=like.device)
-        self._random = random_vectors(like, length)
+    def __init__(self, like: Tensor, limit: int) -> None:
+        self._vectors = like.new_empty(limit, len(like))  # taken once: growing would copy all vectors at every step
+        self._random = random_vector(like)
         self._count = 0
 
-    def start(self, vectors: Tensor | None) -> Tensor:
-        """A unit vector along each of these; at random where there is none, or it is 0."""
-        if vectors is None:
-            return _unit(self._random)
-        return _unit(torch.where(vectors.norm(dim=1, keepdim=True) > 0, vectors, self._random))
+    def extend(self, product: Tensor, largest: float) -> tuple[Tensor, float]:
+        """Add a unit vector along the part of `product` outside the span. Return it, and that part's length.
 
-    def append(self, vectors: Tensor) -> None:
-        """One more: (B, length)."""
-        self._room[:, self._count] = vectors
-        self._count += 1
-
-    def new_direction(self, product: Tensor, largest: Tensor) -> tuple[Tensor, Tensor]:
-        """A unit vector orthogonal to all, (B, length), and the length (B,) of what the product adds to them.
-
-        A map whose product adds nothing (but rounding) goes on from a random direction: this finds repeated values.
+        A length that is only rounding, compared with the `largest` so far, gives a random direction instead: this is
+        how repeated singular values are found.
         """
         remainder = self._orthogonalised(product)
-        length = remainder.norm(dim=1)
-        broken = length <= _BREAKDOWN * torch.finfo(length.dtype).eps * largest.to(length.dtype)
-        fresh = self._random.roll(self._count + 1, dims=1)  # another each time, and nothing asked of the device
-        direction = self._orthogonalised(torch.where(broken[:, None], fresh, _unit(remainder)))
-        return _unit(direction), length.double()
+        length = remainder.norm().item()
+        if length <= _BREAKDOWN * torch.finfo(product.dtype).eps * largest:
+            remainder = self._random.roll(self._count)  # a new one each time
+        direction = _unit(self._orthogonalised(_unit(remainder)))
+        self._vectors[self._count] = direction
+        self._count += 1
+        return direction, length
 
-    def _orthogonalised(self, vectors: Tensor) -> Tensor:
-        """Twice: the first time's rounding errors are not orthogonal."""
-        basis = self._room[:, : self._count]
+    def _orthogonalised(self, vector: Tensor) -> Tensor:
+        """The part of `vector` outside the span. Done twice: the rounding errors of the first are not orthogonal."""
+        basis = self._vectors[: self._count]
         for _ in range(2):
-            shares = torch.einsum("bkn,bn->bk", basis, vectors)
-            vectors = vectors - torch.einsum("bkn,bk->bn", basis, shares)
-        return vectors
+            vector = vector - basis.T @ (basis @ vector)
+        return vector
 
 
-def _unit(vectors: Tensor) -> Tensor:
-    norm = vectors.norm(dim=1, keepdim=True)
-    return vectors / norm.clamp(min=torch.finfo(norm.dtype).tiny)
-
-
-class _Search:
-    """The bidiagonal matrices as they grow, and the results of maps that have stopped."""
-
-    def __init__(
-        self, like: Tensor, limit: int, wanted: int, tolerance: float, least_steps: int, *, exhaust: bool
-    ) -> None:
-        batch = like.shape[0]
-        self.values = torch.zeros(batch, limit, dtype=torch.float64, device=like.device)
-        self.residuals = torch.zeros_like(self.values)
-        self.converged = torch.zeros(batch, dtype=torch.bool, device=like.device)
-        self.steps = torch.zeros(batch, dtype=torch.int64, device=like.device)
-        self.largest = torch.zeros(batch, dtype=torch.float64, device=like.device)
-        self._diagonal: list[Tensor] = []
-        self._above: list[Tensor] = []
-        self._wanted = wanted
-        self._least_steps = min(least_steps, limit)
-        self._exhaust = exhaust
-        self._tolerance = tolerance
-
-    def extend(self, alpha: Tensor) -> None:
-        """The next diagonal entry: (B,)."""
-        self._diagonal.append(alpha)
-        self.largest = torch.maximum(self.largest, alpha)
-
-    def take_in(self, beta: Tensor) -> bool:
-        """The next entry above the diagonal, (B,); answers whether the iteration may end."""
-        matrix = torch.diag_embed(torch.stack(self._diagonal, dim=1))
-        if self._above:
-            matrix = matrix + torch.diag_embed(torch.stack(self._above, dim=1), offset=1)
-        self._above.append(beta)
-        left, values, _ = torch.linalg.svd(matrix)
-        residuals = beta[:, None] * left[:, -1].abs()
-        step = values.shape[1]
-        going = torch.ones_like(self.converged) if self._exhaust else ~self.converged
-        self.values[:, :step] = torch.where(going[:, None], values, self.values[:, :step])
-        self.residuals[:, :step] = torch.where(going[:, None], residuals, self.residuals[:, :step])
-        self.steps = torch.where(going, step, self.steps)
-        if step >= max(self._wanted, self._least_steps):
-            near = (residuals <= self._tolerance * values[:, :1])[:, : self._wanted].all(1)
-            self.converged = torch.where(going, near, self.converged)
-        return not self._exhaust and bool(self.converged.all())
+def _unit(vector: Tensor) -> Tensor:
+    return F.normalize(vector, dim=0, eps=torch.finfo(vector.dtype).tiny)

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from vdvae_lr.model.gaussian import DiagonalGaussian, full_precision
+from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.latent_model import Given, Latents, LatentSource, latent_from
+from vdvae_lr.model.precision import compute_dtype, full_precision
 from vdvae_lr.model.vdvae.encoder import Features
-from vdvae_lr.model.vdvae.layers import Bottleneck, TwoInputBottleneck, compute_dtype, convolution, scale_weights
+from vdvae_lr.model.vdvae.layers import Bottleneck, TwoInputBottleneck, convolution, scale_weights
 from vdvae_lr.model.vdvae.layout import DecoderStage
 
 BlockResult = tuple[Tensor, Tensor, DiagonalGaussian, DiagonalGaussian | None, Tensor | None]

@@ -11,14 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from vdvae_lr.model.vdvae.layers import (
-    Bottleneck,
-    compute_dtype,
-    convolution,
-    pad_channels,
-    scale_weights,
-    without_autocast,
-)
+from vdvae_lr.model.precision import compute_dtype, without_autocast
+from vdvae_lr.model.vdvae.layers import Bottleneck, convolution, pad_channels, scale_weights
 from vdvae_lr.model.vdvae.layout import EncoderStage
 
 Features = Mapping[int, Tensor]

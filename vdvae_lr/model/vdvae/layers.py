@@ -4,7 +4,6 @@ Shapes: B batch, C width, M bottleneck width, H W resolution.
 """
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -31,20 +30,6 @@ def pad_channels(features: Tensor, width: int) -> Tensor:
     """(B, C, H, W) → (B, width, H, W), the new channels zero; unchanged when the width is already right."""
     missing = width - features.shape[1]
     return features if missing == 0 else F.pad(features, (0, 0, 0, 0, 0, missing))
-
-
-def compute_dtype(values: Tensor) -> torch.dtype:
-    """The type convolutions produce here: autocast's where it is on, else that of `values`."""
-    device = values.device.type
-    autocasts = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)  # meta tensors have none
-    return torch.get_autocast_dtype(device) if autocasts else values.dtype
-
-
-def without_autocast(device: torch.device) -> AbstractContextManager[object]:
-    """A context in which convolutions keep the type of their inputs; empty on devices that have no autocast (meta)."""
-    if torch.amp.is_autocast_available(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return nullcontext()
 
 
 class _BottleneckTail(nn.Module):

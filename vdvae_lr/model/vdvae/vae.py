@@ -15,9 +15,10 @@ from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.latent_model import LatentModel, LatentPass, Latents, LatentSource
 from vdvae_lr.model.logistic_mixture import Bins, LogisticMixture, parameters_per_component
 from vdvae_lr.model.pixels import PixelScale
+from vdvae_lr.model.precision import without_autocast
 from vdvae_lr.model.vdvae.decoder import Decoder
 from vdvae_lr.model.vdvae.encoder import Encoder, Features
-from vdvae_lr.model.vdvae.layers import convolution, without_autocast
+from vdvae_lr.model.vdvae.layers import convolution
 from vdvae_lr.model.vdvae.layout import parse_decoder, parse_encoder, parse_widths
 from vdvae_lr.setting_checks import Between, check_settings
 
