@@ -13,9 +13,9 @@ import torch
 from benchmark import SMALL, exact_float32, generated_images, settings_of, small_images, small_start
 from closeness import relative_error
 from gpu_check_table import Check
+from measured_pixels import latent_statistics
 
 from vdvae_lr.datasets.sources import ArraySource, all_rows
-from vdvae_lr.evaluation.activity import latent_statistics
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.sections import SECTIONS, Findings, SectionSettings, Task
 from vdvae_lr.hub.pretrained import VDVAE

@@ -37,6 +37,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout need 
 from study_lr_forms_figure import FIGURE, draw
 from study_lr_forms_table import read_results, write_document
 
+from vdvae_lr.cli.compare import COMPARISON_NAME
+from vdvae_lr.evaluation.document import read_evaluations
 from vdvae_lr.files.bundled import CHECKOUT_ROOT as ROOT
 from vdvae_lr.files.paths import path_of
 from vdvae_lr.files.whole_file import write_whole
@@ -229,17 +231,20 @@ def _timed(label: str, command: Sequence[str], work: Path) -> float:
 
 
 def _result(study: Study, row: Row, seed: int) -> dict[str, Any]:
-    compared = json.loads((_comparison(study, row, seed) / "comparison.json").read_text(encoding="utf-8"))
-    keys = ("value", "standard_error")
-    measured = {key: {k: cell["models"][row.name][k] for k in keys} for key, cell in compared["rows"].items()}
+    compared = read_evaluations(_comparison(study, row, seed) / COMPARISON_NAME)[row.name]
+    measured = {
+        quantity.key: {"value": quantity.total.value, "standard_error": quantity.total.standard_error}
+        for quantity in compared.quantities
+        if quantity.total is not None
+    }
     return {
         "name": row.name,
         "data": study.data,
         "seed": seed,
         "settings": dataclasses.asdict(row),
         "iters": study.iters,
-        "examples": compared["examples"],
-        "split": compared["split"],
+        "examples": compared.examples,
+        "split": compared.split,
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "commit": _commit()},
         "measured": measured,
     }

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vdvae_lr.evaluation.document import current_key
 from vdvae_lr.files.bundled import CHECKOUT_ROOT as ROOT
 from vdvae_lr.files.whole_file import write_whole
 
@@ -39,12 +40,12 @@ COLUMNS = (
     Column("rate", "rate", 4, False),
     Column("distortion", "distortion", 4, False),
     Column("information_from_samples", "eq. 5", 4),
-    Column("latent_reconstruction", "recovered, sample", 4, False, sign=-1),
+    Column("lr_information", "recovered, sample", 4, False, sign=-1),
     Column("recovered_mean_image", "recovered, mean", 4, False),
     Column("active_latents", "active, %", 1),
     Column("prior_scale", "mean σ_p", 4, False),
-    Column("noise_response_raw_0.3", "response, raw", 4),
-    Column("noise_response_prior_scale_0.3", "response, σ_p", 4),
+    Column("noise_rms_raw_0.3", "response, raw", 4),
+    Column("noise_rms_prior_scale_0.3", "response, σ_p", 4),
 )
 
 
@@ -74,7 +75,8 @@ def read_results(folder: Path) -> list[Result]:
     found = []
     for path in sorted(folder.glob("*/*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
-        measured = {key: (cell["value"], cell["standard_error"]) for key, cell in content["measured"].items()}
+        cells = content["measured"].items()
+        measured = {current_key(key): (cell["value"], cell["standard_error"]) for key, cell in cells}
         found.append(Result(content["data"], content["name"], content["seed"], content["settings"], measured))
     return found
 

@@ -1,6 +1,5 @@
 """`compare` from saved weights to a table, JSON and pictures; and what it says about mistakes."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from saved_models import save_tiny
 
 from vdvae_lr.cli.compare import CompareSettings, named_sources, run
 from vdvae_lr.errors import InputError
+from vdvae_lr.evaluation.document import read_evaluations
 
 
 @pytest.fixture
@@ -26,12 +26,13 @@ def test_leaves_table_json_and_pictures(folders: list[str], tmp_path: Path, caps
     out = tmp_path / "out"
     words = [f"before={folders[0]}", f"after={folders[1]}", "--out", str(out), "--device", "cpu"]
     run(settings_of(*words, "--examples", "3", "--images", "2", "--content_dimensions", "784"))
-    found = json.loads((out / "comparison.json").read_text())
-    assert (found["examples"], found["split"], found["dataset"]) == (3, "test", "fashion_small")
-    values = found["rows"]["negative_elbo"]["models"]
-    assert values["before"]["value"] != values["after"]["value"]
+    found = read_evaluations(out / "comparison.json")
+    first = found["before"]
+    assert (first.examples, first.split, first.dataset) == (3, "test", "fashion_small")
+    values = {name: one.quantity("negative_elbo").total.value for name, one in found.items()}
+    assert values["before"] != values["after"]
     printed = capsys.readouterr().out
-    assert all(f"{values[name]['value']:.4f}" in printed for name in ("before", "after"))
+    assert all(f"{values[name]:.4f}" in printed for name in ("before", "after"))
     assert "before: information from samples" in printed
     assert "\x1b" not in printed  # plain: this is no terminal
     assert "bound on 784 dims" in printed
@@ -46,8 +47,8 @@ def test_batch_changes_no_number(folders: list[str], tmp_path: Path) -> None:
     for batch in ("2", "5"):
         out = tmp_path / batch
         run(settings_of(f"one={folders[0]}", "--out", str(out), "--examples", "5", "--images", "0", "--batch", batch))
-        rows = json.loads((out / "comparison.json").read_text())["rows"]
-        numbers.append({key: row["models"]["one"]["value"] for key, row in rows.items()})
+        found = read_evaluations(out / "comparison.json")["one"]
+        numbers.append({quantity.key: quantity.total.value for quantity in found.quantities if quantity.total})
         assert list(out.iterdir()) == [out / "comparison.json"]
     assert numbers[0] == pytest.approx(numbers[1], rel=1e-4)
 
@@ -71,9 +72,7 @@ def test_only_the_first_equals_sign_divides() -> None:
     assert named_sources(["a=runs/lr=0.1"]) == {"a": "runs/lr=0.1"}
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [("examples", -1), ("images", -1), ("batch", 0), ("content_dimensions", -1)]
-)
+@pytest.mark.parametrize(("name", "value"), [("examples", -1), ("images", -1), ("batch", 0)])
 def test_impossible_settings_are_refused(name: str, value: int) -> None:
     with pytest.raises(InputError, match=f"{name} is {value}; it must be"):
         CompareSettings(models=("a=b",), **{name: value})

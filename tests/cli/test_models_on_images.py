@@ -18,8 +18,8 @@ from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError
 from vdvae_lr.hub.weight_folder import write_config
 
 COMMANDS = {
-    "compare": (compare, "measure_model", "comparison.json"),
-    "noise": (noise, "measure_noise", "noise_response.json"),
+    "compare": (compare, "evaluate_models", "comparison.json"),
+    "noise": (noise, "evaluate_models", "noise_response.json"),
 }
 QUICK = ("--examples", "2", "--images", "0", "--device", "cpu")
 
@@ -45,8 +45,8 @@ def test_a_run_brings_its_data(a_run: Path, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.chdir(tmp_path)
     for models in ([f"one={a_run}"], [f"before={weights}", f"after={a_run}"]):
         assert main([command, *models, "--out", "out", *QUICK]) == 0
-        found = json.loads((tmp_path / "out" / COMMANDS[command][2]).read_text())
-        assert (found["dataset"], len(found["sources"])) == ("folder", len(models))
+        found = json.loads((tmp_path / "out" / COMMANDS[command][2]).read_text())["models"]
+        assert [one["dataset"] for one in found.values()] == ["folder"] * len(models)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -61,7 +61,7 @@ def test_what_was_found_is_printed_and_kept(
     printed = capsys.readouterr().out
     assert "Images: 8 found, split by their folders: 5 training, 3 validation and test.\n" in printed
     assert "Left out: 1 × .gif.\n" in printed
-    inventory = json.loads((tmp_path / "out" / COMMANDS[command][2]).read_text())["inventory"]
+    inventory = json.loads((tmp_path / "out" / COMMANDS[command][2]).read_text())["models"]["one"]["inventory"]
     assert [inventory[part]["images"] for part in ("train", "valid", "test")] == [5, 3, 3]
     assert inventory["left_out"] == {".gif": 1}
 

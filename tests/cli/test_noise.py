@@ -1,6 +1,5 @@
 """`noise` from saved weights to a table, JSON and a picture; and what it says about mistakes."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from PIL import Image
 from saved_models import save_tiny, shake
 
 from vdvae_lr.cli.main import main
+from vdvae_lr.evaluation.document import read_evaluations
 from vdvae_lr.hub.pretrained import VDVAE
 
 
@@ -30,19 +30,17 @@ def noise(out: Path, *words: str) -> int:
 
 
 def totals(out: Path) -> dict[str, dict[str, float]]:
-    quantities = json.loads((out / "noise_response.json").read_text())["quantities"]
-    return {
-        key: {name: levels["total"]["value"] for name, levels in quantity["models"].items()}
-        for key, quantity in quantities.items()
-    }
+    found = read_evaluations(out / "noise_response.json")
+    keys = [quantity.key for quantity in next(iter(found.values())).quantities]
+    return {key: {name: one.quantity(key).total.value for name, one in found.items()} for key in keys}
 
 
 def test_leaves_table_json_and_picture(two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     assert noise(out, *two, "--examples", "3", "--images", "2", "--unit", "both") == 0
-    found = json.loads((out / "noise_response.json").read_text())
-    assert (found["images"], found["split"], found["dataset"]) == (3, "test", "fashion_small")
-    assert (found["groups"], found["resolutions"]) == ([0, 1, 2, 3], [1, 8, 8, 32])
+    found = read_evaluations(out / "noise_response.json")["before"]
+    assert (found.examples, found.split, found.dataset) == (3, "test", "fashion_small")
+    assert (found.settings["noise_groups"], found.resolutions) == ("all", (1, 8, 8, 32))
     printed = capsys.readouterr().out
     assert "\x1b" not in printed  # plain: this is no terminal
     values = totals(out)
@@ -65,17 +63,18 @@ def test_a_model_measured_alone_gets_the_same_noise(two: list[str], tmp_path: Pa
     for key, by_model in totals(tmp_path / "alone").items():
         assert by_model["after"] == pytest.approx(together[key]["after"], rel=1e-5)
     assert [path.name for path in (tmp_path / "alone").iterdir()] == ["noise_response.json"]
-    assert json.loads((tmp_path / "alone" / "noise_response.json").read_text())["groups"] == [1, 2, 3]
+    alone = read_evaluations(tmp_path / "alone" / "noise_response.json")["after"]
+    assert alone.settings["noise_groups"] == "8x8,3"
 
 
 def test_by_group(two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--examples", "2", "--images", "0", "--variances", "0.2", "--groups", "1"]
     assert noise(tmp_path / "out", two[0], *words, "--by_group") == 0
-    quantities = json.loads((tmp_path / "out" / "noise_response.json").read_text())["quantities"]
-    levels = quantities["noise_rms_raw_0.2"]["models"]["before"]
-    assert len({group["value"] for group in levels["groups"]}) == 4
-    assert levels["total"] == levels["groups"][1]
-    assert list(levels["resolutions"]) == ["1", "8", "32"]
+    found = read_evaluations(tmp_path / "out" / "noise_response.json")["before"]
+    quantity = found.quantity("noise_rms_raw_0.2")
+    assert len({group.value for group in quantity.groups}) == 4
+    assert quantity.total == quantity.groups[1]
+    assert list(quantity.resolutions) == [1, 8, 32]
     assert "only in groups of 8x8" in capsys.readouterr().out
 
 

@@ -5,20 +5,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from latent_groups import groups_of
+from measured_pixels import latent_statistics, measure_active_units
 from torch import Tensor
 
 from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.datasets.sources import ArraySource, all_rows
 from vdvae_lr.errors import InputError
-from vdvae_lr.evaluation.activity import (
-    ActiveUnits,
-    LatentStatistics,
-    latent_statistics,
-    mean_path,
-    mean_prior_scale,
-    measure_active_units,
-)
+from vdvae_lr.evaluation.activity import ActiveUnits, LatentStatistics
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.model.gaussian import DiagonalGaussian
@@ -185,8 +178,9 @@ def measuring_of(pixels: Tensor, world: World, batch: int = 3) -> Measuring:
 
 def test_shares_are_stated_at_every_level(small_model: VDVAE, pixels: Tensor, world: World) -> None:
     """Against numpy's variance of one pass over all images, at a threshold amid the positions' variances."""
-    posteriors, _ = mean_path(small_model, pixels.double())
-    variances = [posterior.mean.detach().numpy().var(0, ddof=1) for posterior in posteriors]
+    silence = [torch.zeros(7, *shape, dtype=torch.float64) for shape in small_model.latent_shapes]
+    passed = small_model.infer(pixels.double(), silence)  # every group takes its posterior's mean
+    variances = [posterior.mean.detach().numpy().var(0, ddof=1) for posterior in passed.posteriors]
     median = np.median(np.concatenate([variance.mean(0).ravel() for variance in variances]))
     threshold = float(median) * (1 + 1e-6)  # not on a variance itself, where rounding decides
     found, notes = measure_active_units(small_model, measuring_of(pixels, world), threshold=threshold)
@@ -233,28 +227,9 @@ def test_latents_that_only_follow_the_latents_above_are_not_active(
     assert (latents.share(), channels.share()) == (0, 0)
 
 
-def test_the_mean_path_takes_every_posterior_mean(small_model: VDVAE, pixels: Tensor) -> None:
-    posteriors, priors = mean_path(small_model, pixels.double())
-    noise = [torch.zeros(7, *shape, dtype=torch.float64) for shape in small_model.latent_shapes]
-    passed = small_model.infer(pixels.double(), noise)
-    for posterior, prior, group in zip(posteriors, priors, groups_of(passed), strict=True):
-        assert torch.equal(posterior.mean, group.latent)
-        assert torch.equal(prior.log_scale, group.prior.log_scale)
-
-
 @pytest.mark.parametrize("shards", [[[0]], []])
 def test_a_variance_needs_two_images(
     small_model: VDVAE, batches_of: BatchMaker, world: World, shards: list[list[int]]
 ) -> None:
     with pytest.raises(InputError, match="at least 2"):
         all_units(latent_statistics(small_model, batches_of(shards), world=world))
-
-
-def test_mean_prior_scale_is_over_all_latents() -> None:
-    """A large group weighs more than a small one: (1·2 + 4·1)/(1 + 4) and (1·0.5 + 4·3)/5."""
-    scales = [torch.tensor([2.0, 0.5]).reshape(2, 1, 1, 1), torch.tensor([1.0, 3.0]).reshape(2, 1, 1, 1)]
-    priors = [
-        DiagonalGaussian(torch.zeros(2, 1, side, side), scale.log().expand(2, 1, side, side))
-        for side, scale in zip((1, 2), scales, strict=True)
-    ]
-    torch.testing.assert_close(mean_prior_scale(priors), torch.tensor([6 / 5, 12.5 / 5]))

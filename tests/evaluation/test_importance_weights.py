@@ -16,7 +16,7 @@ from torch.distributions import Normal
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.importance import ImageWeights, measure_importance
 from vdvae_lr.evaluation.measuring import Measuring
-from vdvae_lr.evaluation.quantities import Measurement, Quantity
+from vdvae_lr.evaluation.quantities import Findings, Measurement, Quantity
 from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.model.latent_model import FromPosterior, Given
 from vdvae_lr.model.noise import PassNoise, noise_key
@@ -84,7 +84,7 @@ def same(found: Measurement, values: np.ndarray, factor: float = 1 / DIMENSIONS)
 def test_bounds_from_the_definition(
     small_model: VDVAE, pixels: Tensor, world: World, measuring: Callable[..., Measuring], draws: int
 ) -> None:
-    found = by_key(measure_importance(small_model, measuring(world), images=4, draws=draws, gap_images=0)[0])
+    found = by_key(measure_importance(small_model, measuring(world), images=4, draws=draws, gap_images=0).quantities)
     weights = table(small_model, pixels[:4], 0, draws)
     gaussian = ["posterior_gap_gaussian"] if draws > 1 else []
     assert list(found) == [*BOUNDS, "posterior_gap", *gaussian, "effective_sample_size"]
@@ -102,7 +102,7 @@ def test_bounds_from_the_definition(
 def test_gap_by_group_from_the_definition(
     small_model: VDVAE, pixels: Tensor, world: World, measuring: Callable[..., Measuring]
 ) -> None:
-    found = by_key(measure_importance(small_model, measuring(world), images=0, draws=2, gap_images=3)[0])
+    found = by_key(measure_importance(small_model, measuring(world), images=0, draws=2, gap_images=3).quantities)
     tables = [table(small_model, pixels[:3], first, 2) for first in range(GROUPS)]
     below = [log_mean(weights) - weights.mean(1) for weights in tables] + [np.zeros(3)]
     gaps = np.stack([below[first] - below[first + 1] for first in range(GROUPS)], axis=1)
@@ -134,7 +134,7 @@ def test_weights_below_a_group_are_those_of_what_is_drawn(small_model: VDVAE, pi
 def test_bound_is_never_above_that_of_its_draws(
     small_model: VDVAE, world: World, measuring: Callable[..., Measuring]
 ) -> None:
-    found = by_key(measure_importance(small_model, measuring(world), images=7, draws=4, gap_images=7)[0])
+    found = by_key(measure_importance(small_model, measuring(world), images=7, draws=4, gap_images=7).quantities)
     single, bound = found["single_draw_bound"].total.value, found["importance_bound"].total.value
     assert bound < single
     gap = found["posterior_gap"]
@@ -151,7 +151,7 @@ def test_a_silent_last_group_adds_nothing(
         last = collapsed_model.decoder.blocks[-1].latent_projection
         last.weight.zero_()
         last.bias.zero_()
-    found = by_key(measure_importance(collapsed_model, measuring(world), images=0, draws=3, gap_images=4)[0])
+    found = by_key(measure_importance(collapsed_model, measuring(world), images=0, draws=3, gap_images=4).quantities)
     *others, silent = found["posterior_gap"].groups
     assert silent.value == pytest.approx(0, abs=1e-12)
     assert max(abs(other.value) for other in others) > 1e-4
@@ -171,21 +171,24 @@ def test_batches_and_processes_do_not_matter(
         return np.array([[m.value, m.standard_error, m.images] for part in parts for m in part])
 
     plan = {"images": 5, "draws": 2, "gap_images": 3}
-    expected = numbers(measure_importance(small_model, measuring(world), **plan)[0])
-    for found in in_worlds(size, lambda one: measure_importance(small_model, measuring(one, batch=2), **plan)[0]):
+    expected = numbers(measure_importance(small_model, measuring(world), **plan).quantities)
+    for found in in_worlds(
+        size, lambda one: measure_importance(small_model, measuring(one, batch=2), **plan).quantities
+    ):
         np.testing.assert_allclose(numbers(found), expected, rtol=1e-8, atol=1e-12)
 
 
 def test_notes_say_what_the_draws_are_worth(
     small_model: VDVAE, world: World, measuring: Callable[..., Measuring]
 ) -> None:
-    found, (note,) = measure_importance(small_model, measuring(world), images=3, draws=8, gap_images=0)
-    worth = by_key(found)["effective_sample_size"].total.value / 100 * 8
+    found = measure_importance(small_model, measuring(world), images=3, draws=8, gap_images=0)
+    (note,) = found.notes
+    worth = by_key(found.quantities)["effective_sample_size"].total.value / 100 * 8
     assert f"8 draws an image are worth {worth:.1f}." in note
 
 
 def test_nothing_asked_for_is_nothing(small_model: VDVAE, world: World, measuring: Callable[..., Measuring]) -> None:
-    assert measure_importance(small_model, measuring(world), images=0, draws=2, gap_images=0) == ([], [])
+    assert measure_importance(small_model, measuring(world), images=0, draws=2, gap_images=0) == Findings([], notes=[])
     for images, gap_images in ((1, 0), (0, 1)):
         with pytest.raises(InputError, match="at least 1"):
             measure_importance(small_model, measuring(world), images=images, draws=0, gap_images=gap_images)
@@ -195,8 +198,8 @@ def test_float32_models_agree(
     small_model: VDVAE, pixels: Tensor, world: World, measuring: Callable[..., Measuring]
 ) -> None:
     plan = {"images": 3, "draws": 2, "gap_images": 0}
-    exact = by_key(measure_importance(small_model, measuring(world), **plan)[0])
-    single = by_key(measure_importance(small_model.float(), measuring(world), **plan)[0])
+    exact = by_key(measure_importance(small_model, measuring(world), **plan).quantities)
+    single = by_key(measure_importance(small_model.float(), measuring(world), **plan).quantities)
     for key in ("importance_bound", "single_draw_bound"):
         assert single[key].total.value == pytest.approx(exact[key].total.value, rel=1e-6)
     gap = exact["posterior_gap"].total.value

@@ -15,7 +15,6 @@ from vdvae_lr.evaluation.noise_response import (
     LatentNoise,
     NoiseUnit,
     image_rms,
-    measure_noise_response,
     response_moments,
 )
 from vdvae_lr.hub.pretrained import VDVAE
@@ -137,7 +136,8 @@ def test_streamed_measurement_is_the_same_for_any_batches(
     conditions: list[tuple[NoiseUnit, float]] = [("raw", 0.3), ("prior_scale", 0.4)]
     expected = [noise_response(small_model, pixels, (v,), seed=2, unit=unit) for unit, v in conditions]
     for shards in ([range(7)], [[4, 5], [6, 0, 1], [2], [3]]):
-        found = measure_noise_response(small_model, batches_of(shards), conditions, seed=2, world=world)
+        noises = [LatentNoise(variance, unit) for unit, variance in conditions]
+        found = response_moments(small_model, batches_of(shards), noises, [image_rms], seed=2, world=world)
         assert found.count == 7
         np.testing.assert_allclose(found.mean, [response.rms[0] for response in expected], rtol=1e-9)
         errors = [response.rms_standard_errors[0] for response in expected]

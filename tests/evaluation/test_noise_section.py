@@ -58,7 +58,7 @@ def measure(model: VDVAE, pixels: Tensor, world: World) -> Callable[..., dict[st
     def call(in_world: World = world, batch: int = 3, of: VDVAE = model, **changes: object) -> dict[str, Quantity]:
         measuring = Measuring(source_for(of, pixels), EXAMPLES, batch, SEED, in_world, silent)
         arguments = {"variances": (0.0, 0.3), "units": UNITS, "images": EXAMPLES} | changes
-        found = measure_noise(of, measuring, **arguments)  # type: ignore[arg-type]
+        found = measure_noise(of, measuring, **arguments).quantities  # type: ignore[arg-type]
         return {quantity.key: quantity for quantity in found}
 
     return call

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from latent_groups import groups_of
+from measured_pixels import measure_rates
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
@@ -18,7 +19,7 @@ from vdvae_lr.evaluation.bound import evaluate_bound
 from vdvae_lr.evaluation.document import InputRates
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.quantities import Quantity
-from vdvae_lr.evaluation.rates import input_rates, measure_rates
+from vdvae_lr.evaluation.rates import input_rates
 from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.processes.world import World

@@ -9,12 +9,11 @@ import pytest
 import torch
 from call_counter import count_calls
 from latent_groups import groups_of
-from measured_pixels import measuring_of, numbers_of
+from measured_pixels import measure_recovery, measuring_of, numbers_of
 from torch import Tensor
 from torch.distributions import Normal
 
 from vdvae_lr.evaluation.quantities import Quantity
-from vdvae_lr.evaluation.recovery import measure_recovery
 from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.losses.objective import ObjectiveSettings, reconstruct_latents
 from vdvae_lr.model.latent_model import Given, LatentPass
@@ -45,7 +44,7 @@ def models(request: pytest.FixtureRequest, small_model: VDVAE, pixels: Tensor) -
 def measured(
     model: VDVAE, pixels: Tensor, world: World, before: VDVAE | None = None, batch: int = 3
 ) -> dict[str, Quantity]:
-    found = measure_recovery(model, measuring_of(pixels, world, batch=batch, seed=SEED), before)
+    found = measure_recovery(model, measuring_of(pixels, world, batch=batch, seed=SEED), before).quantities
     return {quantity.key: quantity for quantity in found}
 
 

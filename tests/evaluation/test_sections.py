@@ -99,22 +99,28 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
         monkeypatch.setattr(sections, f"measure_{name}", section)
 
-    for name in ("information", "noise"):
-        stand_in(name, [Quantity(f"{name}_key", name, "")])
-    stand_in("importance", ([Quantity("importance_key", "importance", "")], []))
-    stand_in("bi_lipschitz", ([Quantity("largest", "largest", "")], {"spectra": [1.0]}, ["A note."]))
+    for name in ("mutual_information", "noise", "importance"):
+        stand_in(name, Findings([Quantity(f"{name}_key", name, "")]))
+    largest = Quantity("largest", "largest", "")
+    stand_in("bi_lipschitz", Findings([largest], details={"spectra": [1.0]}, notes=["A note."]))
     return seen
 
 
 def test_settings_reach_their_sections(small_model: VDVAE, pixels: Tensor, world: World, calls: dict[str, Any]) -> None:
     found = measure_sections(Task(small_model, small_model, measuring_of(pixels, world), LITTLE))
     assert calls == {
-        "information": {"before": small_model, "mixture_batch": 3, "mixture_images": 4},
+        "mutual_information": {"mixture_batch": 3, "mixture_images": 4},
         "importance": {"images": 2, "draws": 2, "gap_images": 1},
         "bi_lipschitz": {"images": 1, "values": 2, "tolerance": 1e-6},
-        "noise": {"variances": (0.3,), "units": ("raw", "prior_scale"), "images": 2},
+        "noise": {
+            "variances": (0.3,),
+            "units": ("raw", "prior_scale"),
+            "images": 2,
+            "groups": (0, 1, 2, 3, 4),
+            "by_group": True,
+        },
     }
-    assert {"information_key", "importance_key", "noise_key", "largest"} <= {q.key for q in found.quantities}
+    assert {"mutual_information_key", "importance_key", "noise_key", "largest"} <= {q.key for q in found.quantities}
     assert (found.details, found.notes) == ({"spectra": [1.0]}, ("A note.",))
     assert found.inputs is not None
 

@@ -1,6 +1,5 @@
 """The study of the forms: its rows are settings of train.py, a row runs once, the document holds its results."""
 
-import json
 import statistics
 import sys
 from dataclasses import replace
@@ -12,6 +11,7 @@ import pytest
 from PIL import Image
 
 from vdvae_lr.cli.shared.config import resolve_settings
+from vdvae_lr.evaluation.document import read_evaluations
 from vdvae_lr.files.bundled import CHECKOUT_ROOT
 
 TINY = (
@@ -105,11 +105,11 @@ def test_row_runs_once_and_leaves_what_was_measured(
     assert study.run_rows(tiny, [(row, 1)], jobs=1) == 0
     path = tmp_path / "results" / "fashion" / f"{row.name}-seed1.json"
     written = path.read_bytes(), path.stat().st_mtime_ns
-    compared = json.loads(next((tmp_path / "work" / "comparisons").glob("*/comparison.json")).read_text())
+    compared = read_evaluations(next((tmp_path / "work" / "comparisons").glob("*/comparison.json")))
     (result,) = tables.read_results(tmp_path / "results")
     assert result.seed == 1
     for key, (value, _) in result.measured.items():
-        assert value == compared["rows"][key]["models"][row.name]["value"]
+        assert value == compared[row.name].quantity(key).total.value
     assert {column.key for column in tables.COLUMNS} <= result.measured.keys()
 
     assert study.run_rows(tiny, [(row, 1)], jobs=2) == 0

@@ -5,9 +5,15 @@ from typing import TypeVar
 
 from torch import Tensor
 
+from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.datasets.sources import ArraySource, all_rows
+from vdvae_lr.evaluation.activity import ACTIVE_VARIANCE, ActivityReader, LatentStatistics
 from vdvae_lr.evaluation.measuring import Measuring
-from vdvae_lr.evaluation.quantities import Quantity
+from vdvae_lr.evaluation.posterior_passes import Reader, read_passes
+from vdvae_lr.evaluation.quantities import Findings, InputRates, Quantity
+from vdvae_lr.evaluation.rates import RatesReader
+from vdvae_lr.evaluation.recovery import RecoveryReader
+from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.processes.world import World
 
 T = TypeVar("T")
@@ -39,3 +45,40 @@ def numbers_of(quantities: Iterable[Quantity]) -> dict[str, list[float]]:
         ]
         for quantity in quantities
     }
+
+
+def read(model: LatentModel, measuring: Measuring, *readers: Reader) -> None:
+    """Show the passes over all images to the readers."""
+    batches = measuring.batches("passes")
+    read_passes(model, batches, readers, seed=measuring.seed, world=measuring.world, reencoding=True)
+
+
+def measure_rates(
+    model: LatentModel, measuring: Measuring, *, content_dimensions: int = 0
+) -> tuple[list[Quantity], InputRates]:
+    reader = RatesReader(model, measuring.count(), content_dimensions)
+    read(model, measuring, reader)
+    found = reader.findings()
+    assert found.inputs is not None
+    return list(found.quantities), found.inputs
+
+
+def measure_recovery(model: LatentModel, measuring: Measuring, before: LatentModel | None = None) -> Findings:
+    reader = RecoveryReader(model, before)
+    read(model, measuring, reader)
+    return reader.findings()
+
+
+def measure_active_units(
+    model: LatentModel, measuring: Measuring, *, threshold: float = ACTIVE_VARIANCE
+) -> tuple[list[Quantity], list[str]]:
+    reader = ActivityReader(model)
+    read(model, measuring, reader)
+    found = reader.findings(threshold)
+    return list(found.quantities), list(found.notes)
+
+
+def latent_statistics(model: LatentModel, batches: Iterable[Batch], *, world: World) -> LatentStatistics:
+    reader = ActivityReader(model)
+    read_passes(model, batches, [reader], seed=0, world=world)
+    return reader.statistics

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from launching import final_tensors, log_lines, log_of
-from measured_pixels import silently
+from measured_pixels import latent_statistics, measure_recovery, silently
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from training_runs import ALONE, assert_same_bits, tiny_settings, write_images
@@ -17,10 +17,8 @@ from vdvae_lr.datasets.catalogue import open_splits
 from vdvae_lr.datasets.loader import Batch, evaluation_batches
 from vdvae_lr.datasets.sampler import evaluation_shards
 from vdvae_lr.errors import EXIT_RUN_AGAIN, InputError
-from vdvae_lr.evaluation.activity import latent_statistics
 from vdvae_lr.evaluation.bound import evaluate_bound
 from vdvae_lr.evaluation.measuring import Measuring
-from vdvae_lr.evaluation.recovery import measure_recovery
 from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.training import observe
 from vdvae_lr.training.held_out_record import group_rate_curves
@@ -91,7 +89,7 @@ def test_log_has_what_the_averaged_weights_measure(images: Path, finished: Path)
     bound = evaluate_bound(model, first(len(source)), seed=0, world=ALONE)
     assert line["rate_nats_per_dim"] == pytest.approx(bound.rate, rel=1e-3)
     measuring = Measuring(source, WATCHED, 3, 0, ALONE, silently)
-    recovered = {quantity.key: quantity.total for quantity in measure_recovery(model, measuring)}
+    recovered = {quantity.key: quantity.total for quantity in measure_recovery(model, measuring).quantities}
     known = recovered["recovered_sampled_image"]
     assert line["recovered_information_nats_per_dim"] == pytest.approx(known.value, rel=1e-3)
     error = line["recovered_information_standard_error_nats_per_dim"]

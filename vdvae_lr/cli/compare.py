@@ -2,27 +2,42 @@
 
     vdvae-lr compare before=fashion LR=runs/lr no-LR=runs/plain --split test --out comparison
 
-prints a table and leaves it as comparison.json, with reconstructions.png, samples.png and noise_response.png, in --out.
+prints a table and leaves its numbers as comparison.json, with reconstructions.png, samples.png and noise_response.png,
+in --out.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+import tyro
+
 from vdvae_lr.cli.shared.held_out_images import first_pixels
-from vdvae_lr.cli.shared.models_on_images import ModelsOnImages, find_models, named_sources
+from vdvae_lr.cli.shared.measured_models import ModelsOnImages, evaluate_models, find_models, named_sources
 from vdvae_lr.cli.shared.output_folder import check_writable
 from vdvae_lr.cli.shared.progress import ConsoleTracker, plain_console
-from vdvae_lr.datasets.sources import ImageSource
-from vdvae_lr.evaluation.comparison import measure_model
-from vdvae_lr.files.network_errors import without_secrets
-from vdvae_lr.files.whole_file import write_whole
-from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.evaluation.document import write_evaluations
+from vdvae_lr.evaluation.sections import SECTIONS, SectionSettings
 from vdvae_lr.model.precision import float32_convolutions
 from vdvae_lr.pictures.comparison_pictures import comparison_pictures
 from vdvae_lr.pictures.picture_grid import save_png
 from vdvae_lr.processes.world import World, joined_world
-from vdvae_lr.report.comparison_table import Comparison, comparison_json, comparison_table
-from vdvae_lr.setting_checks import CountOrNone
+from vdvae_lr.report.comparison_table import comparison_table
+
+COMPARISON_NAME = "comparison.json"
+
+
+def quick_sections() -> SectionSettings:
+    """What `compare` measures unless it is told otherwise: what takes minutes, and nothing by group alone."""
+    return SectionSettings(
+        mixture_batch=0,
+        mixture_images=0,
+        importance_images=0,
+        gap_images=0,
+        jacobian_images=0,
+        noise_variances=(0.3, 0.4),
+        noise_by_group=False,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,48 +46,30 @@ class CompareSettings(ModelsOnImages):
 
     out: Path = Path("comparison")
     """Folder for comparison.json and the pictures."""
-    content_dimensions: CountOrNone = 0
-    """Also state the bound on this many dimensions an image: 784 for 28x28 images padded to 32x32; 0: do not."""
+    sections: tyro.conf.OmitArgPrefixes[SectionSettings] = dataclasses.field(default_factory=quick_sections)
 
 
 def run(settings: CompareSettings) -> None:
     """Measure, print and save; raises InputError for models, data or a folder that cannot be used."""
-    sources = named_sources(settings.models)
+    named_sources(settings.models)
     with joined_world(settings.device) as world, float32_convolutions():
-        _compare(settings, sources, world)
+        _compare(settings, world)
 
 
-def _compare(settings: CompareSettings, sources: dict[str, str], world: World) -> None:
-    models = find_models(settings, sources, world)
+def _compare(settings: CompareSettings, world: World) -> None:
+    models = find_models(settings, named_sources(settings.models), world)
     console = plain_console(world.is_main)
     found = settings.find(models, console)
-    source = found.source
+    settings.check_enough(found.source, settings.sections)
     check_writable(settings.out, world)
     track = ConsoleTracker(console)
-    measured = {
-        name: measure_model(model, settings.measuring(source, world, track, name)) for name, model in models.items()
-    }
-    if world.is_main:
-        comparison = Comparison(
-            measured,
-            {name: without_secrets(word) for name, word in sources.items()},
-            found.dataset,
-            settings.split,
-            min(settings.examples or len(source), len(source)),
-            settings.seed,
-            next(iter(models.values())).dimensions,
-            settings.content_dimensions,
-            found.inventory,
-        )
-        console.print(comparison_table(comparison))
-        write_whole(settings.out / "comparison.json", comparison_json(comparison).encode())
-        _save_pictures(models, source, settings)
-        console.print(f"saved in {settings.out}")
-
-
-def _save_pictures(models: dict[str, VDVAE], source: ImageSource, settings: CompareSettings) -> None:
-    if settings.images == 0:
+    evaluations = evaluate_models(settings, models, found, settings.sections, SECTIONS, world, track)
+    if not world.is_main:
         return
-    pixels = first_pixels(source, settings.images)
-    for name, picture in comparison_pictures(models, pixels, settings.seed).items():
-        save_png(picture, settings.out / name)
+    console.print(comparison_table(evaluations))
+    write_evaluations(evaluations, settings.out / COMPARISON_NAME)
+    if settings.images:
+        pixels = first_pixels(found.source, settings.images)
+        for name, picture in comparison_pictures(models, pixels, settings.seed).items():
+            save_png(picture, settings.out / name)
+    console.print(f"saved in {settings.out}")

@@ -7,18 +7,16 @@ noise_response.png, in runs/first/evaluation. docs/evaluation.md says what each 
 """
 
 import dataclasses
-import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import tyro
 
-from vdvae_lr import __version__
 from vdvae_lr.cli.shared.config import model_settings
-from vdvae_lr.cli.shared.held_out_images import FoundImages, HeldOutImages, first_pixels
+from vdvae_lr.cli.shared.held_out_images import HeldOutImages, first_pixels
 from vdvae_lr.cli.shared.loaded_models import load_model, load_named_before, load_start_of_run
+from vdvae_lr.cli.shared.measured_models import evaluation_of
 from vdvae_lr.cli.shared.output_folder import check_writable
 from vdvae_lr.cli.shared.progress import ConsoleTracker, plain_console
 from vdvae_lr.cli.shared.source_names import is_run, model_name
@@ -31,11 +29,11 @@ from vdvae_lr.evaluation.document import (
     Evaluation,
     write_evaluation,
 )
-from vdvae_lr.evaluation.measuring import Measuring
-from vdvae_lr.evaluation.sections import Findings, SectionSettings, Task, measure_sections
+from vdvae_lr.evaluation.quantities import Findings
+from vdvae_lr.evaluation.sections import SectionSettings, Task, measure_sections
 from vdvae_lr.files.network_errors import without_secrets
 from vdvae_lr.files.whole_file import write_whole
-from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.hub.pretrained import PretrainedModel
 from vdvae_lr.model.precision import float32_convolutions
 from vdvae_lr.pictures.collapse_pictures import nearest_collapse_picture
 from vdvae_lr.pictures.noise_pictures import noise_picture
@@ -81,14 +79,22 @@ def _evaluate(settings: EvaluateSettings, world: World) -> None:
     console = plain_console(world.is_main)
     found = settings.find({without_secrets(settings.model): model}, console)
     measuring = settings.measuring(found.source, world, ConsoleTracker(console))
-    settings.sections.check_images(measuring)
+    settings.check_enough(found.source, settings.sections)
     check_writable(settings.folder, world)
     before, before_name, note = _before(settings, model, world)
     findings = measure_sections(Task(model, before, measuring, settings.sections))
     if not world.is_main:
         return
-    findings = findings.and_also(Findings(notes=[note] if note else []))
-    evaluation = _evaluation(settings, model, found, measuring, findings, before_name)
+    evaluation = evaluation_of(
+        settings,
+        settings.name or model_name(settings.model),
+        settings.model,
+        model,
+        found,
+        measuring.count(),
+        findings.and_also(Findings(notes=[note] if note else [])),
+        {**dataclasses.asdict(settings.sections), "before": before_name},
+    )
     write_evaluation(evaluation, settings.folder / EVALUATION_NAME)
     text = evaluation_text(evaluation)
     write_whole(settings.folder / TABLE_NAME, text.encode())
@@ -98,7 +104,9 @@ def _evaluate(settings: EvaluateSettings, world: World) -> None:
     console.print(f"saved in {settings.folder}")
 
 
-def _before(settings: EvaluateSettings, model: VDVAE, world: World) -> tuple[VDVAE | None, str, str]:
+def _before(
+    settings: EvaluateSettings, model: PretrainedModel, world: World
+) -> tuple[PretrainedModel | None, str, str]:
     """The model before fine-tuning, its name, and a sentence on why there is none."""
     if settings.before == "none":
         return None, "", ""
@@ -108,43 +116,9 @@ def _before(settings: EvaluateSettings, model: VDVAE, world: World) -> tuple[VDV
     return before, without_secrets(settings.before), ""
 
 
-def _evaluation(
-    settings: EvaluateSettings,
-    model: VDVAE,
-    found: FoundImages,
-    measuring: Measuring,
-    findings: Findings,
-    before: str,
-) -> Evaluation:
-    device, record = measuring.world.device, model.provenance.record
-    versions = {
-        "vdvae_lr": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-    }
-    return Evaluation(
-        name=settings.name or model_name(settings.model),
-        source=without_secrets(settings.model),
-        model=dataclasses.asdict(model.config),
-        dimensions=model.dimensions,
-        resolutions=model.resolutions,
-        dataset=found.dataset,
-        split=settings.split,
-        examples=measuring.count(),
-        seed=settings.seed,
-        versions=versions,
-        quantities=tuple(findings.quantities),
-        inputs=findings.inputs,
-        details=findings.details,
-        notes=(*findings.notes, *findings.without_value()),
-        settings={**dataclasses.asdict(settings.sections), "before": before},
-        iteration=record.iteration if record is not None else None,
-        inventory=found.inventory,
-    )
-
-
-def _save_pictures(settings: EvaluateSettings, model: VDVAE, source: ImageSource, evaluation: Evaluation) -> list[str]:
+def _save_pictures(
+    settings: EvaluateSettings, model: PretrainedModel, source: ImageSource, evaluation: Evaluation
+) -> list[str]:
     """Returns a sentence for each picture that the model does not allow."""
     folder = settings.folder
     for name in (COLLAPSE_PICTURE, NOISE_PICTURE):

@@ -12,7 +12,7 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.files.paths import exists
 from vdvae_lr.files.whole_file import replacing
 from vdvae_lr.hub.openai import write_published
-from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.hub.pretrained import PretrainedModel
 from vdvae_lr.hub.sources import WeightSettings
 from vdvae_lr.setting_checks import PathText, check_settings
 
@@ -48,7 +48,7 @@ def run(settings: ExportSettings) -> None:
     target = Path(settings.target)
     if exists(target):
         raise InputError(f"{target} exists already; choose another name, or remove it first.")
-    model = VDVAE.from_pretrained(
+    model = PretrainedModel.from_pretrained(
         settings.source, ema=settings.ema, config=model_settings(settings.hps), sources=settings.weights
     )
     if settings.format == "published":

@@ -2,7 +2,7 @@
 
     vdvae-lr noise before=fashion LR=runs/lr --variances 0 0.3 0.4 --unit both --groups 8x8,16x16 --out noise
 
-prints a table and leaves it as noise_response.json, with the picture noise_response.png, in --out.
+prints a table and leaves its numbers as noise_response.json, with the picture noise_response.png, in --out.
 """
 
 from dataclasses import dataclass
@@ -10,24 +10,19 @@ from pathlib import Path
 from typing import Literal
 
 from vdvae_lr.cli.shared.held_out_images import first_pixels
-from vdvae_lr.cli.shared.models_on_images import ModelsOnImages, find_models, named_sources
+from vdvae_lr.cli.shared.measured_models import ModelsOnImages, evaluate_models, find_models, named_sources
 from vdvae_lr.cli.shared.output_folder import check_writable
 from vdvae_lr.cli.shared.progress import ConsoleTracker, plain_console
-from vdvae_lr.datasets.sources import ImageSource
-from vdvae_lr.evaluation.comparison import RESPONSE_EXAMPLES
+from vdvae_lr.evaluation.document import write_evaluations
 from vdvae_lr.evaluation.group_choice import parse_groups
-from vdvae_lr.evaluation.measuring import Tracker
 from vdvae_lr.evaluation.noise_response import NoiseUnit, check_variances
-from vdvae_lr.evaluation.noise_section import NOISE_VARIANCES, measure_noise
-from vdvae_lr.evaluation.quantities import Quantity
-from vdvae_lr.files.network_errors import without_secrets
-from vdvae_lr.files.whole_file import write_whole
-from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.evaluation.noise_section import NOISE_IMAGES, NOISE_VARIANCES
+from vdvae_lr.evaluation.sections import SectionSettings, noise_section
 from vdvae_lr.model.precision import float32_convolutions
 from vdvae_lr.pictures.noise_pictures import noise_picture
 from vdvae_lr.pictures.picture_grid import save_png
 from vdvae_lr.processes.world import World, joined_world
-from vdvae_lr.report.noise_report import NoiseReport, noise_json, noise_table
+from vdvae_lr.report.comparison_table import noise_table
 from vdvae_lr.setting_checks import CountOrNone
 
 
@@ -35,10 +30,10 @@ from vdvae_lr.setting_checks import CountOrNone
 class NoiseSettings(ModelsOnImages):
     """Show and measure what noise in the latents does to the image: the visible side of posterior collapse."""
 
-    examples: CountOrNone = RESPONSE_EXAMPLES
+    examples: CountOrNone = NOISE_IMAGES
     """Measure on the first so many images only; 0: all of them."""
     variances: tuple[float, ...] = NOISE_VARIANCES
-    """Of the noise; 0: the clean reconstruction."""
+    """Variances of the noise; 0: the clean reconstruction."""
     unit: Literal["raw", "prior_scale", "both"] = "raw"
     """raw: noise in the latents' own scale; prior_scale: also multiplied by each latent's σ_p; both: one, then the
     other."""
@@ -59,36 +54,41 @@ class NoiseSettings(ModelsOnImages):
         """The chosen units."""
         return ("raw", "prior_scale") if self.unit == "both" else (self.unit,)
 
+    def sections(self, images: int) -> SectionSettings:
+        """The same choices by the names of `evaluate`, for a split of so many images."""
+        return SectionSettings(
+            noise_images=self.examples or images,
+            noise_variances=self.variances,
+            noise_units=self.units,
+            noise_groups=self.groups,
+            noise_by_group=self.by_group,
+        )
+
 
 def run(settings: NoiseSettings) -> None:
     """Measure, print and save; raises InputError for models, data, groups or a folder that cannot be used."""
-    sources = named_sources(settings.models)
+    named_sources(settings.models)
     with joined_world(settings.device) as world, float32_convolutions():
-        _noise(settings, sources, world)
+        _noise(settings, world)
 
 
-def _noise(settings: NoiseSettings, sources: dict[str, str], world: World) -> None:
-    models = find_models(settings, sources, world)
-    resolutions = next(iter(models.values())).resolutions
-    groups = parse_groups(settings.groups, resolutions)
+def _noise(settings: NoiseSettings, world: World) -> None:
+    models = find_models(settings, named_sources(settings.models), world)
+    groups = parse_groups(settings.groups, next(iter(models.values())).resolutions)
     console = plain_console(world.is_main)
     found = settings.find(models, console)
-    source = found.source
     check_writable(settings.out, world)
-    measured = _measure(models, source, settings, groups, world, ConsoleTracker(console))
+    track = ConsoleTracker(console)
+    sections = settings.sections(len(found.source))
+    evaluations = evaluate_models(settings, models, found, sections, [noise_section], world, track)
     if not world.is_main:
         return
-    named = {name: without_secrets(word) for name, word in sources.items()}
-    images = min(settings.examples or len(source), len(source))
-    report = NoiseReport(
-        measured, named, found.dataset, settings.split, images, settings.seed, resolutions, groups, found.inventory
-    )
-    console.print(noise_table(report))
-    write_whole(settings.out / "noise_response.json", noise_json(report).encode())
+    console.print(noise_table(evaluations))
+    write_evaluations(evaluations, settings.out / "noise_response.json")
     if settings.images:
         picture = noise_picture(
             models,
-            first_pixels(source, settings.images),
+            first_pixels(found.source, settings.images),
             variances=settings.variances,
             units=settings.units,
             seed=settings.seed,
@@ -96,25 +96,3 @@ def _noise(settings: NoiseSettings, sources: dict[str, str], world: World) -> No
         )
         save_png(picture, settings.out / "noise_response.png")
     console.print(f"saved in {settings.out}")
-
-
-def _measure(
-    models: dict[str, VDVAE],
-    source: ImageSource,
-    settings: NoiseSettings,
-    groups: tuple[int, ...],
-    world: World,
-    tracker: Tracker,
-) -> dict[str, list[Quantity]]:
-    return {
-        name: measure_noise(
-            model,
-            settings.measuring(source, world, tracker, name),
-            variances=settings.variances,
-            units=settings.units,
-            images=settings.examples or len(source),
-            groups=groups,
-            by_group=settings.by_group,
-        )
-        for name, model in models.items()
-    }

@@ -15,7 +15,7 @@ from vdvae_lr.files.whole_file import replacing
 from vdvae_lr.hub.digest_list import DIGESTS_NAME, check_listed_digest, write_digests
 from vdvae_lr.hub.hub_client import HubAccess, optional_repository_file
 from vdvae_lr.hub.model_card import CARD_NAME, FIGURES, PICTURE_NAME
-from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.hub.pretrained import PretrainedModel
 from vdvae_lr.hub.published import PUBLISHED, published_file
 from vdvae_lr.hub.sources import WeightSettings, WeightSource, find_weights
 from vdvae_lr.hub.weight_folder import CONFIG_NAME, WEIGHTS_NAME
@@ -76,7 +76,9 @@ def _write(settings: PullSettings, source: WeightSource, folder: Path) -> None:
             fresh.mkdir()
             _copy_repository(source, fresh)
         else:
-            model = VDVAE.from_pretrained(settings.name, config=model_settings(settings.hps), sources=settings.weights)
+            model = PretrainedModel.from_pretrained(
+                settings.name, config=model_settings(settings.hps), sources=settings.weights
+            )
             model.save_pretrained(fresh)
 
 

@@ -10,7 +10,7 @@ import tyro
 from vdvae_lr.cli.shared.config import model_settings
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.network_errors import without_secrets
-from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.hub.pretrained import PretrainedModel
 from vdvae_lr.hub.sources import WeightSettings
 from vdvae_lr.setting_checks import PathText, check_settings
 
@@ -52,7 +52,7 @@ def run(settings: PushSettings) -> None:
     """
     if settings.repository.count("/") != 1:
         raise InputError(f"'{settings.repository}' cannot be a repository's name; write OWNER/NAME.")
-    model = VDVAE.from_pretrained(
+    model = PretrainedModel.from_pretrained(
         settings.source, ema=settings.ema, config=model_settings(settings.hps), sources=settings.weights
     )
     model.provenance = dataclasses.replace(model.provenance, licence=settings.license)

@@ -1,13 +1,13 @@
 """`vdvae-lr verify`: a published or bundled model's bound on the given data, against the number published for it."""
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal
 
 import tyro
 
+from vdvae_lr.cli.compare import COMPARISON_NAME
 from vdvae_lr.cli.shared.loaded_models import check_processes_agree
 from vdvae_lr.cli.shared.progress import ConsoleTracker, plain_console
 from vdvae_lr.datasets.catalogue import DataSettings, open_splits
@@ -16,6 +16,7 @@ from vdvae_lr.datasets.loader import evaluation_batches
 from vdvae_lr.datasets.sampler import evaluation_shards
 from vdvae_lr.errors import InputError, nearest_name_hint
 from vdvae_lr.evaluation.bound import Bound, evaluate_bound
+from vdvae_lr.evaluation.document import read_evaluations
 from vdvae_lr.files.bundled import bundled_folder
 from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.hub.published import PUBLISHED, published_file
@@ -90,9 +91,10 @@ def claim_of(name: str) -> Claim:
     folder = bundled_folder("models")
     bundled = sorted(path.name for path in folder.iterdir() if path.is_dir())
     if name in bundled:
-        content = json.loads((folder / name / "comparison.json").read_text(encoding="utf-8"))
-        (measurement,) = content["rows"]["negative_elbo"]["models"].values()
-        return Claim(content["dataset"], measurement["value"], "nats/dim", 0.0)
+        (evaluation,) = read_evaluations(folder / name / COMPARISON_NAME).values()
+        bound = evaluation.quantity("negative_elbo")
+        assert bound is not None and bound.total is not None
+        return Claim(evaluation.dataset, bound.total.value, "nats/dim", 0.0)
     known = [*bundled, *PUBLISHED]
     raise InputError(
         f"no number was published for '{name}'{nearest_name_hint(name, known)}; verify knows {', '.join(known)}."

@@ -12,18 +12,17 @@ variance underflows to 0, any unit that varies counts as active.
 Shapes: B images, Z latent channels, R a group's resolution, L latent groups.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from vdvae_lr.errors import InputError
-from vdvae_lr.evaluation.batches import EvaluationBatch, levels_for
 from vdvae_lr.evaluation.group_choice import named_groups
-from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.moments import Moments
-from vdvae_lr.evaluation.quantities import Measurement, Quantity
+from vdvae_lr.evaluation.posterior_passes import Seen
+from vdvae_lr.evaluation.quantities import Findings, Measurement, Quantity
 from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.processes.world import World
@@ -54,7 +53,7 @@ class ActiveUnits:
 
 
 class LatentStatistics:
-    """Streaming variance of every posterior mean, and the prior's average variance, in float64.
+    """The variance of every posterior mean over images, and the prior's average variance, in float64.
 
     Args:
         latent_shapes: (Z, R, R) of every group.
@@ -122,52 +121,47 @@ class LatentStatistics:
         return tuple(group for group, (own, prior) in enumerate(pairs) if (own <= _ROUNDING * prior.mean).all())
 
 
-def mean_path(model: LatentModel, levels: Tensor) -> tuple[tuple[DiagonalGaussian, ...], tuple[DiagonalGaussian, ...]]:
-    """Every group's posterior and prior for images as levels (B, C, H, W), where each z_l is its posterior mean."""
-    passed = model.infer(levels, [levels.new_zeros(1, *shape) for shape in model.latent_shapes])
-    return passed.posteriors, passed.priors
+class ActivityReader:
+    """Takes in images, with a second pass over each in which every z_l is its posterior mean; it uses no noise."""
 
+    def __init__(self, model: LatentModel) -> None:
+        self._model = model
+        self.statistics = LatentStatistics(model.latent_shapes, model.device)
 
-@torch.inference_mode()
-def latent_statistics(model: LatentModel, batches: Iterable[EvaluationBatch], *, world: World) -> LatentStatistics:
-    """Statistics over the images of all processes' `batches`. They do not depend on the order, and use no noise."""
-    statistics = LatentStatistics(model.latent_shapes, model.device)
-    for batch in batches:
-        statistics.add(*mean_path(model, levels_for(model, batch.pixels)))
-    statistics.all_reduce_(world)
-    return statistics
+    def add(self, seen: Seen) -> None:
+        """Take in one batch."""
+        silence = [seen.levels.new_zeros(1, *shape) for shape in self._model.latent_shapes]
+        passed = self._model.infer(seen.levels, silence)
+        self.statistics.add(passed.posteriors, passed.priors)
 
+    def all_reduce_(self, world: World) -> None:
+        """Merge the statistics of all processes. Every process must call this."""
+        self.statistics.all_reduce_(world)
 
-def measure_active_units(
-    model: LatentModel, measuring: Measuring, *, threshold: float = ACTIVE_VARIANCE
-) -> tuple[list[Quantity], list[str]]:
-    """Shares of active latents, channels and positions, in % at every level, and a note on groups that never change.
+    def findings(self, threshold: float = ACTIVE_VARIANCE) -> Findings:
+        """Shares of active latents, channels and positions in %, at every level; a note on groups that never change.
 
-    There are no standard errors: a share of units is not an average over images.
+        There are no standard errors: a share of units is not an average over images.
 
-    Args:
-        model: the model, on its device.
-        measuring: the images. Every process must call this.
-        threshold: the least variance of an active unit.
+        Args:
+            threshold: the least variance of an active unit.
 
-    Raises:
-        InputError: there are fewer than two images.
-    """
-    statistics = latent_statistics(model, measuring.batches("active units"), world=measuring.world)
-    resolutions = model.resolutions
-    quantities = []
-    for unit in _UNITS:
-        for relative in (False, True):
-            found = statistics.active(unit, threshold, relative=relative)
-            key = f"active_{unit}_relative" if relative else f"active_{unit}"
-            title = f"active {unit}, in the prior's scale" if relative else f"active {unit}"
-            quantities.append(_quantity(key, title, found, resolutions, statistics.examples))
-    constant = statistics.constant_groups()
-    if not constant:
-        return quantities, []
-    which = named_groups(constant)
-    note = f"The posterior mean of {which} is the same for every image: its latents say nothing about it."
-    return quantities, [note]
+        Raises:
+            InputError: there are fewer than two images.
+        """
+        quantities = []
+        for unit in _UNITS:
+            for relative in (False, True):
+                found = self.statistics.active(unit, threshold, relative=relative)
+                key = f"active_{unit}_relative" if relative else f"active_{unit}"
+                title = f"active {unit}, in the prior's scale" if relative else f"active {unit}"
+                quantities.append(_quantity(key, title, found, self._model.resolutions, self.statistics.examples))
+        constant = self.statistics.constant_groups()
+        if not constant:
+            return Findings(quantities)
+        which = named_groups(constant)
+        note = f"The posterior mean of {which} is the same for every image: its latents say nothing about it."
+        return Findings(quantities, notes=[note])
 
 
 def _quantity(key: str, title: str, found: ActiveUnits, resolutions: Sequence[int], images: int) -> Quantity:
@@ -177,8 +171,3 @@ def _quantity(key: str, title: str, found: ActiveUnits, resolutions: Sequence[in
     members = {level: [g for g, r in enumerate(resolutions) if r == level] for level in sorted(set(resolutions))}
     groups = tuple(percent([group]) for group in range(len(resolutions)))
     return Quantity(key, title, "%", percent(), groups, {level: percent(chosen) for level, chosen in members.items()})
-
-
-def mean_prior_scale(priors: Sequence[DiagonalGaussian]) -> Tensor:
-    """σ_p averaged over all latents of an image: (B,). It falls when an objective shrinks the latents."""
-    return torch.cat([prior.log_scale.flatten(1) for prior in priors], dim=1).exp().mean(1)

@@ -13,6 +13,7 @@ from torch import Tensor
 from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.model.noise import PassNoise, noise_key
 
+POSTERIOR_NOISE = "evaluate"  # purpose of a noise key: all measurements of posterior latents share these draws
 Examples = Sequence[int] | npt.NDArray[np.int64]
 
 

@@ -1,7 +1,6 @@
-"""The evidence lower bound of a whole split: every example once, with noise of its own.
+"""The evidence lower bound of a split in its parts: by latent group, and in total.
 
-The number does not depend on batch size, on the order of the examples, or on the number of processes. Shapes: B images,
-L latent groups.
+Shapes: B images, L latent groups.
 """
 
 import math
@@ -12,13 +11,13 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.errors import InputError
-from vdvae_lr.evaluation.batches import EvaluationBatch, ExampleNoise, levels_for
+from vdvae_lr.evaluation.batches import EvaluationBatch
 from vdvae_lr.evaluation.moments import Moments
+from vdvae_lr.evaluation.posterior_passes import Seen, read_passes
+from vdvae_lr.evaluation.quantities import GroupMoments, Quantity, measurements
 from vdvae_lr.losses.elbo import distortion_nats, group_rates_nats
 from vdvae_lr.model.latent_model import LatentModel, LatentPass
 from vdvae_lr.processes.world import World
-
-POSTERIOR_NOISE = "evaluate"  # the purpose in the noise key: every measurement from posterior latents shares its draws
 
 
 @dataclass(frozen=True)
@@ -54,43 +53,76 @@ def bound_nats(passed: LatentPass, target: Tensor) -> tuple[Tensor, Tensor]:
     return rates, distortion_nats(passed.likelihood.log_prob(target))
 
 
-@torch.inference_mode()
-def evaluate_bound(model: LatentModel, batches: Iterable[EvaluationBatch], *, seed: int, world: World) -> Bound:
-    """The bound over all examples of all processes' `batches`, in the autocast context of the caller.
+class BoundReader:
+    """Takes in passes, and averages −ELBO, rate and distortion over their images."""
 
-    Args:
-        model: on its device.
-        batches: this process's share of the split; together the processes have every example once.
-        seed: of the noise, with the example's number.
-        world: whose processes' shares are put together; all of them must call this.
+    def __init__(self, model: LatentModel) -> None:
+        self._dimensions = model.dimensions
+        self._rates = GroupMoments(model.resolutions, model.device)
+        self._totals = Moments((2,), model.device)  # −ELBO and distortion have no parts by group
+
+    def add(self, seen: Seen) -> Tensor:
+        """Take in one batch; returns its rates by group in nats per image, (B, L)."""
+        rates, distortion = bound_nats(seen.passed, seen.target)
+        self._rates.add(rates)
+        self._totals.add(torch.stack([rates.sum(1) + distortion, distortion], dim=1))
+        return rates
+
+    def all_reduce_(self, world: World) -> None:
+        """Put the processes' averages together; every process must call this."""
+        self._rates.all_reduce_(world)
+        self._totals.all_reduce_(world)
+
+    def quantities(self, dimensions: int, suffix: str = "") -> list[Quantity]:
+        """−ELBO, distortion and rate in nats/dim and bits/dim, with `suffix` in their keys.
+
+        Args:
+            dimensions: what 'per dim' divides by.
+            suffix: where that is another number than the model's own; titles then name it.
+        """
+        on = f" on {dimensions} dimensions" if suffix else ""
+        found = []
+        units = (("nats/dim", "", 1 / dimensions), ("bits/dim", "_bits", 1 / dimensions / math.log(2)))
+        for unit, bits, factor in units:
+            ending = suffix + bits
+            negative_elbo, distortion = measurements(self._totals, factor)
+            found += [
+                Quantity(f"negative_elbo{ending}", f"bound (-ELBO){on}", unit, negative_elbo),
+                Quantity(f"distortion{ending}", f"distortion{on}", unit, distortion),
+                self._rates.quantity(f"rate{ending}", f"rate{on}", unit, factor),
+            ]
+        return found
+
+    def bound(self) -> Bound:
+        """The averages in nats/dim.
+
+        Raises:
+            InputError: there was no image at all.
+        """
+        require_examples(self._totals)
+        negative_elbo, distortion = (self._totals.mean / self._dimensions).tolist()
+        rate = self._rates.quantity("", "", "", 1 / self._dimensions)
+        assert rate.total is not None
+        return Bound(
+            examples=self._totals.count,
+            dimensions=self._dimensions,
+            negative_elbo=negative_elbo,
+            standard_error=self._totals.standard_error[0].item() / self._dimensions,
+            rate=rate.total.value,
+            distortion=distortion,
+            group_rates=tuple(group.value for group in rate.groups),
+        )
+
+
+def evaluate_bound(model: LatentModel, batches: Iterable[EvaluationBatch], *, seed: int, world: World) -> Bound:
+    """The bound over all examples of all processes' `batches`; arguments as `read_passes` has them.
 
     Raises:
         InputError: there was no example at all.
     """
-    noise = ExampleNoise(model, POSTERIOR_NOISE, seed)
-    moments = Moments((3 + len(model.latent_shapes),), model.device)
-    for batch in batches:
-        levels = levels_for(model, batch.pixels)
-        passed = model.infer(levels, noise.draw(batch.indices).posterior)
-        rates, distortion = bound_nats(passed, model.pixel_scale.target_from_levels(levels))
-        rate = rates.sum(1)
-        moments.add(torch.cat([torch.stack([rate + distortion, rate, distortion], dim=1), rates], dim=1))
-    moments.all_reduce_(world)
-    return _bound_of(moments, model.dimensions)
-
-
-def _bound_of(moments: Moments, dimensions: int) -> Bound:
-    require_examples(moments)
-    negative_elbo, rate, distortion, *group_rates = (moments.mean / dimensions).tolist()
-    return Bound(
-        examples=moments.count,
-        dimensions=dimensions,
-        negative_elbo=negative_elbo,
-        standard_error=moments.standard_error[0].item() / dimensions,
-        rate=rate,
-        distortion=distortion,
-        group_rates=tuple(group_rates),
-    )
+    reader = BoundReader(model)
+    read_passes(model, batches, [reader], seed=seed, world=world)
+    return reader.bound()
 
 
 def require_examples(moments: Moments) -> None:

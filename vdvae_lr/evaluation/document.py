@@ -16,7 +16,7 @@ from typing import Any
 
 from vdvae_lr.datasets.inventory import Inventory
 from vdvae_lr.errors import InputError
-from vdvae_lr.evaluation.quantities import Measurement, Quantity
+from vdvae_lr.evaluation.quantities import InputRates, Measurement, Quantity
 from vdvae_lr.files.paths import cannot_be_read, is_folder
 from vdvae_lr.files.whole_file import write_whole
 
@@ -24,21 +24,8 @@ EVALUATION_NAME = "evaluation.json"
 COLLAPSE_PICTURE = "nearest_collapse.png"
 NOISE_PICTURE = "noise_response.png"
 FORMAT = "vdvae_lr evaluation 1"
+SEVERAL_FORMAT = "vdvae_lr evaluations 1"
 _FAMILY = "vdvae_lr evaluation"
-
-
-@dataclass(frozen=True)
-class InputRates:
-    """How the rate KL(q(z|x)‖p(z)) spreads over the inputs x: for whom the posterior is near the prior."""
-
-    images: int
-    unit: str
-    quantiles: Mapping[str, float]
-    """By probability written out ("0", "0.05", …, "1"): ε such that this share of the inputs has KL(x) ≤ ε."""
-    group_quantiles: tuple[Mapping[str, float], ...]
-    """The same for each latent group's own rate, top-down."""
-    nearest_collapse: tuple[tuple[int, float], ...]
-    """Inputs with the least KL(x), least first: the example's number, and its rate."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +41,7 @@ class Evaluation:
     dimensions: int
     """What nats/dim divides by."""
     resolutions: tuple[int, ...]
-    """Of every latent group, top-down; each has `model["zdim"]` channels."""
+    """Of every latent group, top-down."""
     dataset: str
     split: str
     examples: int
@@ -73,6 +60,8 @@ class Evaluation:
     """Of the checkpoint, where the weights are a run's."""
     inventory: Inventory = field(default_factory=dict)
     """What the data set was found to hold; empty where an earlier version measured."""
+    channels: tuple[int, ...] = ()
+    """Of every latent group, top-down; empty where an earlier version measured."""
 
     def quantity(self, key: str) -> Quantity | None:
         """The quantity of that key; None where it was not measured."""
@@ -80,14 +69,27 @@ class Evaluation:
 
 
 def write_evaluation(evaluation: Evaluation, path: Path) -> None:
-    """Write `path`, whole or not at all (raises InputError where the disk refuses)."""
+    """Write one evaluation, whole or not at all (raises InputError where the disk refuses)."""
+    _write_text(evaluation_json(evaluation), path)
+
+
+def write_evaluations(evaluations: Mapping[str, Evaluation], path: Path) -> None:
+    """Write several models' evaluations by name, whole or not at all (raises InputError where the disk refuses)."""
+    models = {name: dataclasses.asdict(evaluation) for name, evaluation in evaluations.items()}
+    _write_text(_json({"format": SEVERAL_FORMAT, "models": models}), path)
+
+
+def _write_text(text: str, path: Path) -> None:
     # what no encoding has, such as half of a pair in a folder's name, becomes JSON's own \uXXXX
-    write_whole(path, evaluation_json(evaluation).encode("utf-8", "backslashreplace"))
+    write_whole(path, text.encode("utf-8", "backslashreplace"))
 
 
 def evaluation_json(evaluation: Evaluation) -> str:
     """The document's text; equal evaluations have equal texts."""
-    content = {"format": FORMAT, **dataclasses.asdict(evaluation)}
+    return _json({"format": FORMAT, **dataclasses.asdict(evaluation)})
+
+
+def _json(content: Mapping[str, Any]) -> str:
     return json.dumps(_finite(content), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
@@ -125,6 +127,51 @@ def read_evaluation(path: Path) -> Evaluation:
         raise InputError(f"{path} is a damaged evaluation; evaluate the model again.") from None
 
 
+def read_evaluations(path: Path) -> dict[str, Evaluation]:
+    """The evaluations by name that `compare` or `noise` left in a file, also in the form of earlier versions.
+
+    Raises:
+        InputError: no such file, or a damaged one.
+    """
+    content = _read_json(path)
+    try:
+        if content.get("format") == SEVERAL_FORMAT:
+            return {name: _evaluation(each) for name, each in content["models"].items()}
+        return _earlier_comparison(content)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
+        raise InputError(f"{path} holds no comparison of models; compare them again.") from None
+
+
+def _earlier_comparison(content: dict[str, Any]) -> dict[str, Evaluation]:
+    """From a comparison.json without `format`: rows of models, some under other keys."""
+    rows = content["rows"]
+    return {
+        name: Evaluation(
+            name=name,
+            source=_text(source),
+            model={},
+            dimensions=_whole(content["dimensions"]),
+            resolutions=(),
+            dataset=_text(content["dataset"]),
+            split=_text(content["split"]),
+            examples=_whole(content["examples"]),
+            seed=_whole(content["seed"]),
+            versions={},
+            quantities=tuple(
+                Quantity(current_key(key), _text(row["title"]), "", _measurement(row["models"][name]))
+                for key, row in rows.items()
+            ),
+            inventory=_mapping(content.get("inventory", {})),
+        )
+        for name, source in content["sources"].items()
+    }
+
+
+def current_key(key: str) -> str:
+    """What a quantity of an earlier comparison is called now."""
+    return {"latent_reconstruction": "lr_information"}.get(key, key.replace("noise_response_", "noise_rms_"))
+
+
 def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -158,6 +205,7 @@ def _evaluation(content: dict[str, Any]) -> Evaluation:
         settings=_mapping(content["settings"]),
         iteration=None if content["iteration"] is None else _whole(content["iteration"]),
         inventory=_mapping(content.get("inventory", {})),
+        channels=tuple(_whole(channels) for channels in content.get("channels", ())),
     )
 
 

@@ -23,11 +23,10 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.errors import InputError
-from vdvae_lr.evaluation.batches import ExampleNoise, Examples, levels_for
-from vdvae_lr.evaluation.bound import POSTERIOR_NOISE
+from vdvae_lr.evaluation.batches import POSTERIOR_NOISE, ExampleNoise, Examples, levels_for
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.moments import Moments
-from vdvae_lr.evaluation.quantities import GroupMoments, Quantity, measurements
+from vdvae_lr.evaluation.quantities import Findings, GroupMoments, Quantity, measurements
 from vdvae_lr.losses.elbo import per_image
 from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.latent_model import FromPosterior, Given, LatentModel, LatentPass, LatentSource
@@ -164,7 +163,7 @@ def _in_double(distribution: DiagonalGaussian) -> DiagonalGaussian:
 @torch.inference_mode()
 def measure_importance(
     model: LatentModel, measuring: Measuring, *, images: int, draws: int, gap_images: int
-) -> tuple[list[Quantity], list[str]]:
+) -> Findings:
     """The importance-weighted bound, and how far q(z|x) is from the true posterior, in total and by group.
 
     Args:
@@ -188,7 +187,8 @@ def measure_importance(
     found = [_with_parts(quantity, parts.get(quantity.key)) for quantity in whole] or by_part
     quantities = [quantity for quantity in found if draws > 1 or quantity.key != "posterior_gap_gaussian"]
     shares = [quantity.total for quantity in quantities if quantity.key == "effective_sample_size"]
-    return quantities, [_note(share.value / 100 * draws, draws) for share in shares if share is not None]
+    notes = [_note(share.value / 100 * draws, draws) for share in shares if share is not None]
+    return Findings(quantities, notes=notes)
 
 
 def _note(worth: float, draws: int) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vdvae_lr.evaluation.batches import ExampleNoise
 from vdvae_lr.evaluation.measuring import Measuring
-from vdvae_lr.evaluation.quantities import GroupMoments, Quantity
+from vdvae_lr.evaluation.quantities import Findings, GroupMoments
 from vdvae_lr.losses.latent_reconstruction import group_latent_reconstruction
 from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.latent_model import LatentModel, LatentPass
@@ -48,7 +48,7 @@ def model_sample(model: LatentModel, noise: PassNoise, batch: int) -> tuple[Late
 @torch.inference_mode()
 def measure_information_from_samples(
     model: LatentModel, measuring: Measuring, before: LatentModel | None = None
-) -> list[Quantity]:
+) -> Findings:
     """A lower bound on I(Z;X) under the model by latent group, from its own samples; and as another encoder reads them.
 
     The paper's eq. 5. Sample number i is the same whatever its batch and process.
@@ -75,4 +75,4 @@ def measure_information_from_samples(
     for averages, (key, title) in zip(moments, names, strict=False):
         averages.all_reduce_(measuring.world)
         quantities.append(averages.quantity(key, title, "nats/dim", 1 / model.dimensions))
-    return quantities
+    return Findings(quantities)

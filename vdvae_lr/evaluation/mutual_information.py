@@ -27,10 +27,9 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.datasets.sources import Rows
-from vdvae_lr.evaluation.batches import EvaluationBatch, ExampleNoise, levels_for
-from vdvae_lr.evaluation.bound import POSTERIOR_NOISE
+from vdvae_lr.evaluation.batches import POSTERIOR_NOISE, EvaluationBatch, ExampleNoise, levels_for
 from vdvae_lr.evaluation.measuring import Measuring
-from vdvae_lr.evaluation.quantities import GroupMoments, Measurement, Quantity
+from vdvae_lr.evaluation.quantities import Findings, GroupMoments, Measurement, Quantity
 from vdvae_lr.model.latent_model import LatentModel, Latents
 
 BATCH_MIXTURES = 8  # cost grows with the square of the batch; near the ceiling more batches change nothing
@@ -133,7 +132,7 @@ class _Mixtures:
 @torch.inference_mode()
 def measure_mutual_information(
     model: LatentModel, measuring: Measuring, *, mixture_batch: int, mixture_images: int
-) -> list[Quantity]:
+) -> Findings:
     """Both estimators, each with its ceiling.
 
     Args:
@@ -144,7 +143,7 @@ def measure_mutual_information(
         mixture_images: the number of queries for the mixture over the whole split; 0 leaves it out.
     """
     images = measuring.count()
-    found = []
+    found: list[Quantity] = []
     if mixture_batch:
         queries = min(images // mixture_batch, BATCH_MIXTURES) * mixture_batch
         title = f"mutual information, mixtures of {mixture_batch:,} images"
@@ -155,4 +154,4 @@ def measure_mutual_information(
         title = f"mutual information, mixture of all {images:,} images"
         mixtures = _Mixtures(model, measuring, images)
         found += mixtures.measure(queries, "mutual_information_set", title, "mutual information over the split")
-    return found
+    return Findings(found)

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.errors import InputError, UnmeasurableError
-from vdvae_lr.evaluation.batches import EvaluationBatch, ExampleNoise, Examples, levels_for
-from vdvae_lr.evaluation.bound import POSTERIOR_NOISE
+from vdvae_lr.evaluation.batches import POSTERIOR_NOISE, EvaluationBatch, ExampleNoise, Examples, levels_for
 from vdvae_lr.evaluation.moments import Moments
 from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.latent_model import LatentModel, LatentPass
@@ -156,19 +155,3 @@ def response_moments(
         moments.add(torch.stack(values, dim=1))
     moments.all_reduce_(world)
     return moments
-
-
-def measure_noise_response(
-    model: LatentModel,
-    batches: Iterable[EvaluationBatch],
-    conditions: Sequence[tuple[NoiseUnit, float]],
-    *,
-    seed: int,
-    world: World,
-) -> Moments:
-    """RMS image change for each (unit, variance) of `conditions`, all groups disturbed, over all processes' `batches`.
-
-    Same passes, noise and unit of the result as `noise_response`, without the pictures.
-    """
-    disturbances = [LatentNoise(variance, unit) for unit, variance in conditions]
-    return response_moments(model, batches, disturbances, [image_rms], seed=seed, world=world)

@@ -18,12 +18,12 @@ from vdvae_lr.evaluation.noise_response import (
     response_moments,
 )
 from vdvae_lr.evaluation.perceptual import structural_similarity
-from vdvae_lr.evaluation.quantities import Measurement, Quantity, measurements
+from vdvae_lr.evaluation.quantities import Findings, Measurement, Quantity, measurements
 from vdvae_lr.model.latent_model import LatentModel
 
 NOISE_VARIANCES = (0.0, 0.3, 0.4)
-NOISE_IMAGES = 100
-"""Enough where every group and resolution is disturbed by itself: L + R + 1 decoder passes a condition and image."""
+NOISE_IMAGES = 200
+"""Each costs L + R + 1 decoder passes a condition if groups are also disturbed alone; images differ little."""
 _MEASURES: dict[str, tuple[str, ImageMeasure]] = {
     "rms": ("image RMS", image_rms),
     "ssim": ("structural similarity", structural_similarity),
@@ -40,7 +40,7 @@ def measure_noise(
     images: int,
     groups: Collection[int] | None = None,
     by_group: bool = True,
-) -> list[Quantity]:
+) -> Findings:
     """How far the mean image moves under latent noise: `noise_rms_UNIT_VARIANCE` and `noise_ssim_UNIT_VARIANCE`.
 
     Total: noise in all groups at once; resolution: in all its groups; group: in that group alone. Every level is
@@ -51,7 +51,7 @@ def measure_noise(
         measuring: the images, seed and processes.
         variances: of the noise; at 0 the RMS is 0 and the similarity 1, exactly.
         units: of the noise, as in `LatentNoise`.
-        images: measure on the first so many.
+        images: measure on the first so many; 0: nothing.
         groups: the total is of noise in these groups only (top-down from 0); None: in all.
         by_group: also measure by resolution and by group.
 
@@ -59,6 +59,8 @@ def measure_noise(
         InputError: a variance that is none, or that is there twice.
         UnmeasurableError: one so large that the images are no numbers.
     """
+    if images < 1:
+        return Findings()
     check_variances(variances)
     conditions = list(itertools.product(units, map(float, variances)))
     total, by_resolution, single = _places(model, groups, by_group)
@@ -80,7 +82,7 @@ def measure_noise(
             {resolution: at(place) for resolution, place in by_resolution.items()},
         )
 
-    return [quantity(measure, *condition) for measure in _MEASURES for condition in conditions]
+    return Findings([quantity(measure, *condition) for measure in _MEASURES for condition in conditions])
 
 
 def _places(

@@ -9,14 +9,15 @@ Shapes: B images, L latent groups, N examples of the split.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vdvae_lr.evaluation.batches import Examples
+from vdvae_lr.evaluation.group_choice import named_groups
 from vdvae_lr.evaluation.moments import Moments
-from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.processes.world import World
 
 
@@ -53,9 +54,48 @@ class Quantity:
     """By resolution, coarse to fine; empty: it has no parts."""
 
 
-def group_resolutions(model: LatentModel) -> tuple[int, ...]:
-    """The resolution of every latent group, top-down: (L,)."""
-    return tuple(shape[1] for shape in model.latent_shapes)
+@dataclass(frozen=True)
+class InputRates:
+    """How the rate KL(q(z|x)‖p(z)) spreads over the inputs x: for whom the posterior is near the prior."""
+
+    images: int
+    unit: str
+    quantiles: Mapping[str, float]
+    """By probability written out ("0", "0.05", …, "1"): ε such that this share of the inputs has KL(x) ≤ ε."""
+    group_quantiles: tuple[Mapping[str, float], ...]
+    """The same for each latent group's own rate, top-down."""
+    nearest_collapse: tuple[tuple[int, float], ...]
+    """Inputs with the least KL(x), least first: the example's number, and its rate."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a section of an evaluation found."""
+
+    quantities: Sequence[Quantity] = ()
+    inputs: InputRates | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+    def and_also(self, other: "Findings") -> "Findings":
+        """Those of both."""
+        return Findings(
+            (*self.quantities, *other.quantities),
+            self.inputs or other.inputs,
+            {**self.details, **other.details},
+            (*self.notes, *other.notes),
+        )
+
+    def without_value(self) -> list[str]:
+        """A sentence on the quantities that are NaN somewhere, if there are any; infinity is a value."""
+        found = []
+        for quantity in self.quantities:
+            groups = [group for group, part in enumerate(quantity.groups) if math.isnan(part.value)]
+            if groups:
+                found.append(f"{quantity.key} ({named_groups(groups)})")
+            elif quantity.total is not None and math.isnan(quantity.total.value):
+                found.append(f"{quantity.key} (in total)")
+        return [f"No number, and null in the JSON file: {'; '.join(found)}."] if found else []
 
 
 def measurements(moments: Moments, factor: float = 1.0) -> list[Measurement]:

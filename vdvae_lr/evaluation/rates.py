@@ -1,6 +1,6 @@
-"""The bound in its parts, by latent group and by input: where in the hierarchy, and for whom, the posterior collapses.
+"""How the rate spreads over latent groups and inputs: where, and for whom, the posterior collapses.
 
-The paper calls an input x ε-collapsed when KL(q(z|x)‖p(z)) ≤ ε(x). The least ε that calls x so is its own KL(x); so the
+The paper calls an input x ε-collapsed when KL(q(z|x)‖p(z)) ≤ ε(x). The least ε that calls x so is its own KL(x). So the
 quantile function of KL(x) over the inputs answers, for every ε, which share of them is collapsed. Here q stands for the
 true posterior, and KL(x) is Σ_l KL(q(z_l|z_<l, x)‖p(z_l|z_<l)) at one draw of the latents: an unbiased estimate of it.
 
@@ -16,73 +16,60 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vdvae_lr.evaluation.batches import ExampleNoise, levels_for
-from vdvae_lr.evaluation.bound import POSTERIOR_NOISE, bound_nats
-from vdvae_lr.evaluation.document import InputRates
-from vdvae_lr.evaluation.measuring import Measuring
-from vdvae_lr.evaluation.moments import Moments
-from vdvae_lr.evaluation.quantities import GroupMoments, PerExample, Quantity, measurements
+from vdvae_lr.evaluation.bound import BoundReader
+from vdvae_lr.evaluation.posterior_passes import Seen
+from vdvae_lr.evaluation.quantities import Findings, GroupMoments, InputRates, PerExample, Quantity
 from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.latent_model import LatentModel
+from vdvae_lr.processes.world import World
 
 PROBABILITIES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 NEAREST_COLLAPSE = 12  # inputs that are named, and shown
 _Numbers = npt.NDArray[np.float64]
 
 
-@torch.inference_mode()
-def measure_rates(
-    model: LatentModel, measuring: Measuring, *, content_dimensions: int = 0
-) -> tuple[list[Quantity], InputRates]:
-    """Bound, distortion, rate and mean σ_p, and how the rate spreads over the inputs.
+class RatesReader:
+    """Takes in passes: the bound in its parts, mean σ_p, and how the rate spreads over the inputs.
 
     Args:
         model: on its device.
-        measuring: the images; all processes must call this.
+        images: how many there are over all processes.
         content_dimensions: state bound, distortion and rate on this number of dimensions as well (784 for 28×28 images
             padded to 32×32); 0: do not.
     """
-    noise = ExampleNoise(model, POSTERIOR_NOISE, measuring.seed)
-    device, resolutions = model.device, model.resolutions
-    rates, scales = GroupMoments(resolutions, device), GroupMoments(resolutions, device)
-    bounds = Moments((2,), device)  # −ELBO and distortion have no parts by group
-    by_input = PerExample(measuring.count(), len(resolutions), device)
-    for batch in measuring.batches("bound and rates"):
-        levels = levels_for(model, batch.pixels)
-        passed = model.infer(levels, noise.draw(batch.indices).posterior)
-        nats, distortion = bound_nats(passed, model.pixel_scale.target_from_levels(levels))
-        rates.add(nats)
-        bounds.add(torch.stack([nats.sum(1) + distortion, distortion], dim=1))
-        scales.add(group_scale_sums(passed.priors))
-        by_input.add(batch.indices, nats)
-    for reduced in (rates, scales, bounds, by_input):
-        reduced.all_reduce_(measuring.world)
-    dimensions = model.dimensions
-    quantities = _bound_quantities(bounds, rates, dimensions, "")
-    if content_dimensions:
-        quantities += _bound_quantities(bounds, rates, content_dimensions, "_content")
-    latents = [math.prod(shape) for shape in model.latent_shapes]
-    scale = _per_latent(scales.quantity("prior_scale", "mean prior scale", ""), latents, resolutions)
-    return [*quantities, scale], input_rates(by_input.values.cpu().numpy() / dimensions)
+
+    def __init__(self, model: LatentModel, images: int, content_dimensions: int = 0) -> None:
+        self._model = model
+        self._content_dimensions = content_dimensions
+        self._bound = BoundReader(model)
+        self._scales = GroupMoments(model.resolutions, model.device)
+        self._by_input = PerExample(images, len(model.resolutions), model.device)
+
+    def add(self, seen: Seen) -> None:
+        """Take in one batch."""
+        self._by_input.add(seen.examples, self._bound.add(seen))
+        self._scales.add(group_scale_sums(seen.passed.priors))
+
+    def all_reduce_(self, world: World) -> None:
+        """Put the processes' numbers together; every process must call this."""
+        for part in (self._bound, self._scales, self._by_input):
+            part.all_reduce_(world)
+
+    def findings(self) -> Findings:
+        """Quantities `negative_elbo`, `distortion`, `rate` (also in bits, and on the content alone), `prior_scale`."""
+        dimensions, content = self._model.dimensions, self._content_dimensions
+        quantities = self._bound.quantities(dimensions)
+        if content:
+            quantities += self._bound.quantities(content, "_content")
+        latents = [math.prod(shape) for shape in self._model.latent_shapes]
+        sums = self._scales.quantity("prior_scale", "mean prior scale", "")
+        scale = _per_latent(sums, latents, self._model.resolutions)
+        return Findings((*quantities, scale), input_rates(self._by_input.values.cpu().numpy() / dimensions))
 
 
 def group_scale_sums(priors: Sequence[DiagonalGaussian]) -> Tensor:
     """σ_p summed over the latents of each group: (B, L)."""
     return torch.stack([prior.log_scale.double().exp().flatten(1).sum(1) for prior in priors], dim=1)
-
-
-def _bound_quantities(bounds: Moments, rates: GroupMoments, dimensions: int, suffix: str) -> list[Quantity]:
-    on = f" on {dimensions} dimensions" if suffix else ""
-    found = []
-    for unit, ending, factor in (("nats/dim", "", 1 / dimensions), ("bits/dim", "_bits", 1 / dimensions / math.log(2))):
-        negative_elbo, distortion = measurements(bounds, factor)
-        ending = suffix + ending
-        found += [
-            Quantity(f"negative_elbo{ending}", f"bound (-ELBO){on}", unit, negative_elbo),
-            Quantity(f"distortion{ending}", f"distortion{on}", unit, distortion),
-            rates.quantity(f"rate{ending}", f"rate{on}", unit, factor),
-        ]
-    return found
 
 
 def _per_latent(sums: Quantity, latents: Sequence[int], resolutions: Sequence[int]) -> Quantity:

@@ -8,18 +8,16 @@ Shapes: B images, L latent groups, C channels, H W resolution.
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor
 
-from vdvae_lr.evaluation.batches import ExampleNoise, levels_for
-from vdvae_lr.evaluation.bound import POSTERIOR_NOISE
 from vdvae_lr.evaluation.explained_variance import LatentVariation, explained_share
 from vdvae_lr.evaluation.information import group_information_nats
-from vdvae_lr.evaluation.measuring import Measuring
-from vdvae_lr.evaluation.quantities import GroupMoments, Quantity
+from vdvae_lr.evaluation.posterior_passes import Seen
+from vdvae_lr.evaluation.quantities import Findings, GroupMoments, Quantity
 from vdvae_lr.losses.latent_reconstruction import FORMS, FormName, group_latent_reconstruction
 from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.latent_model import LatentModel, LatentPass
+from vdvae_lr.processes.world import World
 
 _IMAGES = {
     "mean_image": "mean images",
@@ -80,33 +78,42 @@ def _described(before: bool) -> dict[str, tuple[str, str]]:
     return described | {"lr_raw_mean_image": ("LR loss, raw, mean image", _UNITS["raw"])}
 
 
-@torch.inference_mode()
-def measure_recovery(model: LatentModel, measuring: Measuring, before: LatentModel | None = None) -> list[Quantity]:
-    """Recovered information, LR losses and R² over the split, all from one posterior pass a batch.
+class RecoveryReader:
+    """Takes in passes with kept contexts: recovered information, LR losses and R².
 
     Args:
-        model: on the world's device.
-        measuring: its latents are those that `evaluate_bound` draws.
+        model: the model, on its device.
         before: a model of the same architecture, whose encoder reads the same images; None leaves that out.
     """
-    described = _described(before is not None)
-    keys = [*described, _INNOVATION, *map(_difference, _SQUARES.values())]
-    moments = {key: GroupMoments(model.resolutions, model.device) for key in keys}
-    variation = LatentVariation(model.latent_shapes, model.device)
-    noise = ExampleNoise(model, POSTERIOR_NOISE, measuring.seed, image=True)
-    for batch in measuring.batches("recovered latents"):
-        draws = noise.draw(batch.indices)
-        levels = levels_for(model, batch.pixels)
-        passed = model.infer(levels, draws.posterior, keep_contexts=True)
-        variation.add(passed.latents)
-        for key, values in recovery_values(model, passed, decoded_images(model, passed, draws.image), before).items():
-            moments[key].add(values)
-    for averages in moments.values():
-        averages.all_reduce_(measuring.world)
-    variation.all_reduce_(measuring.world)
-    per_dim = 1 / model.dimensions
-    added = [moments[key].quantity(key, title, unit, per_dim) for key, (title, unit) in described.items()]
-    return [*added, *_shares(moments, variation, model.resolutions)]
+
+    def __init__(self, model: LatentModel, before: LatentModel | None = None) -> None:
+        self._model = model
+        self._before = before
+        self._described = _described(before is not None)
+        keys = [*self._described, _INNOVATION, *map(_difference, _SQUARES.values())]
+        self._moments = {key: GroupMoments(model.resolutions, model.device) for key in keys}
+        self._variation = LatentVariation(model.latent_shapes, model.device)
+
+    def add(self, seen: Seen) -> None:
+        """Take in one batch."""
+        images = decoded_images(self._model, seen.passed, seen.image_noise)
+        self._variation.add(seen.passed.latents)
+        for key, values in recovery_values(self._model, seen.passed, images, self._before).items():
+            self._moments[key].add(values)
+
+    def all_reduce_(self, world: World) -> None:
+        """Put the processes' numbers together; every process must call this."""
+        for averages in self._moments.values():
+            averages.all_reduce_(world)
+        self._variation.all_reduce_(world)
+
+    def findings(self) -> Findings:
+        """The quantities that add up over groups, then R²."""
+        per_dim = 1 / self._model.dimensions
+        added = [
+            self._moments[key].quantity(key, title, unit, per_dim) for key, (title, unit) in self._described.items()
+        ]
+        return Findings([*added, *_shares(self._moments, self._variation, self._model.resolutions)])
 
 
 def _shares(

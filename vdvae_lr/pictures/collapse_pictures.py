@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from vdvae_lr.datasets.sources import ImageSource
-from vdvae_lr.evaluation.document import InputRates
+from vdvae_lr.evaluation.quantities import InputRates
 from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.pictures.images import Pictures, reconstructions
 from vdvae_lr.pictures.picture_grid import picture_grid

@@ -10,8 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vdvae_lr.evaluation.batches import ExampleNoise, Examples, levels_for
-from vdvae_lr.evaluation.bound import POSTERIOR_NOISE
+from vdvae_lr.evaluation.batches import POSTERIOR_NOISE, ExampleNoise, Examples, levels_for
 from vdvae_lr.model.latent_model import DecodedImage, LatentModel
 from vdvae_lr.model.pixels import PixelScale
 

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.errors import InputError
-from vdvae_lr.evaluation.batches import ExampleNoise, Examples, levels_for
-from vdvae_lr.evaluation.bound import POSTERIOR_NOISE
+from vdvae_lr.evaluation.batches import POSTERIOR_NOISE, ExampleNoise, Examples, levels_for
 from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.latent_model import FromPrior, Given, LatentModel, Latents, LatentSource
 from vdvae_lr.pictures.images import Pictures, to_levels

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Table
 
-from vdvae_lr.evaluation.document import Evaluation, InputRates
-from vdvae_lr.evaluation.quantities import Measurement, Quantity
+from vdvae_lr.evaluation.document import Evaluation
+from vdvae_lr.evaluation.quantities import InputRates, Measurement, Quantity
 
 WIDTH = 100  # of a line of text; a table is as wide as it needs to be, which is less
 _UNBOUNDED = 1000

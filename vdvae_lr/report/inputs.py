@@ -8,7 +8,8 @@ from itertools import zip_longest
 
 import numpy as np
 
-from vdvae_lr.evaluation.document import COLLAPSE_PICTURE, InputRates
+from vdvae_lr.evaluation.document import COLLAPSE_PICTURE
+from vdvae_lr.evaluation.quantities import InputRates
 from vdvae_lr.report.charts import Chart, Curve, alike, chart_figures
 from vdvae_lr.report.content import MISSING, Section, Table
 from vdvae_lr.report.evaluation_table import short

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,12 +38,18 @@ def measuring(pixels: Tensor, world: World, batch: int = 3, seed: int = 4) -> Me
     return Measuring(source, len(pixels), batch, seed, world, lambda items, total, what: items)
 
 
+def measured_parts(*arguments: Any, **options: Any) -> Measured:
+    """Quantities, details and notes."""
+    found = measure_bi_lipschitz(*arguments, **options)
+    return list(found.quantities), dict(found.details), list(found.notes)
+
+
 def by_key(found: Measured) -> dict[str, Quantity]:
     return {quantity.key: quantity for quantity in found[0]}
 
 
 def test_section_averages_over_images(small_model: VDVAE, pixels: Tensor, world: World) -> None:
-    quantities, details, notes = measure_bi_lipschitz(
+    quantities, details, notes = measured_parts(
         small_model, measuring(pixels, world), images=2, values=5, tolerance=1e-6
     )
     found = {quantity.key: quantity for quantity in quantities}
@@ -119,7 +126,7 @@ def test_batches_and_processes_do_not_matter(
     in_worlds: Callable[[int, Callable[[World], Measured]], list[Measured]],
 ) -> None:
     def measured(one: World, batch: int = 3) -> Measured:
-        return measure_bi_lipschitz(small_model, measuring(pixels, one, batch), images=2, values=2, tolerance=1e-4)
+        return measured_parts(small_model, measuring(pixels, one, batch), images=2, values=2, tolerance=1e-4)
 
     alone = measured(world, batch=1)
     for found in (*in_worlds(2, measured), *in_worlds(3, measured)):
@@ -136,7 +143,7 @@ def test_iterated_section_says_what_is_not_known(
 ) -> None:
     iterating = partial(local_bi_lipschitz, dense_dimensions=0)
     monkeypatch.setattr("vdvae_lr.evaluation.jacobian.section.local_bi_lipschitz", iterating)
-    found = measure_bi_lipschitz(small_model, measuring(pixels, world), images=1, values=2, tolerance=1e-3)
+    found = measured_parts(small_model, measuring(pixels, world), images=1, values=2, tolerance=1e-3)
     smallest = by_key(found)["smallest_singular_value"]
     assert [math.isnan(part.value) for part in smallest.groups] == [False, False, False, True, True]
     assert smallest.groups[0].standard_error is None
@@ -145,7 +152,7 @@ def test_iterated_section_says_what_is_not_known(
 
 
 def test_none_wanted(small_model: VDVAE, pixels: Tensor, world: World) -> None:
-    assert measure_bi_lipschitz(small_model, measuring(pixels, world), images=0, values=2, tolerance=0.1) == (
+    assert measured_parts(small_model, measuring(pixels, world), images=0, values=2, tolerance=0.1) == (
         [],
         {},
         [],
@@ -155,7 +162,7 @@ def test_none_wanted(small_model: VDVAE, pixels: Tensor, world: World) -> None:
 def refused(small_model: VDVAE, pixels: Tensor, images: int) -> Callable[[World], str]:
     def measured(one: World) -> str:
         with pytest.raises(UnmeasurableError) as refusal:
-            measure_bi_lipschitz(small_model, measuring(pixels, one), images=images, values=2, tolerance=0.1)
+            measured_parts(small_model, measuring(pixels, one), images=images, values=2, tolerance=0.1)
         return str(refusal.value)
 
     return measured
@@ -220,7 +227,7 @@ def test_every_process_refuses_a_decoder_without_sigma(
 
 def test_note_names_the_wide_groups(small_model: VDVAE, pixels: Tensor, world: World) -> None:
     def note() -> str:
-        found = measure_bi_lipschitz(small_model, measuring(pixels, world), images=1, values=1, tolerance=0.1)
+        found = measured_parts(small_model, measuring(pixels, world), images=1, values=1, tolerance=0.1)
         return next(one for one in found[2] if "by rank" in one)
 
     assert note().startswith("Latent groups 3-4, and all groups together, have more latents than")

@@ -20,7 +20,8 @@ from vdvae_lr.datasets.loader import check_readers
 from vdvae_lr.datasets.sources import ImageSource
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.measuring import Measuring, Tracker
-from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.evaluation.sections import SectionSettings
+from vdvae_lr.hub.pretrained import PretrainedModel
 from vdvae_lr.hub.sources import WeightSettings
 from vdvae_lr.processes.world import World
 from vdvae_lr.setting_checks import AtOnce, Between, CountOrNone, PathText, check_settings
@@ -68,7 +69,7 @@ class HeldOutImages:
         """Refuse what cannot be measured; raises InputError."""
         check_settings(self)
 
-    def find(self, models: Mapping[str, VDVAE], console: Console) -> FoundImages:
+    def find(self, models: Mapping[str, PretrainedModel], console: Console) -> FoundImages:
         """Find the data, and say what was found.
 
         Args:
@@ -91,7 +92,11 @@ class HeldOutImages:
         examples = self.examples or len(source)
         return Measuring(source, examples, self.batch, self.seed, world, track, name, self.num_workers)
 
-    def _data(self, models: Mapping[str, VDVAE]) -> DataSettings:
+    def check_enough(self, source: ImageSource, sections: SectionSettings) -> None:
+        """Refuse, before any work, too few images for what is to be measured (raises InputError)."""
+        sections.check_enough(min(self.examples or len(source), len(source)))
+
+    def _data(self, models: Mapping[str, PretrainedModel]) -> DataSettings:
         """As named, else what the first model was trained on; where the first run among the models had them."""
         name, first = next(iter(models.items()))
         chosen = self.dataset or first.dataset

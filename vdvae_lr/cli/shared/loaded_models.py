@@ -9,7 +9,7 @@ from torch import nn
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.network_errors import without_secrets
-from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.hub.pretrained import PretrainedModel
 from vdvae_lr.hub.sound_weights import check_finite
 from vdvae_lr.hub.sources import WeightSettings, checksum
 from vdvae_lr.model.vdvae.vae import VAEConfig
@@ -20,7 +20,7 @@ _START_SETTINGS = ("restore_ema_path", "restore_path", "pretrained")  # of a run
 
 def load_model(
     source: str, config: VAEConfig | None, weights: WeightSettings, world: World, *, name: str = ""
-) -> VDVAE:
+) -> PretrainedModel:
     """One model; all processes must call this.
 
     Args:
@@ -35,8 +35,8 @@ def load_model(
     """
     name = name or without_secrets(source)
 
-    def load() -> VDVAE:
-        return VDVAE.from_pretrained(source, config=config, sources=weights)
+    def load() -> PretrainedModel:
+        return PretrainedModel.from_pretrained(source, config=config, sources=weights)
 
     model = world.patiently(load, "loading weights")
     check_processes_agree(model, name, world)
@@ -46,7 +46,7 @@ def load_model(
 
 def load_models(
     sources: Mapping[str, str], config: VAEConfig | None, weights: WeightSettings, world: World
-) -> dict[str, VDVAE]:
+) -> dict[str, PretrainedModel]:
     """Models by name, from their sources by name; otherwise as `load_model`."""
     return {name: load_model(source, config, weights, world, name=name) for name, source in sources.items()}
 
@@ -60,7 +60,7 @@ def check_processes_agree(model: nn.Module, name: str, world: World) -> None:
         )
 
 
-def load_named_before(source: str, model: VDVAE, weights: WeightSettings, world: World) -> VDVAE:
+def load_named_before(source: str, model: PretrainedModel, weights: WeightSettings, world: World) -> PretrainedModel:
     """The model that a person names as the one before fine-tuning.
 
     Raises:
@@ -69,7 +69,9 @@ def load_named_before(source: str, model: VDVAE, weights: WeightSettings, world:
     return load_model(source, model.config, dataclasses.replace(weights, revision=""), world)
 
 
-def load_start_of_run(model: VDVAE, weights: WeightSettings, world: World) -> tuple[VDVAE | None, str, str]:
+def load_start_of_run(
+    model: PretrainedModel, weights: WeightSettings, world: World
+) -> tuple[PretrainedModel | None, str, str]:
     """The model that the run of `model` started from, where it says so and that can be used on every process.
 
     Returns:
@@ -86,9 +88,9 @@ def load_start_of_run(model: VDVAE, weights: WeightSettings, world: World) -> tu
         weights.lr_repository or str(run.get("lr_repository", "")),
     )
 
-    def load() -> VDVAE | InputError:
+    def load() -> PretrainedModel | InputError:
         try:
-            found = VDVAE.from_pretrained(start, config=model.config, sources=sources)
+            found = PretrainedModel.from_pretrained(start, config=model.config, sources=sources)
             check_finite(found, name)
         except InputError as error:
             return error
@@ -101,7 +103,7 @@ def load_start_of_run(model: VDVAE, weights: WeightSettings, world: World) -> tu
         return None, "", f"The model before fine-tuning, '{name}', is left out; name it with --before. {error}"
 
 
-def _usable_everywhere(found: VDVAE | InputError, name: str, world: World) -> VDVAE:
+def _usable_everywhere(found: PretrainedModel | InputError, name: str, world: World) -> PretrainedModel:
     """What this process found, where all found the same; else every process raises InputError."""
     failed_somewhere = world.highest(isinstance(found, InputError))
     if isinstance(found, InputError):
@@ -112,12 +114,12 @@ def _usable_everywhere(found: VDVAE | InputError, name: str, world: World) -> VD
     return found
 
 
-def run_settings(model: VDVAE) -> Mapping[str, Any]:
+def run_settings(model: PretrainedModel) -> Mapping[str, Any]:
     """Of the run that made the weights, by name; empty where no run is known."""
     record = model.provenance.record
     return record.settings if record is not None else {}
 
 
-def _placed(model: VDVAE, world: World) -> VDVAE:
+def _placed(model: PretrainedModel, world: World) -> PretrainedModel:
     model.to(device=world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model

@@ -22,7 +22,7 @@ from vdvae_lr.cli.shared.loaded_models import load_model
 from vdvae_lr.cli.shared.progress import ConsoleTracker, plain_console
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.paths import entries, exists, is_file, is_folder
-from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.hub.pretrained import PretrainedModel
 from vdvae_lr.hub.sources import WeightSettings
 from vdvae_lr.pictures.image_files import single_picture
 from vdvae_lr.pictures.images import Pictures
@@ -187,7 +187,7 @@ class PictureWriter:
 class Studio:
     """What a command makes pictures with."""
 
-    model: VDVAE
+    model: PretrainedModel
     writer: PictureWriter
     tracker: ConsoleTracker
     say: Callable[[str], None]

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.errors import UnmeasurableError
-from vdvae_lr.evaluation.batches import ExampleNoise, Examples, levels_for
-from vdvae_lr.evaluation.bound import POSTERIOR_NOISE
+from vdvae_lr.evaluation.batches import POSTERIOR_NOISE, ExampleNoise, Examples, levels_for
 from vdvae_lr.evaluation.jacobian.decoder_jacobian import (
     Jacobian,
     LatentPoint,

@@ -33,7 +33,7 @@ from vdvae_lr.evaluation.jacobian.bi_lipschitz import (
 from vdvae_lr.evaluation.jacobian.spectrum import MAX_STEPS
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.moments import Moments
-from vdvae_lr.evaluation.quantities import Measurement, PerExample, Quantity
+from vdvae_lr.evaluation.quantities import Findings, Measurement, PerExample, Quantity
 from vdvae_lr.model.latent_model import LatentModel, LatentPass
 from vdvae_lr.processes.world import World
 
@@ -71,7 +71,7 @@ _NAMES = (*_COLUMNS, *_STATUS)
 
 def measure_bi_lipschitz(
     model: LatentModel, measuring: Measuring, *, images: int, values: int, tolerance: float
-) -> tuple[list[Quantity], dict[str, Any], list[str]]:
+) -> Findings:
     """Quantities, the spectra of every image as plain JSON, and notes for the reader.
 
     Args:
@@ -87,7 +87,7 @@ def measure_bi_lipschitz(
             no σ.
     """
     if images < 1:
-        return [], {}, []
+        return Findings()
     sigma = _decoder_sigma(model, measuring)
     measure = partial(local_bi_lipschitz, model, values=values, tolerance=tolerance)
     tables = []
@@ -98,7 +98,7 @@ def measure_bi_lipschitz(
     for table in tables:
         quantities += table.quantities()
     details = {"spectra": [entry for table in tables for entry in table.spectra()]}
-    return quantities, details, _notes(model, tables, values, tolerance)
+    return Findings(quantities, details=details, notes=_notes(model, tables, values, tolerance))
 
 
 def _decoder_sigma(model: LatentModel, measuring: Measuring) -> Measurement:
