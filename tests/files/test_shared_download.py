@@ -45,7 +45,7 @@ def site() -> Iterator[LoopbackFiles]:
 @contextmanager
 def downloader(site: LoopbackFiles, folder: Path) -> Iterator[subprocess.Popen[str]]:
     """A process that is about to fetch /a.bin, killed at the end."""
-    path = os.pathsep.join(str(CHECKOUT_ROOT / part) for part in ("tests", "."))
+    path = os.pathsep.join(str(CHECKOUT_ROOT / part) for part in ("tests/support", "."))
     command = [sys.executable, "-c", PROGRAM, site.address, str(folder)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, **pipes, text=True, bufsize=1) as process:

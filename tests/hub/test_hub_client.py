@@ -323,7 +323,7 @@ with client_at(sys.argv[1], Path(sys.argv[2]), timeout=60):
 
 def test_of_two_processes_one_downloads_and_the_other_waits(hub: LoopbackHub, tmp_path: Path) -> None:
     hub.faults.append(Fault("stall", LARGE, times=1))  # until the other one has come as far as it can
-    variables = {"PYTHONPATH": os.pathsep.join(str(CHECKOUT_ROOT / part) for part in ("tests", "."))}
+    variables = {"PYTHONPATH": os.pathsep.join(str(CHECKOUT_ROOT / part) for part in ("tests/support", "."))}
     start = Start([sys.executable, "-c", PROGRAM, hub.endpoint, str(tmp_path / "both")], variables)
     release = threading.Thread(target=lambda: (wait_until(lambda: heads(hub) == 2), time.sleep(0.3), hub.release()))
     release.start()

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 from short_runs import LAST, change_settings, checkpoint_of, copied, records_of, short_run, write_log
 
-from vdvae_lr.errors import InputError
-from vdvae_lr.hub.run_record import newest_checkpoint, read_run_record
+from vdvae_lr.hub.run_record import read_run_record
 
 EARLIER = 3
 
@@ -97,16 +96,3 @@ def test_the_name_is_the_folders_from_wherever_one_looks(run: Path, monkeypatch:
     record = read_run_record(Path("checkpoints") / f"step-{LAST:08d}")
     assert record is not None
     assert record.name == "run"
-
-
-def test_the_newest_checkpoint_has_the_most_iterations(tmp_path: Path) -> None:
-    for number in (99_999, 100_000, 25):
-        (tmp_path / "checkpoints" / f"step-{number:08d}").mkdir(parents=True)
-    (tmp_path / "checkpoints" / ".step-00200000.part").mkdir()
-    assert newest_checkpoint(tmp_path).name == "step-00100000"
-
-
-def test_a_run_that_saved_nothing_is_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / "checkpoints").mkdir()
-    with pytest.raises(InputError, match=rf"^run {tmp_path} has no checkpoint yet; .*\.$"):
-        newest_checkpoint(tmp_path)

@@ -30,6 +30,7 @@ from vdvae_lr.files.bundled import bundled_folder, is_bundled_model
 from vdvae_lr.files.download import check_https, fetch, record_of
 from vdvae_lr.files.network_errors import without_secrets
 from vdvae_lr.files.paths import exists, expanded, is_file, is_folder
+from vdvae_lr.files.run_folder import CHECKPOINTS, EMA_NAME, newest_checkpoint
 from vdvae_lr.hub.digest_list import DIGESTS_NAME, check_listed_digest, listed_digests, read_digests
 from vdvae_lr.hub.hub_client import (
     HubAccess,
@@ -41,7 +42,6 @@ from vdvae_lr.hub.hub_client import (
 )
 from vdvae_lr.hub.openai import from_published, published_shapes, read_tensors
 from vdvae_lr.hub.published import PUBLISHED, PublishedModel, published_file
-from vdvae_lr.hub.run_record import CHECKPOINTS, EMA_NAME, newest_checkpoint
 from vdvae_lr.hub.weight_folder import (
     CONFIG_NAME,
     WEIGHTS_NAME,

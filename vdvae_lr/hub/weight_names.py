@@ -6,7 +6,7 @@ from pathlib import Path
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.network_errors import without_secrets
 from vdvae_lr.files.paths import is_folder
-from vdvae_lr.hub.run_record import complete_checkpoints
+from vdvae_lr.files.run_folder import complete_checkpoints
 
 _SITE = r"(?P<site>(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?:api/)?(?:models/)?|hf://(?:models/)?)"
 _REPOSITORY = r"(?P<repository>[\w.-]+/[\w.-]+)"

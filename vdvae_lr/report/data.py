@@ -9,20 +9,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.document import EVALUATION_NAME, Evaluation, read_evaluation
 from vdvae_lr.files.paths import cannot_be_read, entries, exists, is_file, is_folder, path_of
-from vdvae_lr.hub.run_record import CHECKPOINTS, IMAGES, LOG_NAME, SETTINGS_NAME, complete_checkpoints
+from vdvae_lr.files.run_folder import (
+    CHECKPOINTS,
+    IMAGES,
+    LOG_NAME,
+    SETTINGS_NAME,
+    complete_checkpoints,
+    iteration_of,
+    read_log,
+)
 from vdvae_lr.model.vdvae.layout import parse_decoder, parse_encoder
 from vdvae_lr.report.charts import MOST_RUNS, Floats
 
 EVALUATION_FOLDER = "evaluation"
 _EVENTS = "events.out.tfevents."
-_MOST_ITERATIONS = 2**53  # from which on floats are not all whole numbers
 
 
 @dataclass(frozen=True)
@@ -160,7 +167,7 @@ def _read(label: str, folder: Path) -> Reported:
 
 def _read_run(label: str, folder: Path) -> Reported:
     settings = _read_settings(folder / SETTINGS_NAME)
-    records, unread = _read_log(folder / LOG_NAME)
+    records, unread = read_log(folder)
     checkpoints = complete_checkpoints(folder / CHECKPOINTS)
     evaluation_folder = folder / EVALUATION_FOLDER
     evaluated = is_file(evaluation_folder / EVALUATION_NAME)
@@ -170,8 +177,8 @@ def _read_run(label: str, folder: Path) -> Reported:
         label=label or folder.resolve().name,
         folder=folder,
         settings=settings,
-        records=records,
-        checkpoints=tuple(int(path.name.removeprefix("step-")) for path in checkpoints),
+        records=tuple(records),
+        checkpoints=tuple(map(iteration_of, checkpoints)),
         pictures=_pngs(folder / IMAGES, "step-*.png"),
         evaluation=read_evaluation(evaluation_folder) if evaluated else None,
         evaluation_pictures=_pngs(evaluation_folder, "*.png") if evaluated else (),
@@ -191,33 +198,6 @@ def _read_settings(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path} is damaged: it holds no settings; put it back from a copy, or report on another run.")
     return content
-
-
-def _read_log(path: Path) -> tuple[tuple[Mapping[str, Any], ...], int]:
-    """The records, and how many lines are none; a last one that is not finished yet does not count."""
-    records: list[Mapping[str, Any]] = []
-    unread = 0
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace") if is_file(path) else ""
-    except OSError as error:
-        raise cannot_be_read(path, error) from None
-    for line in text.splitlines(keepends=True):
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            record = None
-        if _is_record(record):
-            records.append(record)
-        elif line.endswith("\n"):
-            unread += 1
-    return tuple(records), unread
-
-
-def _is_record(line: object) -> TypeGuard[dict[str, Any]]:
-    if not isinstance(line, dict) or not isinstance(line.get("kind"), str):
-        return False
-    iteration = line.get("iteration")
-    return type(iteration) is int and 0 <= iteration < _MOST_ITERATIONS
 
 
 def _pngs(folder: Path, pattern: str) -> tuple[Path, ...]:
