@@ -43,7 +43,7 @@ def network_errors(source: str, remedy: str, arrived: Callable[[], int] = lambda
 
 
 def _kept(size: int) -> str:
-    return f" ({size:,} bytes are kept: the same command goes on from there)" if size else ""
+    return f" ({size:,} bytes are kept: the same command goes on from there if the server can)" if size else ""
 
 
 def status_words(status: int) -> str:

@@ -32,7 +32,8 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError i
 )
 
 from vdvae_lr.errors import InputError, Unreachable
-from vdvae_lr.files.download import file_sha256, record_of
+from vdvae_lr.files.digests import file_sha256
+from vdvae_lr.files.download import record_of
 from vdvae_lr.files.network_errors import first_line, network_errors, status_words
 
 LIBRARY = "vdvae_lr"

@@ -27,11 +27,11 @@ from torch import Tensor
 
 from vdvae_lr.errors import InputError, nearest_name_hint
 from vdvae_lr.files.bundled import bundled_folder, is_bundled_model
+from vdvae_lr.files.digests import DIGESTS_NAME, check_listed_digest, listed_digests, read_digests
 from vdvae_lr.files.download import check_https, fetch, record_of
 from vdvae_lr.files.network_errors import without_secrets
 from vdvae_lr.files.paths import exists, expanded, is_file, is_folder
 from vdvae_lr.files.run_folder import CHECKPOINTS, EMA_NAME, newest_checkpoint
-from vdvae_lr.hub.digest_list import DIGESTS_NAME, check_listed_digest, listed_digests, read_digests
 from vdvae_lr.hub.hub_client import (
     HubAccess,
     asset_path,

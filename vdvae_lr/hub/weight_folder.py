@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vdvae_lr.errors import InputError, nearest_name_hint
+from vdvae_lr.files.digests import check_listed_digest
 from vdvae_lr.files.network_errors import plain
 from vdvae_lr.files.paths import cannot_be_read
-from vdvae_lr.hub.digest_list import check_listed_digest
 from vdvae_lr.model.vdvae.vae import VAEConfig
 
 T = TypeVar("T")

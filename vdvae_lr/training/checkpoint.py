@@ -19,11 +19,10 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.errors import InputError
-from vdvae_lr.files.download import file_sha256
+from vdvae_lr.files.digests import DIGESTS_NAME, file_sha256, listed_digests
 from vdvae_lr.files.paths import UnreadableError
 from vdvae_lr.files.run_folder import CHECKPOINTS, EMA_NAME, complete_checkpoints, iteration_of
 from vdvae_lr.files.whole_file import remove
-from vdvae_lr.hub.digest_list import DIGESTS_NAME, listed_digests
 from vdvae_lr.hub.weight_folder import CONFIG_NAME, WEIGHTS_NAME, read_weights
 from vdvae_lr.training.snapshot import (
     COUNT_NAME,
