@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from short_runs import LAST, change_settings, checkpoint_of, copied, records_of, short_run, write_log
 
-from vdvae_lr.hub.run_record import read_run_record
+from vdvae_lr.hub.run_record import Start, read_run_record, start_of_run
 
 EARLIER = 3
 
@@ -96,3 +96,21 @@ def test_the_name_is_the_folders_from_wherever_one_looks(run: Path, monkeypatch:
     record = read_run_record(Path("checkpoints") / f"step-{LAST:08d}")
     assert record is not None
     assert record.name == "run"
+
+
+@pytest.mark.parametrize(
+    ("settings", "values", "average"),
+    [
+        ({}, Start("", True), Start("", True)),
+        ({"pretrained": "none", "restore_path": "", "restore_ema_path": None}, Start("", True), Start("", True)),
+        ({"pretrained": "fashion"}, Start("fashion", True), Start("fashion", True)),
+        ({"restore_path": "a", "pretrained": "fashion"}, Start("a", False), Start("a", False)),
+        ({"restore_ema_path": "b", "pretrained": "fashion"}, Start("b", True), Start("b", True)),
+        ({"restore_ema_path": "b", "restore_path": "a"}, Start("a", False), Start("b", True)),
+    ],
+    ids=range(6),
+)
+def test_restored_weights_win_over_pretrained_ones_and_one_file_serves_for_both(
+    settings: dict[str, object], values: Start, average: Start
+) -> None:
+    assert start_of_run(settings) == (values, average)

@@ -15,9 +15,9 @@ from vdvae_lr.files.paths import is_file, is_folder
 from vdvae_lr.files.presets import read_presets
 from vdvae_lr.hub.hub_client import HubAccess, asset_path, prepare_cached, pull_elsewhere, repository_file
 from vdvae_lr.hub.openai import load_pickle, read_tensors
-from vdvae_lr.hub.weight_folder import checked_dataclass
 from vdvae_lr.hub.weight_names import check_hub_name
 from vdvae_lr.model.vdvae.vae import VAEConfig
+from vdvae_lr.setting_checks import checked_dataclass
 
 SERVER = "https://openaipublic.blob.core.windows.net/very-deep-vaes-assets"
 FileKind = Literal["model-ema", "model", "opt"]

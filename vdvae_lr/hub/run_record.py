@@ -1,4 +1,4 @@
-"""The training run that some weights lie in: its settings, held-out bound and picture, for the model card."""
+"""What a training run's folder says about its weights: what they started from, and what they scored."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -33,6 +33,37 @@ class RunRecord:
     bound: Mapping[str, Any] = field(default_factory=dict)
     bound_iteration: int = 0
     picture: Path | None = None
+
+
+@dataclass(frozen=True)
+class Start:
+    """Weights that a run's settings name as its start.
+
+    Attributes:
+        name: name of the weights, as `find_weights` takes it; empty: none, the run starts from random weights.
+        ema: take the averaged weights, if there are also those before averaging.
+    """
+
+    name: str
+    ema: bool
+
+
+def start_of_run(settings: Mapping[str, Any]) -> tuple[Start, Start]:
+    """What a run's weights start from, and what their average starts from.
+
+    `restore_path` names weights before averaging, `restore_ema_path` averaged ones; if only one is given, it serves for
+    both. `pretrained` serves for both if neither is given.
+
+    Args:
+        settings: the run's settings, flat, as on the command line.
+    """
+    named = {name: str(settings.get(name) or "none") for name in ("restore_path", "restore_ema_path", "pretrained")}
+    starts = {name: Start("" if value == "none" else value, name != "restore_path") for name, value in named.items()}
+    raw, averaged, pretrained = starts.values()
+    return (
+        next((start for start in (raw, averaged) if start.name), pretrained),
+        next((start for start in (averaged, raw) if start.name), pretrained),
+    )
 
 
 def read_run_record(checkpoint: Path) -> RunRecord | None:

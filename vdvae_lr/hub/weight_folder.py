@@ -5,24 +5,20 @@ This is what `save_pretrained` folders, the bundled models and every checkpoint 
 
 import dataclasses
 import json
-import types
-import typing
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from vdvae_lr.errors import InputError, nearest_name_hint
+from vdvae_lr.errors import InputError
 from vdvae_lr.files.digests import check_listed_digest
 from vdvae_lr.files.network_errors import plain
 from vdvae_lr.files.paths import cannot_be_read
 from vdvae_lr.model.vdvae.vae import VAEConfig
-
-T = TypeVar("T")
+from vdvae_lr.setting_checks import checked_dataclass
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -78,43 +74,6 @@ def read_config_file(path: Path) -> tuple[VAEConfig, str]:
         return checked_dataclass(VAEConfig, model, "model"), dataset
     except InputError as error:
         raise InputError(f"{path} describes no model that can be made: {plain(str(error))}") from None
-
-
-def checked_dataclass(kind: type[T], values: Mapping[str, Any], source: str) -> T:
-    """`kind(**values)` after checking every name and type; `source` is named in errors.
-
-    Raises:
-        InputError: an unknown name (with the nearest known one) or a value of another type.
-    """
-    hints = typing.get_type_hints(kind)
-    for name, value in values.items():
-        if name not in hints:
-            raise InputError(f"{source}: there is no setting '{name}'{nearest_name_hint(name, list(hints))}.")
-        if not value_fits(value, hints[name]):
-            raise InputError(f"{source}: {name} is {value!r}; it must be {type_words(hints[name])}.")
-    return kind(**values)
-
-
-def value_fits(value: object, hint: Any) -> bool:
-    """Whether a plain value (from JSON or TOML) is of an annotated type: a class, a Literal, or a union of them."""
-    origin = typing.get_origin(hint)
-    if origin is typing.Literal:
-        return value in typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return any(value_fits(value, option) for option in typing.get_args(hint))
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
-
-
-def type_words(hint: Any) -> str:
-    """An annotated type as a person would say it."""
-    origin = typing.get_origin(hint)
-    if origin is typing.Literal:
-        return "one of " + ", ".join(map(str, typing.get_args(hint)))
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(type_words(option) for option in typing.get_args(hint))
-    return {int: "a whole number", float: "a number", str: "text", bool: "true or false"}.get(hint, "empty")
 
 
 def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:

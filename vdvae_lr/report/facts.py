@@ -6,11 +6,11 @@ from datetime import datetime
 from typing import Any
 
 from vdvae_lr.files.network_errors import without_secrets
+from vdvae_lr.hub.run_record import start_of_run
 from vdvae_lr.report.data import Reported
 from vdvae_lr.report.html import Html, element, folded, joined, table
 
 _MISSING = "–"
-_STARTS = ("restore_ema_path", "restore_path", "pretrained")  # the first that is set counts
 _BEFORE = "before"  # an evaluation's setting: where the encoder before fine-tuning is from
 _LR = ("lr_form", "lr_target", "lr_image", "lr_latents", "lr_reduction")
 
@@ -146,8 +146,8 @@ def _kind(each: Reported) -> str:
 def _start(each: Reported) -> str:
     if not each.is_run:
         return _MISSING
-    start = next((str(each.settings[name]) for name in _STARTS if each.settings.get(name)), "none")
-    return "random weights" if start == "none" else without_secrets(start)
+    _, average = start_of_run(each.settings)
+    return without_secrets(average.name) or "random weights"
 
 
 def _data(each: Reported) -> str:
