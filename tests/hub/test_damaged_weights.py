@@ -83,7 +83,7 @@ def put(place: str, saved: Path, hub: LoopbackHub, site: LoopbackFiles, patch: p
         case "bundled" | "bundled folder":
             folder = saved.parent / "models" / "tiny"
             shutil.copytree(saved, folder)
-            patch.setattr("vdvae_lr.files.bundled._bases", lambda: (saved.parent,))
+            patch.setattr("vdvae_lr.files.bundled._BASES", (saved.parent,))
         case "repository":
             shutil.copytree(saved, folder)
             return NAME, folder

@@ -1,6 +1,7 @@
 """A folder of weights: what is written comes back whole, and what cannot be a model's is refused by name."""
 
 import json
+import math
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -10,9 +11,11 @@ from conftest import SMALL
 from hypothesis import given
 from hypothesis import strategies as st
 from refusals import refused
+from torch import nn
 from training_runs import assert_same_bits
 
 from vdvae_lr.hub.weight_folder import (
+    check_finite,
     check_fit,
     read_config,
     read_shapes,
@@ -106,3 +109,25 @@ def test_tensors_of_another_model_are_named(found: dict[str, tuple[int, ...]], c
 
 def test_tensors_of_this_model_fit() -> None:
     check_fit(KNOWN, dict(reversed(KNOWN.items())), "some.safetensors")
+
+
+def a_model() -> nn.Module:
+    return nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_the_first_bad_tensor_is_named(value: float) -> None:
+    model = a_model()
+    with torch.no_grad():
+        for parameter in (model[0].bias, model[1].weight):  # type: ignore[index]
+            parameter[1] = value
+    with refused("runs/a", "0.bias", "take an earlier checkpoint"):
+        check_finite(model, "runs/a")
+
+
+def test_large_numbers_are_sound() -> None:
+    model = a_model()
+    with torch.no_grad():
+        model[0].weight.fill_(3e38)  # type: ignore[index] # whose sum is infinite
+    check_finite(model, "runs/a")
+    check_finite(nn.Identity(), "nothing")

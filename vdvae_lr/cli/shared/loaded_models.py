@@ -10,9 +10,9 @@ from torch import nn
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.network_errors import without_secrets
 from vdvae_lr.hub.run_record import start_of_run
-from vdvae_lr.hub.sound_weights import check_finite
 from vdvae_lr.hub.sources import WeightSettings, checksum
 from vdvae_lr.hub.vdvae import VDVAE
+from vdvae_lr.hub.weight_folder import check_finite
 from vdvae_lr.model.vdvae.vae import VAEConfig
 from vdvae_lr.processes.world import World
 
