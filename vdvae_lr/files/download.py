@@ -111,8 +111,11 @@ def settle(
     part, record = part_of(target), record_of(target)
     try:
         digest = check_digest(part, target, remedy, sha256, unpacked)
-        if check is not None:
-            _check_content(part, origin, check)
+        try:
+            if check is not None:
+                check(part)
+        except InputError as error:
+            raise InputError(f"{origin} is not what it should be, so it was not kept: {error}") from None
     except InputError:
         part.unlink()  # more bytes cannot make a wrong file right
         raise
@@ -123,13 +126,6 @@ def settle(
             line = f"# {part.stat().st_size} bytes from {origin}\n{digest}  {target.name}\n"
             record.write_text(line, encoding="utf-8")
         part.replace(target)
-
-
-def _check_content(part: Path, origin: str, check: Check) -> None:
-    try:
-        check(part)
-    except InputError as error:
-        raise InputError(f"{origin} is not what it should be, so it was not kept: {error}") from None
 
 
 def part_of(target: Path) -> Path:
@@ -153,8 +149,10 @@ def check_digest(path: Path, target: Path, remedy: str, sha256: str | None = Non
     Raises:
         InputError: it is another one.
     """
-    record = record_of(target)
-    expected = sha256 or (_recorded_digest(record) if record.exists() else None)
+    record, expected = record_of(target), sha256
+    if expected is None and record.exists():
+        lines = record.read_text(encoding="utf-8", errors="replace").splitlines()
+        expected = next((line.partition(" ")[0] for line in lines if not line.startswith("#")), "")
     found = file_sha256(path, unpacked)
     if expected is None or found == expected:
         return found
@@ -164,12 +162,6 @@ def check_digest(path: Path, target: Path, remedy: str, sha256: str | None = Non
     elif not sha256:
         remedy += f"; or, if you want the new version, delete {record} first"
     raise InputError(f"{target.name} has the SHA-256 {found} instead of {origin}, {expected}: {remedy}")
-
-
-def _recorded_digest(record: Path) -> str:
-    lines = record.read_text(encoding="utf-8", errors="replace").splitlines()
-    words = [line.split() for line in lines if not line.startswith("#")]
-    return words[0][0] if words and words[0] else ""
 
 
 @contextmanager

@@ -121,23 +121,17 @@ def repository_file(repository: str, name: str, access: HubAccess) -> Path:
 
 def optional_repository_file(repository: str, name: str, access: HubAccess) -> Path | None:
     """As `repository_file`; None if the repository is known to have no such file."""
-    if _is_known_absent(repository, name, access):
-        return None
+    if not access.force_download and _COMMIT.fullmatch(access.revision or ""):  # the files of a commit never change
+        with hub_errors(repository, name, access.revision):
+            found = try_to_load_from_cache(repository, name, access.cache_dir, access.revision)
+        if found is _CACHED_NO_EXIST:
+            return None
     try:
         return repository_file(repository, name, access)
     except InputError as error:
         if isinstance(error.__cause__, EntryNotFoundError):
             return None
         raise
-
-
-def _is_known_absent(repository: str, name: str, access: HubAccess) -> bool:
-    """Whether the Hub has said that this commit has no such file; the files of a commit never change."""
-    if access.force_download or not _COMMIT.fullmatch(access.revision or ""):
-        return False
-    with hub_errors(repository, name, access.revision):
-        found = try_to_load_from_cache(repository, name, access.cache_dir, access.revision)
-    return found is _CACHED_NO_EXIST
 
 
 def _check_content(path: Path, repository: str) -> None:
@@ -176,10 +170,12 @@ def hub_errors(repository: str, name: str, revision: str | None = None) -> Itera
             with _causes():
                 yield
         except (HFValidationError, EntryNotFoundError, HfHubHTTPError) as error:
-            kind = Unreachable if _is_unreachable(error) else InputError
+            answered = isinstance(error.__cause__, HfHubHTTPError)
+            kind = Unreachable if isinstance(error, LocalEntryNotFoundError) and not answered else InputError
             raise kind(_sentence(error, repository, name, revision)) from error
         except (LocalTokenNotFoundError, HTTPError, ValueError) as error:
-            if _is_about_the_token(error):
+            no_token = isinstance(error, LocalTokenNotFoundError | UnicodeEncodeError)
+            if no_token or str(error).startswith("Illegal header value"):
                 raise InputError(
                     f"the token for repository {repository} is missing, or has letters that no token has; log in with "
                     "'hf auth login'."
@@ -201,11 +197,6 @@ def _causes() -> Iterator[None]:
         if error.__cause__ is None or not wrapped:
             raise
         raise error.__cause__ from None
-
-
-def _is_about_the_token(error: Exception) -> bool:
-    no_token = isinstance(error, LocalTokenNotFoundError | UnicodeEncodeError)
-    return no_token or str(error).startswith("Illegal header value")
 
 
 @contextmanager
@@ -236,11 +227,6 @@ def pull_elsewhere(*words: str) -> Iterator[None]:
         raise InputError(
             f"{str(error).removesuffix('.')}, or run this on a machine with network and the same HF_HOME: {command}"
         ) from error.__cause__
-
-
-def _is_unreachable(error: Exception) -> bool:
-    """Whether the cache lacks a file and no server answered."""
-    return isinstance(error, LocalEntryNotFoundError) and not isinstance(error.__cause__, HfHubHTTPError)
 
 
 def _sentence(error: Exception, repository: str, name: str, revision: str | None) -> str:
