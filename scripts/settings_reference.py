@@ -22,8 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout need 
 from vdvae_lr.files.bundled import CHECKOUT_ROOT, bundled_folder
 from vdvae_lr.files.paths import path_of
 from vdvae_lr.files.presets import read_presets
-from vdvae_lr.hub.weight_folder import type_words
-from vdvae_lr.setting_checks import range_words
+from vdvae_lr.setting_checks import range_words, type_words
 from vdvae_lr.training.settings import NEUTRAL, Settings
 
 OUT = CHECKOUT_ROOT / "docs" / "settings.md"

@@ -5,15 +5,17 @@ import math
 import typing
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from refusals import refused
 
 from vdvae_lr.cli.main import COMMANDS
 from vdvae_lr.cli.shared.command_line import parse_settings
 from vdvae_lr.errors import InputError
-from vdvae_lr.setting_checks import Between, Count, PathText, check_settings
+from vdvae_lr.setting_checks import Between, Count, PathText, check_settings, checked_dataclass, type_words, value_fits
 from vdvae_lr.training.settings import RunSettings, Settings
 
 INFINITE = {"grad_clip", "skip_threshold", "stuck_after_s"}  # where infinity means something
@@ -169,3 +171,51 @@ def test_names_that_a_run_may_have(name: str) -> None:
 def test_long_names_of_presets_count_together() -> None:
     with refused("the run's name", "321 bytes", "choose a shorter --desc"):
         RunSettings(hps=",".join("x" * 159 + end + ".toml" for end in "ab"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """A dataclass with a field of every kind."""
+
+    count: int = 1
+    share: float = 0.5
+    name: str = ""
+    kind: Literal["one", "two"] = "one"
+    wanted: bool = False
+    perhaps: int | None = None
+
+
+@pytest.mark.parametrize(
+    ("values", "cause"),
+    [
+        ({"cuont": 1}, "there is no setting 'cuont' (did you mean 'count'?)"),
+        ({"count": 1.0}, "count is 1.0; it must be a whole number"),
+        ({"count": True}, "count is True; it must be a whole number"),
+        ({"count": None}, "count is None; it must be a whole number"),
+        ({"share": "1"}, "share is '1'; it must be a number"),
+        ({"share": False}, "share is False; it must be a number"),
+        ({"name": 1}, "name is 1; it must be text"),
+        ({"kind": "three"}, "kind is 'three'; it must be one of one, two"),
+        ({"wanted": 1}, "wanted is 1; it must be true or false"),
+        ({"perhaps": "1"}, "perhaps is '1'; it must be a whole number or empty"),
+    ],
+)
+def test_values_of_another_kind_are_named(values: dict[str, Any], cause: str) -> None:
+    with refused("some file", cause, ""):
+        checked_dataclass(Choice, values, "some file")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{}, {"share": 1}, {"perhaps": None}, {"perhaps": 3}, {"kind": "two", "wanted": True, "name": "x", "count": -1}],
+)
+def test_values_of_the_right_kind_are_taken(values: dict[str, Any]) -> None:
+    assert checked_dataclass(Choice, values, "some file") == Choice(**values)
+
+
+@given(st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.lists(st.integers())))
+def test_a_plain_value_is_of_exactly_its_own_kind(value: object) -> None:
+    fitting = {hint for hint in (int, float, str, bool, type(None)) if value_fits(value, hint)}
+    own = {type(value)} | ({float} if type(value) is int else set())
+    assert fitting == own - {list}
+    assert {type_words(hint) for hint in fitting} <= {"a whole number", "a number", "text", "true or false", "empty"}

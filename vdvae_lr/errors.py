@@ -1,8 +1,8 @@
-"""The one exception a user may cause.
+"""The exception for a person's mistake, and the exit codes.
 
-Whatever a person can get wrong — a setting, a file, an image, weights, a folder's permissions — raises `InputError`
-with one sentence that names the thing and the remedy. The command line prints that sentence and exits with
-`EXIT_INPUT_ERROR`; `failures.py` says what becomes of any other exception.
+Whatever a person can get wrong (a setting, a file, an image, weights, a folder's permissions) raises `InputError` with
+one sentence that names the thing and the remedy. The command line prints that sentence and exits with
+`EXIT_INPUT_ERROR`. `processes/failures.py` handles all other exceptions.
 """
 
 from collections.abc import Sequence
@@ -10,17 +10,17 @@ from difflib import get_close_matches
 
 EXIT_INPUT_ERROR = 2
 EXIT_PEER_LOST = 69
-"""Another process of the run failed or is gone (sysexits' EX_UNAVAILABLE)."""
+"""Another process of the run failed or disappeared (EX_UNAVAILABLE of sysexits)."""
 EXIT_RUN_AGAIN = 75
-"""Told to stop, and saved: the same command again goes on (sysexits' EX_TEMPFAIL); a batch system should requeue."""
+"""The run was told to stop and has saved; the same command goes on. A batch system should requeue it (EX_TEMPFAIL)."""
 EXIT_READER_GONE = 141
-"""Whoever read the output went away, as in `… | head` (128 + SIGPIPE)."""
+"""The reader of the output went away, as in `… | head` (128 + SIGPIPE)."""
 
 
 class InputError(Exception):
-    """A person's input cannot be used; the message is one sentence with the thing's name and the remedy.
+    """A person's input cannot be used; the message is one sentence that names the thing and the remedy.
 
-    What no terminal can show, such as a byte of a file name that is not UTF-8, stands in the message as an escape.
+    The message shows unprintable characters, such as a byte of a file name that is not UTF-8, as escapes.
     """
 
     def __init__(self, message: str) -> None:
@@ -28,18 +28,18 @@ class InputError(Exception):
 
 
 class Unreachable(InputError):
-    """Something is not on this machine, and there is no network to fetch it."""
+    """Something is not on this machine, and no network is there to fetch it."""
 
 
 class UnmeasurableError(InputError):
-    """One measurement that a sound model and sound images do not allow; others on the same model may still be made.
+    """One measurement is impossible although model and images are sound; others on the same model may be possible.
 
-    Raised by every process or by none.
+    All processes raise it, or none.
     """
 
 
 def printable(text: str) -> str:
-    """The text on one line, with escapes in place of characters that cannot be shown: `caf\\xe9.png`, `two\\nlines`."""
+    """The text on one line, with escapes for unprintable characters: `caf\\xe9.png`, `two\\nlines`."""
     return text if text.isprintable() else "".join(map(_printable_letter, text))
 
 
@@ -52,7 +52,7 @@ def _printable_letter(letter: str) -> str:
 
 
 def nearest_name_hint(name: str, known: Sequence[str]) -> str:
-    """`" (did you mean 'x'?)"` for the known name closest to `name`, whatever the case; empty when none is close."""
+    """`" (did you mean 'x'?)"` with the known name closest to `name` in any case; empty if none is close."""
     spelt = {each.lower(): each for each in known}
     close = get_close_matches(name.lower(), spelt, n=1, cutoff=0.6)
     return f" (did you mean '{spelt[close[0]]}'?)" if close else ""

@@ -24,7 +24,7 @@ CADENCE = {"iters_per_print", "iters_per_save"}  # ours are shorter: on one card
 
 
 def resolve(line: str) -> Settings:
-    return resolve_settings(line.split(), "train.py")
+    return resolve_settings(line.split(), "train.py")[0]
 
 
 def preset_file(folder: Path, name: str, text: str) -> str:

@@ -13,7 +13,7 @@ import tyro
 from PIL import Image
 from saved_models import save_tiny
 from short_runs import change_settings, copied, short_run
-from training_runs import ALONE
+from training_runs import ALONE, assert_same_bits
 
 import vdvae_lr
 from vdvae_lr.cli.evaluate import EvaluateSettings, run
@@ -211,6 +211,21 @@ def test_all_processes_leave_out_a_start_that_one_cannot_use(
     before, name, note = load_start_of_run(model, WeightSettings(), ALONE)
     assert (before, name) == (None, "")
     assert {"unusable": "Another process cannot use it.", "weights": "found different weights"}[differing] in note
+
+
+@pytest.mark.parametrize("setting", ["restore_path", "restore_ema_path"])
+def test_the_model_before_has_the_weights_that_the_average_started_from(
+    a_run: Path, tmp_path: Path, setting: str
+) -> None:
+    """`restore_path` alone names weights before averaging."""
+    fine_tuned = copied(a_run, tmp_path)
+    change_settings(fine_tuned, **{setting: str(a_run)})
+    before, _, _ = load_start_of_run(vdvae_lr.VDVAE.from_pretrained(fine_tuned), WeightSettings(), ALONE)
+    assert before is not None
+    expected = vdvae_lr.VDVAE.from_pretrained(a_run, ema=setting == "restore_ema_path")
+    other = vdvae_lr.VDVAE.from_pretrained(a_run, ema=setting == "restore_path")
+    assert_same_bits(dict(before.state_dict()), dict(expected.state_dict()))
+    assert any(not torch.equal(tensor, other.state_dict()[name]) for name, tensor in before.state_dict().items())
 
 
 def test_a_run_from_scratch_has_no_model_before(a_run: Path, tmp_path: Path, task: list[Task]) -> None:

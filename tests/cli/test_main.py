@@ -77,7 +77,6 @@ def test_anything_else_passes(error: BaseException) -> None:
 
 _TALKER = """
 import sys
-from vdvae_lr.cli.shared.exit_codes import ends_with_exit_code
 @ends_with_exit_code
 def command():
     {body}

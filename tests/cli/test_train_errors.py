@@ -122,3 +122,19 @@ def test_dry_run_needs_neither_data_nor_weights(workplace: Path, capsys: pytest.
         assert f"{len(latents)} latent groups" in output
     iterations = read_presets(name).get("iters", 1000)
     assert f"Schedule: {iterations:,} iterations" in output
+
+
+@pytest.mark.parametrize(
+    ("words", "start"),
+    [
+        ("", "none"),
+        ("--restore_path a.th", "a.th"),
+        ("--restore_ema_path b.th", "b.th"),
+        ("--restore_path a.th --restore_ema_path b.th", "a.th"),
+    ],
+)
+def test_the_schedule_names_the_weights_to_start_from(
+    capsys: pytest.CaptureFixture[str], words: str, start: str
+) -> None:
+    assert main([*FASHION.split(), *words.split(), "--dry_run"]) == 0
+    assert f"start from {start}." in " ".join(capsys.readouterr().out.split())

@@ -101,6 +101,5 @@ def test_an_installed_wheel_reads_its_own_copy(tmp_path: Path, monkeypatch):
     inside = tmp_path / "vdvae_lr" / "_bundled" / "hps"
     inside.mkdir(parents=True)
     (tmp_path / "hps").mkdir()
-    monkeypatch.setattr("vdvae_lr.files.bundled.PACKAGE_ROOT", tmp_path / "vdvae_lr")
-    monkeypatch.setattr("vdvae_lr.files.bundled.CHECKOUT_ROOT", tmp_path)
+    monkeypatch.setattr("vdvae_lr.files.bundled._BASES", (tmp_path / "vdvae_lr" / "_bundled", tmp_path))
     assert bundled_folder("hps") == inside

@@ -64,8 +64,8 @@ def test_epochs_and_seeds_give_different_orders_and_the_first_is_pinned():
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        ((100, 30, 4, 0, 2, 0), "global_batch 30 is no multiple of the 8 images.*set global_batch to 24 or 32"),
-        ((100, 4, 4, 0, 2, 0), "set global_batch to 8,"),
+        ((100, 30, 4, 0, 2, 0), "global_batch 30 is no multiple of the 8 images.*set --global_batch to 24 or 32"),
+        ((100, 4, 4, 0, 2, 0), "set --global_batch to 8,"),
         ((0, 8, 4, 0, 2, 0), "holds no images"),
         ((100, 8, 0, 0, 2, 0), "n_batch is 0"),
         ((100, 0, 4, 0, 2, 0), "global_batch is 0"),

@@ -17,10 +17,9 @@ from vdvae_lr.cli.main import main
 from vdvae_lr.datasets.catalogue import DataSettings, open_splits
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.document import read_evaluation
-from vdvae_lr.files.download import file_sha256
+from vdvae_lr.files.digests import DIGESTS_NAME, file_sha256
 from vdvae_lr.files.paths import entries, exists, expanded, is_file, is_folder, path_of
 from vdvae_lr.files.presets import read_presets
-from vdvae_lr.hub.digest_list import DIGESTS_NAME
 from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.hub.sources import MIRROR_VARIABLE, WeightSettings
 from vdvae_lr.pictures.image_files import find_image_files

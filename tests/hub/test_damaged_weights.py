@@ -18,7 +18,8 @@ from training_runs import assert_same_bits
 from vdvae_lr import VDVAE
 from vdvae_lr.cli.main import main
 from vdvae_lr.errors import InputError
-from vdvae_lr.hub.digest_list import write_digests
+from vdvae_lr.files import digests
+from vdvae_lr.files.digests import write_digests
 from vdvae_lr.hub.model_card import Provenance
 from vdvae_lr.hub.openai import read_tensors, write_published
 
@@ -82,7 +83,7 @@ def put(place: str, saved: Path, hub: LoopbackHub, site: LoopbackFiles, patch: p
         case "bundled" | "bundled folder":
             folder = saved.parent / "models" / "tiny"
             shutil.copytree(saved, folder)
-            patch.setattr("vdvae_lr.files.bundled._bases", lambda: (saved.parent,))
+            patch.setattr("vdvae_lr.files.bundled._BASES", (saved.parent,))
         case "repository":
             shutil.copytree(saved, folder)
             return NAME, folder
@@ -221,11 +222,9 @@ def test_averages_that_are_listed_and_gone_are_missed(saved: Path, tmp_path: Pat
 
 
 def test_each_file_is_hashed_once_a_load(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vdvae_lr.hub import digest_list
-
     hashed: list[str] = []
-    digest = digest_list.file_sha256
-    monkeypatch.setattr(digest_list, "file_sha256", lambda path: hashed.append(path.name) or digest(path))
+    digest = digests.file_sha256
+    monkeypatch.setattr(digests, "file_sha256", lambda path: hashed.append(path.name) or digest(path))
     VDVAE.from_pretrained(saved)
     assert sorted(hashed) == [CONFIG, WEIGHTS]
 

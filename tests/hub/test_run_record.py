@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 from short_runs import LAST, change_settings, checkpoint_of, copied, records_of, short_run, write_log
 
-from vdvae_lr.errors import InputError
-from vdvae_lr.hub.run_record import newest_checkpoint, read_run_record
+from vdvae_lr.hub.run_record import Start, read_run_record, start_of_run
 
 EARLIER = 3
 
@@ -99,14 +98,19 @@ def test_the_name_is_the_folders_from_wherever_one_looks(run: Path, monkeypatch:
     assert record.name == "run"
 
 
-def test_the_newest_checkpoint_has_the_most_iterations(tmp_path: Path) -> None:
-    for number in (99_999, 100_000, 25):
-        (tmp_path / "checkpoints" / f"step-{number:08d}").mkdir(parents=True)
-    (tmp_path / "checkpoints" / ".step-00200000.part").mkdir()
-    assert newest_checkpoint(tmp_path).name == "step-00100000"
-
-
-def test_a_run_that_saved_nothing_is_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / "checkpoints").mkdir()
-    with pytest.raises(InputError, match=rf"^run {tmp_path} has no checkpoint yet; .*\.$"):
-        newest_checkpoint(tmp_path)
+@pytest.mark.parametrize(
+    ("settings", "values", "average"),
+    [
+        ({}, Start("", True), Start("", True)),
+        ({"pretrained": "none", "restore_path": "", "restore_ema_path": None}, Start("", True), Start("", True)),
+        ({"pretrained": "fashion"}, Start("fashion", True), Start("fashion", True)),
+        ({"restore_path": "a", "pretrained": "fashion"}, Start("a", False), Start("a", False)),
+        ({"restore_ema_path": "b", "pretrained": "fashion"}, Start("b", True), Start("b", True)),
+        ({"restore_ema_path": "b", "restore_path": "a"}, Start("a", False), Start("b", True)),
+    ],
+    ids=range(6),
+)
+def test_restored_weights_win_over_pretrained_ones_and_one_file_serves_for_both(
+    settings: dict[str, object], values: Start, average: Start
+) -> None:
+    assert start_of_run(settings) == (values, average)

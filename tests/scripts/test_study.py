@@ -40,7 +40,7 @@ def test_rows_are_different_settings_of_train(study: ModuleType, tmp_path: Path)
     assert len({row.name for row in study.ROWS}) == len(study.ROWS) == len(set(study.ROWS))
     assert {*study.CONFIRMED, *study.LONGER} <= {row.name for row in study.ROWS}
     for row in study.ROWS:
-        settings = resolve_settings(study.training_words(place, row, 5), "train.py")
+        settings, _ = resolve_settings(study.training_words(place, row, 5), "train.py")
         words = f"{settings.objective.lr_form} {settings.objective.lr_target} {settings.objective.lr_image} "
         words += f"{settings.objective.lr_latents} {settings.objective.lr_reduction} {settings.objective.alpha_T:g}"
         assert row.name in (words.replace(" ", "-"), "plain")
@@ -81,7 +81,7 @@ def test_stages_run_their_rows(
 
 def test_photos_preset_is_the_model_of_the_document(study: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(CHECKOUT_ROOT)
-    settings = resolve_settings(["--hps", study.PHOTOS_PRESET], "train.py")
+    settings, _ = resolve_settings(["--hps", study.PHOTOS_PRESET], "train.py")
     assert (settings.model.image_size, settings.model.image_channels, settings.run.pretrained) == (16, 3, "none")
 
 

@@ -71,9 +71,9 @@ def client_at(
 ) -> Iterator[list[float]]:
     """Inside, huggingface_hub uses `endpoint` and keeps its files under `home`; it retries at once.
 
-    It writes, and resumes after, whole chunks only. The library's are 10 MiB: with those a file of the tests would
-    never be resumed, but fetched anew. For the offline mode, set `HF_HUB_OFFLINE` of `huggingface_hub.constants`
-    inside. Downloads from a file server of the tests (`http_get`) go inside as well, with its address as endpoint.
+    Its `http_get` writes, and resumes after, whole chunks only. The library's are 10 MiB: with those a file of the
+    tests would never be resumed, but fetched anew. For the offline mode, set `HF_HUB_OFFLINE` of
+    `huggingface_hub.constants` inside. Downloads from a file server of the tests go inside as well.
 
     Yields:
         The sleeps, in seconds, that were left out so far.
@@ -97,6 +97,7 @@ def client_at(
             patch.setattr(file_download, "_ETAG_RETRY_TIMEOUT", timeout)
             patch.setattr(file_download, "time", clock)
             patch.setattr(_http, "time", clock)
+            patch.setattr("vdvae_lr.files.download.time", clock)
             yield clock.naps
     finally:
         _http.close_session()

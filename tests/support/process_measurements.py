@@ -20,7 +20,6 @@ from vdvae_lr.datasets.sampler import TrainingOrder, evaluation_shards
 from vdvae_lr.evaluation.bound import evaluate_bound
 from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.processes.world import World
-from vdvae_lr.training.build import micro_batches
 from vdvae_lr.training.loop import train
 from vdvae_lr.training.optim import Optimiser
 from vdvae_lr.training.step import TrainingStep
@@ -72,7 +71,7 @@ def build_step(world: World, dtype: torch.dtype, **changes: Any) -> TrainingStep
         settings.objective,
         world,
         n_batch=N_BATCH,
-        micro_batches=micro_batches(settings.run, world.size),
+        micro_batches=settings.run.micro_batches(world.size),
         seed=0,
         precision=precision,
     )

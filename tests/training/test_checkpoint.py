@@ -13,7 +13,7 @@ import torch
 from training_runs import assert_same_bits, batches_of, fingerprint, tiny_pixels, tiny_settings, tiny_training
 
 from vdvae_lr.errors import InputError
-from vdvae_lr.files.download import file_sha256
+from vdvae_lr.files.digests import file_sha256
 from vdvae_lr.processes.world import World
 from vdvae_lr.training.checkpoint import BackgroundSaver, CheckpointFolder, read_checked_state, restore
 from vdvae_lr.training.run_folder import _clear_leftovers, run_folder

@@ -8,8 +8,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from training_runs import batches_of, tiny_pixels, tiny_training
 
+from vdvae_lr.files.run_folder import LOG_NAME
 from vdvae_lr.losses.objective import ObjectiveSettings
-from vdvae_lr.training.metrics import LOG_NAME, RunLog, console_line, read_line
+from vdvae_lr.training.metrics import RunLog, console_line, read_line
 from vdvae_lr.training.speed import Speedometer
 
 
@@ -59,12 +60,13 @@ def test_console_line_names_every_number() -> None:
 
 
 def test_log_drops_what_a_resumed_run_does_again(tmp_path: Path) -> None:
-    (tmp_path / LOG_NAME).write_text('{"iteration": 1}\n{"iteration": 2}\n{"iteration": 3}\n{"iterat')
+    records = [{"kind": "train", "iteration": iteration, "rate": 1e-05} for iteration in (1, 2, 3)]
+    (tmp_path / LOG_NAME).write_text("".join(json.dumps(record) + "\n" for record in records) + '{"iterat')
     log = RunLog(tmp_path, resume_at=2)
     log.write("train", 3, {"rate": 0.5})
     log.close()
     lines = [json.loads(line) for line in (tmp_path / LOG_NAME).read_text().splitlines()]
-    assert lines == [{"iteration": 1}, {"iteration": 2}, {"kind": "train", "iteration": 3, "rate": 0.5}]
+    assert lines == [*records[:2], {"kind": "train", "iteration": 3, "rate": 0.5}]
 
 
 def test_what_is_not_finite_is_null_and_no_curve(tmp_path: Path) -> None:

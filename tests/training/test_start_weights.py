@@ -4,24 +4,27 @@ import json
 import os
 import shutil
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 import torch
 from launching import final_tensors, launch, train_command
 from loopback_hub import LoopbackHub
+from rich.progress import Progress
 from small_config import SMALL
 from small_published import NAME as PUBLISHED_NAME
 from small_published import publish, random_model
 from training_runs import ALONE, TINY, assert_same_bits, tiny_settings, write_images
 
 from vdvae_lr.cli.shared.config import resolve_settings
+from vdvae_lr.cli.train import main
 from vdvae_lr.errors import EXIT_RUN_AGAIN, InputError
 from vdvae_lr.hub.openai import to_published, write_published
 from vdvae_lr.hub.pretrained import VDVAE
-from vdvae_lr.hub.sources import WeightSettings
+from vdvae_lr.hub.sources import WeightSettings, WeightSource, find_weights
 from vdvae_lr.model.vdvae.vae import VAEConfig
 from vdvae_lr.processes.world import World
 from vdvae_lr.training.build import StartWeights, build_training, find_start_weights
@@ -235,7 +238,7 @@ def test_two_processes_fetch_once_and_a_resumed_run_asks_nothing(hub: LoopbackHu
     """The cache is cold at first. The run goes on in this process, with another cold cache."""
     images = write_images(tmp_path / "images")
     words = train_command(images, tmp_path, hps="fashion", pretrained=REPOSITORY, keep_checkpoints=3)
-    settings = resolve_settings(words[1:], "train.py")
+    settings, _ = resolve_settings(words[1:], "train.py")
     put_on(hub, settings.model, tmp_path / "made")
     ended = launch("srun", tmp_path / "output", words, **hub.environment(tmp_path / "home"))
     assert [one.code for one in ended] == [0, 0], "\n".join(one.errors for one in ended)
@@ -276,6 +279,54 @@ def test_the_first_step_of_a_run_from_the_hub_is_that_of_the_same_weights_here(
         assert run_in(tmp_path / "hub", data_root=str(images), pretrained=REPOSITORY, iters=1) == 0
     assert run_in(tmp_path / "here", data_root=str(images), pretrained=str(tmp_path / "made"), iters=1) == 0
     assert_same_bits(final_tensors(tmp_path / "hub"), final_tensors(tmp_path / "here"))
+
+
+@pytest.fixture
+def looked_up(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of weights that are looked up."""
+    names: list[str] = []
+
+    def noted(name: str, *args: Any, **more: Any) -> WeightSource:
+        names.append(name)
+        return find_weights(name, *args, **more)
+
+    for module in ("vdvae_lr.cli.shared.config", "vdvae_lr.training.build"):
+        monkeypatch.setattr(f"{module}.find_weights", noted)
+    return names
+
+
+@pytest.fixture
+def read_for_digests(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The inodes of the files that are read for their digests; all files count as old enough to remember those."""
+    inodes: list[int] = []
+    wrap_file, later = Progress.wrap_file, time.time_ns() + 600 * 10**9
+
+    def noted(bar: Progress, file: BinaryIO, **more: Any) -> BinaryIO:
+        inodes.append(os.fstat(file.fileno()).st_ino)
+        return wrap_file(bar, file, **more)
+
+    monkeypatch.setattr(Progress, "wrap_file", noted)
+    monkeypatch.setattr("vdvae_lr.files.digests.time.time_ns", lambda: later)
+    return inodes
+
+
+@pytest.mark.parametrize("kind", ["run", "repository"])
+def test_weights_that_bring_their_settings_are_found_and_read_once(
+    hub: LoopbackHub, tmp_path: Path, looked_up: list[str], read_for_digests: list[int], kind: str
+) -> None:
+    images = write_images(tmp_path / "images")
+    source, place = (str(tmp_path / "run"), tmp_path / "run") if kind == "run" else (REPOSITORY, tmp_path / "home")
+    options = f"--dataset folder --data_root {images} --iters 1 --n_batch 2 --device cpu --num_workers 0"
+    with hub.client(tmp_path / "home"):
+        put_on(hub, CONFIG, tmp_path / "made")
+        if kind == "run":
+            assert run_in(tmp_path, data_root=str(images), iters=1) == 0
+        read_for_digests.clear()
+        assert main(f"--pretrained {source} --save_dir {tmp_path / 'new'} {options}".split()) == 0
+    assert looked_up == [source]
+    weights = "ema.safetensors" if kind == "run" else "model.safetensors"
+    (inode,) = {path.stat().st_ino for path in place.rglob(weights)}
+    assert read_for_digests.count(inode) == (0 if kind == "run" else 1)  # a run knows the digests that it has written
 
 
 class Disagreeing(World):

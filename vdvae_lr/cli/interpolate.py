@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 import tyro
 
-from vdvae_lr.cli.shared.own_images import OwnImagesSettings, check_images, read_pictures
+from vdvae_lr.cli.shared.own_images import OwnImagesSettings, check_image_files, read_pictures
 from vdvae_lr.cli.shared.picture_output import Studio, make_pictures
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.group_choice import parse_groups
@@ -66,7 +66,7 @@ def _interpolate(settings: InterpolateSettings, studio: Studio, paths: list[Path
         parse_groups(groups, studio.resolutions)
     if studio.writer.wants_grid:
         check_grid_fits(len(settings.groups), settings.steps + 2, studio.model.config.image_size)
-    check_images(settings, studio, paths)
+    check_image_files(settings, studio, paths)
     first, second = read_pictures(studio, paths)
     rows: list[Pictures] = []  # (S, H, W, C) each
     for groups in studio.tracker(settings.groups, len(settings.groups), f"decoding {settings.steps} steps"):

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 import tyro
 
-from vdvae_lr.cli.shared.own_images import OwnImagesSettings, check_images, first_groups_header, read_pictures
+from vdvae_lr.cli.shared.own_images import OwnImagesSettings, check_image_files, first_groups_header, read_pictures
 from vdvae_lr.cli.shared.picture_output import Studio, counted, make_pictures
 from vdvae_lr.evaluation.group_choice import first_groups_by_resolution, parse_first_groups
 from vdvae_lr.pictures.group_temperatures import group_temperatures
@@ -52,7 +52,7 @@ def _reconstruct(settings: ReconstructSettings, studio: Studio, paths: Sequence[
     group_temperatures(settings.temperature, studio.resolutions)
     if studio.writer.wants_grid:
         check_grid_fits(len(paths), 1 + len(kept), studio.model.config.image_size)
-    check_images(settings, studio, paths)
+    check_image_files(settings, studio, paths)
     parts = chunks(len(paths), settings.batch)
     rows: list[Pictures] = []
     what = f"reconstructing {counted(len(paths), 'image')}"

@@ -12,7 +12,7 @@ import numpy as np
 import tyro
 from PIL import Image
 
-from vdvae_lr.cli.shared.own_images import OwnImagesSettings, check_images, first_groups_header, read_pictures
+from vdvae_lr.cli.shared.own_images import OwnImagesSettings, check_image_files, first_groups_header, read_pictures
 from vdvae_lr.cli.shared.picture_output import Studio, make_pictures
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.group_choice import first_groups_by_resolution, parse_first_groups
@@ -53,7 +53,7 @@ def _swap(settings: SwapSettings, studio: Studio, paths: Sequence[Path]) -> None
     across = len(counts) + 2 if len(paths) == 2 else len(paths) + 1
     if studio.writer.wants_grid:
         check_grid_fits(len(paths) + 1, across, studio.model.config.image_size)
-    check_images(settings, studio, paths)
+    check_image_files(settings, studio, paths)
     pictures = read_pictures(studio, paths)
     mixed: list[Pictures] = []  # (N, N, H, W, C) for each number of coarse groups
     for count in studio.tracker(counts, len(counts), f"swapping latents of {len(paths)} images"):

@@ -19,16 +19,13 @@ from vdvae_lr.training.settings import Settings
 @ends_with_exit_code
 def main(arguments: Sequence[str] | None = None, program: str = "train.py") -> int:
     """Run `train` with a command line (default: this process's); returns the exit code."""
-    settings = resolve_settings(take_debug_flag(sys.argv[1:] if arguments is None else arguments), program)
+    words = take_debug_flag(sys.argv[1:] if arguments is None else arguments)
+    settings, pretrained = resolve_settings(words, program)
     if settings.run.dry_run:
         describe(settings, Console())
         return 0
-    return _run(settings)
-
-
-def _run(settings: Settings) -> int:
     with joined_world(settings.run.device, settings.run.stuck_after_s) as world:
-        return train(settings, world)
+        return train(settings, world, pretrained)
 
 
 def describe(settings: Settings, console: Console) -> None:
@@ -60,7 +57,7 @@ def _schedule(settings: Settings) -> str:
         alpha = f"α 0 → {objective.alpha_T:g} over {objective.alpha_warmup_iters or run.iters:,} iterations"
     return (
         f"Schedule: {run.iters:,} iterations of {iteration_images} images{each}; learning rate 0 → {optimisation.lr:g} "
-        f"over {optimisation.warmup_iters:,}{final}; {alpha}; start from {run.restore_path or run.pretrained}."
+        f"over {optimisation.warmup_iters:,}{final}; {alpha}; start from {run.starts[0].name or 'none'}."
     )
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from vdvae_lr.cli.shared.own_images import OwnImagesSettings, check_images, read_pictures
+from vdvae_lr.cli.shared.own_images import OwnImagesSettings, check_image_files, read_pictures
 from vdvae_lr.cli.shared.picture_output import Studio, counted, make_pictures
 from vdvae_lr.errors import InputError
 from vdvae_lr.pictures.group_temperatures import group_temperatures
@@ -72,7 +72,7 @@ def _traverse(
     group_temperatures(settings.temperature, studio.resolutions)
     if studio.writer.wants_grid:
         check_grid_fits(len(chosen), settings.steps, studio.model.config.image_size)
-    check_images(settings, studio, paths)
+    check_image_files(settings, studio, paths)
     image = read_pictures(studio, paths) if paths else None
     rows = []
     for channel in studio.tracker(chosen, len(chosen), f"moving {counted(len(chosen), 'channel')}"):

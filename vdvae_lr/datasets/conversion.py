@@ -22,8 +22,8 @@ from vdvae_lr.datasets.decoding import SUFFIXES, UnreadableImageError, decode_im
 from vdvae_lr.datasets.restricted_pickle import channels_last, load_arrays
 from vdvae_lr.datasets.sources import Pixels
 from vdvae_lr.errors import InputError
-from vdvae_lr.files.download import progress_bar
 from vdvae_lr.files.paths import is_file, is_folder
+from vdvae_lr.files.progress_bar import progress_bar
 
 _HEADER_BYTES = 128  # numpy pads a header to a multiple of 64 bytes; with room for a growing N these shapes take 128
 _READ_ERRORS = (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error)

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from vdvae_lr.errors import InputError
-from vdvae_lr.files.download import disk_errors, fetch, part_of, settle, tag_of
+from vdvae_lr.files.download import fetch, part_of, settle, tag_of
 from vdvae_lr.files.paths import exists, is_file, is_folder, path_of
+from vdvae_lr.files.whole_file import disk_errors
 from vdvae_lr.processes.failures import report, take_debug_flag
 from vdvae_lr.processes.streams import mend_streams
 

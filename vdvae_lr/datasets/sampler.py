@@ -11,6 +11,24 @@ from vdvae_lr.datasets.sources import Rows
 from vdvae_lr.errors import InputError
 
 
+def micro_batch_count(global_batch: int, n_batch: int, processes: int) -> int:
+    """Micro-batches of one step over all processes.
+
+    Raises:
+        InputError: the processes cannot share `global_batch` images evenly.
+    """
+    at_once = n_batch * processes
+    if global_batch % at_once:
+        below = global_batch // at_once * at_once
+        advice = f"{below} or {below + at_once}" if below else str(at_once)
+        who = "one process takes" if processes == 1 else f"{processes} processes take"
+        raise InputError(
+            f"global_batch {global_batch} is no multiple of the {at_once} images that {who} at once (n_batch {n_batch} "
+            f"each); set --global_batch to {advice}, or choose another --n_batch or another number of processes."
+        )
+    return global_batch // n_batch
+
+
 class TrainingOrder:
     """The endless concatenation of one permutation of the examples an epoch, cut into steps and micro-batches.
 
@@ -27,20 +45,12 @@ class TrainingOrder:
                 raise InputError(f"{name} is {value}: give a number from 1 up")
         if seed < 0:
             raise InputError(f"seed is {seed}: give a number from 0 up")
-        at_once = n_batch * world_size
-        if global_batch % at_once:
-            below = global_batch // at_once * at_once
-            advice = f"{below} or {below + at_once}" if below else str(at_once)
-            raise InputError(
-                f"global_batch {global_batch} is no multiple of the {at_once} images that {world_size} processes take "
-                f"at once (n_batch {n_batch} each): set global_batch to {advice}, or change n_batch"
-            )
         self.n_examples = n_examples
         self.global_batch = global_batch
         self.n_batch = n_batch
         self.rank = rank
         self.seed = seed
-        self.micro_batches_per_rank = global_batch // at_once
+        self.micro_batches_per_rank = micro_batch_count(global_batch, n_batch, world_size) // world_size
 
     def micro_batches(self, step: int) -> list[tuple[int, Rows]]:
         """This rank's (global micro-batch number m, example indices (n,)) of step `step`."""

@@ -1,4 +1,4 @@
-"""Where the files that travel with the program lie: the presets, the small data set, the small weights."""
+"""Finds the files that come with the program: the presets, the small data set, the small weights."""
 
 from pathlib import Path
 
@@ -6,14 +6,16 @@ from vdvae_lr.errors import InputError
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[1]
 CHECKOUT_ROOT = PACKAGE_ROOT.parent
+_BASES = (PACKAGE_ROOT / "_bundled", CHECKOUT_ROOT)  # in an installed wheel, and in a checkout
 
 
 def bundled_folder(name: str) -> Path:
-    """The folder `name` (`"hps"`, `"data/fashion_small"`, `"models"`) inside an installed wheel or in a checkout.
+    """The folder `name` (`"hps"`, `"data/fashion_small"`, `"models"`) in an installed wheel or in a checkout.
 
-    Raises `InputError` when neither has it: the installation is not whole.
+    Raises:
+        InputError: neither has it; the installation is incomplete.
     """
-    for base in _bases():
+    for base in _BASES:
         if (base / name).is_dir():
             return base / name
     raise InputError(
@@ -22,10 +24,5 @@ def bundled_folder(name: str) -> Path:
 
 
 def is_bundled_model(folder: Path) -> bool:
-    """Whether a folder of weights is one of those that travel with the program."""
-    return folder.resolve().parent in [base / "models" for base in _bases()]
-
-
-def _bases() -> tuple[Path, Path]:
-    """Where such folders lie: in a wheel, and in a checkout."""
-    return PACKAGE_ROOT / "_bundled", CHECKOUT_ROOT
+    """Whether a folder of weights is one of those that come with the program."""
+    return folder.resolve().parent in [base / "models" for base in _BASES]

@@ -1,56 +1,55 @@
-"""Files from the network: whole or not at all, going on after a cut, checked, and fetched by one process at a time.
+"""Downloads one file: whole or not at all, resumed after a break, checked, and by one process at a time.
 
-    NAME           appears when it is whole and right
+    NAME           the file; it appears when it is whole and right
     NAME.part      what has arrived so far; a later call goes on from its end
-    NAME.part.tag  which version of the file the part is of (the server's ETag), so that no two are joined
-    NAME.sha256    size, origin and digest as of the first download; `sha256sum --check` reads it
+    NAME.part.tag  the version (ETag or date) that the part belongs to, so that two versions are never joined
+    NAME.sha256    size, origin and digest of the first download, as `sha256sum --check` reads them
 
-The transfer itself, with its retries and its bar, is huggingface_hub's.
+Requests go through huggingface_hub's HTTP client, which knows proxies, the offline mode, and servers that ask for a
+pause.
 """
 
-import gzip
-import hashlib
-import io
 import re
-import zlib
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from filelock import FileLock
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, TaskID
 
 from vdvae_lr.errors import InputError
+from vdvae_lr.files.digests import file_sha256
 from vdvae_lr.files.network_errors import network_errors, without_secrets
-from vdvae_lr.files.paths import cannot_be_read
+from vdvae_lr.files.progress_bar import progress_bar
+from vdvae_lr.files.whole_file import disk_errors
 
-_CHUNK = 1 << 20  # bytes read at once
-_NO_HEAD = (403, 405, 501)  # servers, and signed addresses, that answer GET alone
-_RETRIES = 2  # where nothing comes at all; while bytes flow, the client is more patient
+_RETRIES_AT_FIRST = 2  # while no byte has arrived
+_RETRIES = 5  # in a row without a new byte, after some have arrived
+_LONGEST_PAUSE_S = 8.0
 _HOST = re.compile(r"^[\w.:-]+$")
-_LONGEST, _LONGEST_SHOWN = 8_000, 200  # characters of an address; servers take no more
-_HERE = ("127.0.0.1", "localhost", "::1")
-_WHOLE = {"Accept-Encoding": "identity"}  # sizes and ranges count the file's own bytes
-
+_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+)")
+_LONGEST, _LONGEST_SHOWN = 8_000, 200  # characters of an address; servers accept no more
+_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 
 Check = Callable[[Path], object]
-"""Reads a file, and raises InputError where it is of no use."""
+"""Reads a file, and raises InputError if the file is of no use."""
 
 
 def fetch(
     url: str, target: Path, remedy: str, sha256: str | None = None, unpacked: bool = False, check: Check | None = None
 ) -> Path:
-    """`target`, downloaded from `url` unless it is there already, and checked either way.
+    """`target`, downloaded from `url` if it is not there yet. Its digest is checked in both cases.
 
     Args:
-        url: http or https.
-        target: where the file shall be; its folder is made.
-        remedy: what a person can do where the address does not help, as the end of a sentence.
-        sha256: the known digest; without one the digest is recorded at the first download and compared later.
-        unpacked: the digest is of the content inside the gzip wrapping.
-        check: asked once, of what has arrived: a page that says "down for maintenance" is never taken for the file.
+        url: http or https address.
+        target: path of the file; its folder is made.
+        remedy: what a person can do if the address does not help, as the end of a sentence.
+        sha256: the known digest; None: the first download records the digest, and later calls compare with it.
+        unpacked: the digest is that of the content inside the gzip wrapping.
+        check: called once on what has arrived, so that a page that says "down for maintenance" is not taken for the
+            file.
 
     Raises:
         InputError: the address, the network, the disk or the content fails; what has arrived stays for the next call.
@@ -58,7 +57,7 @@ def fetch(
     if not _is_address(url):
         raise InputError(f"{without_secrets(url)[:_LONGEST_SHOWN]!r} is no address like https://HOST/FILE: {remedy}")
     with disk_errors(target):
-        there = target.exists()  # a folder that cannot be written to may well hold the file
+        there = target.exists()  # without the lock: the file may lie in a folder that this user can only read
     if not there:
         with _alone(target):
             if not target.exists():
@@ -70,27 +69,27 @@ def fetch(
 
 
 def _is_address(url: str) -> bool:
-    """Before the client sees it, whose error for a broken address is called differently by each of its versions."""
+    """Whether the client can take `url`. Its own errors for a broken address differ between its versions."""
     if len(url) > _LONGEST or not url.isprintable():
         return False
     try:
         parts = urlsplit(url)
         return parts.scheme in ("http", "https") and bool(_HOST.match(parts.hostname or "")) and parts.port != 0
-    except ValueError:  # of brackets, or of the port
+    except ValueError:  # from brackets, or from the port
         return False
 
 
 def check_https(url: str) -> None:
-    """Refuse an address on the way from which a file could be changed: any but https, or on this machine.
+    """Refuse an address that is neither https nor on this machine: on the way from there a file can be changed.
 
     Raises:
-        InputError: it is another one.
+        InputError: the address is such a one.
     """
     try:
         parts = urlsplit(url)
     except ValueError:
         parts = urlsplit("")
-    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _HERE):
+    if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _THIS_MACHINE):
         raise InputError(
             f"{without_secrets(url)} is no https address; give one, for on the way from another a file can be changed."
         )
@@ -104,32 +103,29 @@ def settle(
     unpacked: bool = False,
     check: Check | None = None,
 ) -> None:
-    """Give `target.part` its name once its digest and the check allow it; else remove it (raises InputError)."""
-    part = part_of(target)
+    """Rename `target.part` to `target` if its digest is right and `check` accepts it; else remove it.
+
+    Raises:
+        InputError: the content is wrong, or the disk refuses.
+    """
+    part, record = part_of(target), record_of(target)
     try:
         digest = check_digest(part, target, remedy, sha256, unpacked)
-        if check is not None:
-            with _naming(origin):
+        try:
+            if check is not None:
                 check(part)
+        except InputError as error:
+            raise InputError(f"{origin} is not what it should be, so it was not kept: {error}") from None
     except InputError:
-        part.unlink()  # going on with a wrong file cannot make it right
+        part.unlink()  # more bytes cannot make a wrong file right
         raise
     finally:
         tag_of(part).unlink(missing_ok=True)
     with disk_errors(target):
-        if sha256 is None and not record_of(target).exists():
-            record_of(target).write_text(
-                f"# {part.stat().st_size} bytes from {origin}\n{digest}  {target.name}\n", encoding="utf-8"
-            )
+        if sha256 is None and not record.exists():
+            line = f"# {part.stat().st_size} bytes from {origin}\n{digest}  {target.name}\n"
+            record.write_text(line, encoding="utf-8")
         part.replace(target)
-
-
-@contextmanager
-def _naming(origin: str) -> Iterator[None]:
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{origin} is not what it should be, so it was not kept: {error}") from None
 
 
 def part_of(target: Path) -> Path:
@@ -138,77 +134,39 @@ def part_of(target: Path) -> Path:
 
 
 def tag_of(part: Path) -> Path:
-    """Where it is kept which version of a file a part is of."""
+    """Where the version that a part belongs to is kept."""
     return part.with_name(part.name + ".tag")
 
 
 def record_of(target: Path) -> Path:
-    """Where the size and digest of a file's first download are kept."""
+    """Where size and digest of a file's first download are kept."""
     return target.with_name(target.name + ".sha256")
 
 
 def check_digest(path: Path, target: Path, remedy: str, sha256: str | None = None, unpacked: bool = False) -> str:
-    """The digest of `path`, which is or will become `target`, if it is the known one, or else the recorded one.
+    """The digest of `path`, which is or will become `target`. It must be the known digest, or else the recorded one.
 
     Raises:
         InputError: it is another one.
     """
-    record = record_of(target)
-    expected = sha256 or (_recorded_digest(record) if record.exists() else None)
+    record, expected = record_of(target), sha256
+    if expected is None and record.exists():
+        lines = record.read_text(encoding="utf-8", errors="replace").splitlines()
+        expected = next((line.partition(" ")[0] for line in lines if not line.startswith("#")), "")
     found = file_sha256(path, unpacked)
-    if expected is not None and found != expected:
-        origin = "the known one" if sha256 else f"the one recorded in {record.name}"
-        there = f"delete {target} and run the same command again" if path == target else remedy
-        if path != target and not sha256:
-            there += f"; or, where a new version is what you want, delete {record} first"
-        raise InputError(f"{target.name} has the SHA-256 {found} instead of {origin}, {expected}: {there}")
-    return found
-
-
-def _recorded_digest(record: Path) -> str:
-    lines = [
-        line for line in record.read_text(encoding="utf-8", errors="replace").splitlines() if not line.startswith("#")
-    ]
-    return lines[0].split()[0] if lines and lines[0].split() else ""
-
-
-def file_sha256(path: Path, unpacked: bool = False, shown: bool = True) -> str:
-    """Hexadecimal SHA-256 of a file.
-
-    Args:
-        path: of the file.
-        unpacked: of what its gzip wrapping holds instead.
-        shown: with a progress bar; False beside work that has a display of its own.
-
-    Raises:
-        InputError: the file cannot be read, or its wrapping is damaged.
-    """
-    digest = hashlib.sha256()
-    try:
-        with gzip.open(path) if unpacked else path.open("rb") as file, progress_bar(shown) as bar:
-            task = bar.add_task(f"checking {path.name}", total=None if unpacked else path.stat().st_size)
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-                bar.advance(task, len(chunk))
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{path} is damaged ({error}): delete it and run the same command again") from error
-    except OSError as error:
-        raise cannot_be_read(path, error) from error
-    return digest.hexdigest()
-
-
-@contextmanager
-def progress_bar(shown: bool = True) -> Iterator[Progress]:
-    """A bar that counts bytes, on the error stream where that is a terminal, gone when done; none unless `shown`."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as bar:
-        yield bar
+    if expected is None or found == expected:
+        return found
+    origin = "the known one" if sha256 else f"the one recorded in {record.name}"
+    if path == target:
+        remedy = f"delete {target} and run the same command again"
+    elif not sha256:
+        remedy += f"; or, if you want the new version, delete {record} first"
+    raise InputError(f"{target.name} has the SHA-256 {found} instead of {origin}, {expected}: {remedy}")
 
 
 @contextmanager
 def _alone(target: Path) -> Iterator[None]:
-    """Other processes that want the same file wait here, and then find it."""
+    """Let one process in at a time: the others wait here, and then find the file."""
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(target.with_name(f".{target.name}.lock"))
@@ -219,96 +177,85 @@ def _alone(target: Path) -> Iterator[None]:
         lock.release()
 
 
-@contextmanager
-def disk_errors(target: Path) -> Iterator[None]:
-    """What writing `target` can meet, as one sentence (raises InputError)."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(
-            f"{target} cannot be written ({error.strerror or error}): free space or choose another folder"
-        ) from error
-
-
 def _download(url: str, target: Path, remedy: str) -> None:
+    """Read the file into `target.part`; after a break go on, until several tries in a row bring no new byte."""
     from huggingface_hub.errors import HfHubHTTPError, HTTPError  # type: ignore[attr-defined] # its HTTP client's
 
     part = part_of(target)
-    shown = without_secrets(url)
-    with network_errors(shown, remedy, lambda: _arrived(part)):
-        size, tag = _described(url)
-        have = _resumable(part, tag, size)
-        fruitless = 0
+    most = fruitless = 0
+    with network_errors(without_secrets(url), remedy, lambda: _kept(part)[0]), progress_bar() as bar:
+        task = bar.add_task(target.name, total=None)
         while True:
             try:
-                with _Part(target, have, f"{shown} starts over after every cut: {remedy}") as file:
-                    tag_of(part).write_text(tag, encoding="utf-8")
-                    _transfer(url, file, have, size, tag, target.name)
-                return
-            except HTTPError as error:  # the client itself does not go on after a reset
-                before, have = have, _arrived(part)
-                fruitless = fruitless + 1 if have <= before else 0
-                if isinstance(error, HfHubHTTPError) or fruitless > _RETRIES:
+                if _read_rest(url, part, bar, task):
+                    return
+            except HTTPError as error:
+                arrived = part.stat().st_size if part.exists() else 0
+                fruitless = 0 if arrived > most else fruitless + 1
+                most = max(arrived, most)
+                if isinstance(error, HfHubHTTPError) or fruitless > (_RETRIES if most else _RETRIES_AT_FIRST):
                     raise
+                time.sleep(min(2.0**fruitless, _LONGEST_PAUSE_S))
 
 
-class _Part(io.BufferedWriter):
-    """What has arrived of a file; raises InputError where a server without ranges would make the client go on for ever.
+def _read_rest(url: str, part: Path, bar: Progress, task: TaskID) -> bool:
+    """Ask once for the bytes after those of `part`. Returns whether the part is whole.
 
-    Args:
-        target: the file it is a part of.
-        have: bytes to keep.
-        hopeless: what to say of such a server.
+    A server that has another version by now, or that knows no ranges, sends the whole file, and the part starts anew.
+
+    Raises:
+        OSError: another number of bytes arrived than the server announced, or the disk refused.
     """
-
-    def __init__(self, target: Path, have: int, hopeless: str) -> None:
-        with disk_errors(target):
-            super().__init__(io.FileIO(part_of(target), "ab" if have else "wb"))
-        self._hopeless = hopeless
-        self._restarts = 0
-
-    def truncate(self, size: int | None = None) -> int:
-        """Called by the client to start over."""
-        self._restarts += 1
-        if self._restarts > _RETRIES:
-            raise InputError(self._hopeless)
-        return super().truncate(size)
-
-
-def _transfer(url: str, file: io.BufferedWriter, have: int, size: int | None, tag: str, name: str) -> None:
-    """Get what is missing after `have` bytes."""
-    from huggingface_hub.file_download import http_get
-
-    headers = _WHOLE | ({"If-Range": tag} if tag else {})
-    http_get(url, file, resume_size=have, headers=headers, expected_size=size, displayed_filename=name)
-
-
-def _described(url: str) -> tuple[int | None, str]:
-    """Size and version of a file as its server states them; None and "" where it does not."""
     from huggingface_hub import constants
-    from huggingface_hub.utils import hf_raise_for_status, http_backoff  # type: ignore[attr-defined] # documented
+    from huggingface_hub.utils import hf_raise_for_status, http_stream_backoff  # type: ignore[attr-defined] # documented
 
-    timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT  # the client's own is none at all
-    response = http_backoff("HEAD", url, max_retries=_RETRIES, headers=_WHOLE, timeout=timeout, follow_redirects=True)
-    if url.startswith("https:"):
-        for passed in [*response.history, response]:
-            check_https(str(passed.url))
-    if response.status_code in _NO_HEAD:
-        return None, ""
-    hf_raise_for_status(response)
-    length, tag = response.headers.get("Content-Length"), response.headers.get("ETag", "")
-    if not tag or tag.startswith("W/"):  # a weak tag says nothing about bytes
-        tag = response.headers.get("Last-Modified", "")
-    return int(length) if length else None, tag
+    have, version = _kept(part)
+    headers = {"Accept-Encoding": "identity"}  # ranges and sizes count the file's own bytes
+    headers |= {"Range": f"bytes={have}-", "If-Range": version} if have else {}
+    timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT  # the client itself waits for ever
+    with http_stream_backoff("GET", url, headers=headers, timeout=timeout, retry_on_exceptions=()) as response:
+        if url.startswith("https:"):
+            for passed in [*response.history, response]:
+                check_https(str(passed.url))
+        start, size = _announced(response.headers)
+        goes_on = response.status_code == 206 and start == have
+        if have and response.status_code in (206, 416) and not goes_on:  # 416: nothing comes after these bytes
+            whole = response.status_code == 416 and size == have
+            if not whole:
+                tag_of(part).unlink()  # start anew
+            return whole
+        hf_raise_for_status(response)
+        with part.open("ab" if goes_on else "wb") as file:
+            if not goes_on:
+                have = 0
+                tag_of(part).write_text(_version(response.headers), encoding="utf-8")
+            bar.update(task, completed=have, total=size)
+            for chunk in response.iter_raw():
+                file.write(chunk)
+                have += len(chunk)
+                bar.update(task, completed=have)
+    if size not in (None, have):
+        raise OSError(f"{have} bytes instead of {size}")
+    return True
 
 
-def _resumable(part: Path, tag: str, size: int | None) -> int:
-    """Bytes of `part` to go on from: none of another version, of one that nobody can tell, or of a longer file."""
-    have = _arrived(part)
-    kept = tag_of(part)
-    same = bool(tag) and kept.is_file() and kept.read_text(encoding="utf-8", errors="replace") == tag
-    return have if same and (size is None or have <= size) else 0
+def _kept(part: Path) -> tuple[int, str]:
+    """How many bytes of a file are there, and of which version; (0, "") if nothing tells the version."""
+    tag = tag_of(part)
+    version = tag.read_text(encoding="utf-8", errors="replace") if tag.is_file() else ""
+    return (part.stat().st_size, version) if version and part.exists() else (0, "")
 
 
-def _arrived(part: Path) -> int:
-    return part.stat().st_size if part.exists() else 0
+def _announced(headers: Mapping[str, str]) -> tuple[int, int | None]:
+    """From where on an answer gives a file, and the size of the whole file; None if the server does not say."""
+    found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
+    if found is not None:
+        return int(found[1] or 0), int(found[2])
+    length = headers.get("Content-Length", "")
+    return 0, int(length) if length.isdecimal() else None
+
+
+def _version(headers: Mapping[str, str]) -> str:
+    """What tells one version of a file from another; empty if nothing does."""
+    tag = headers.get("ETag", "")
+    return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified", "")  # W/ says nothing about bytes

@@ -1,6 +1,6 @@
-"""What the network and its servers answer, in one sentence for a person.
+"""Turns errors of the network and its servers into one sentence for a person.
 
-The exceptions are those of huggingface_hub's client, which carries all transfers, and of the system.
+All transfers use huggingface_hub's client, so the exceptions are its own and the system's.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,10 +14,15 @@ _MOST_OF_A_SIDE = 200  # letters
 
 @contextmanager
 def network_errors(source: str, remedy: str, arrived: Callable[[], int] = lambda: 0) -> Iterator[None]:
-    """What a transfer can meet, as one sentence that names `source` and ends with what to do.
+    """Inside, every error of a transfer is one sentence that names its source and what to do.
+
+    Args:
+        source: what is transferred.
+        remedy: what a person can do, as the end of a sentence.
+        arrived: called after an error; returns how many bytes a later call can keep.
 
     Raises:
-        InputError: instead of the client's and the system's own exceptions; Unreachable where there is no network.
+        InputError: in place of the client's and the system's own exceptions; Unreachable if there is no network.
     """
     from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled  # type: ignore[attr-defined]
 
@@ -31,7 +36,7 @@ def network_errors(source: str, remedy: str, arrived: Callable[[], int] = lambda
         raise InputError(
             f"{source} answers {status_words(error.response.status_code)}{_kept(arrived())}: {remedy}"
         ) from None
-    except (HTTPError, ValueError) as error:  # the latter of a host that no name can have, and of more than 50 GB
+    except (HTTPError, ValueError) as error:  # ValueError: a host with an impossible name
         raise Unreachable(f"{source} cannot be reached ({first_line(error)}){_kept(arrived())}: {remedy}") from None
     except OSError as error:
         if error.errno is not None:
@@ -43,11 +48,11 @@ def network_errors(source: str, remedy: str, arrived: Callable[[], int] = lambda
 
 
 def _kept(size: int) -> str:
-    return f" ({size:,} bytes are kept: the same command goes on from there)" if size else ""
+    return f" ({size:,} bytes are kept: the same command goes on from there if the server can)" if size else ""
 
 
 def status_words(status: int) -> str:
-    """An HTTP status as a person would say it."""
+    """An HTTP status in plain words."""
     return f"{status} ({_STATUS_WORDS[status]})" if status in _STATUS_WORDS else str(status)
 
 
@@ -64,7 +69,7 @@ _STATUS_WORDS: Mapping[int, str] = {
 
 
 def without_secrets(address: str) -> str:
-    """An address as others may see it: no login, no query, no fragment. Anything else stays as it is."""
+    """An address without login, query and fragment, fit for others to see. Other text stays as it is."""
     try:
         parts = urlsplit(address)
         host = parts.netloc.rpartition("@")[2]
@@ -74,12 +79,12 @@ def without_secrets(address: str) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """What an exception says, on one line; its kind where it says nothing."""
+    """The first line of an exception's message; the exception's type if it has no message."""
     lines = str(error).strip().splitlines()
     return plain(lines[0]) if lines else type(error).__name__
 
 
 def plain(text: str) -> str:
-    """What strangers wrote, as one line that a person reads: no control characters, no middle where it is long."""
+    """Text from strangers as one readable line: without control characters, and without its middle if it is long."""
     line = "".join(letter if letter.isprintable() else " " for letter in text)
     return line if len(line) <= 2 * _MOST_OF_A_SIDE else f"{line[:_MOST_OF_A_SIDE]} … {line[-_MOST_OF_A_SIDE:]}"

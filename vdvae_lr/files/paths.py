@@ -1,10 +1,10 @@
-"""Names of files and folders as people write them, and what lies there, told without guessing.
+"""Paths as people write them, and what lies at a path.
 
 A leading `~` is the home folder, as in a shell, and a relative path starts in the working folder. Both hold for every
 setting that names a file or folder, wherever the setting comes from.
 
-A file that may not be looked at is neither absent nor damaged. Python's `Path.is_file` and its like answer a missing
-permission with an exception or with False, depending on the version; the functions here raise `InputError`.
+A file without permission to look at it is neither absent nor damaged. Without permission, `Path.is_file` and its like
+raise an exception or return False, depending on the Python version. The functions here raise `InputError`.
 """
 
 import errno
@@ -16,14 +16,14 @@ from vdvae_lr.errors import InputError
 
 
 class UnreadableError(InputError):
-    """Something is there and may not be read; nothing says that it is damaged."""
+    """Something exists and may not be read; it may well be sound."""
 
 
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
 LEADS_NOWHERE = _ABSENT | {errno.ELOOP}
-"""Errors of a link at whose end there is nothing; links in a circle have no end."""
+"""Errors of a link that leads to nothing, or in a circle."""
 LONGEST_NAME = 255
-"""Bytes in the name of one file or folder, on all usual file systems."""
+"""Most bytes in the name of one file or folder, on all usual file systems."""
 
 
 def expanded(text: str, setting: str = "") -> str:
@@ -31,7 +31,7 @@ def expanded(text: str, setting: str = "") -> str:
 
     Args:
         text: a path, or text that may be one.
-        setting: what a person calls it, for messages.
+        setting: its name in messages.
 
     Raises:
         InputError: no such home folder is known, or the text has a NUL character.
@@ -55,7 +55,7 @@ def path_of(text: str | Path, setting: str = "") -> Path:
 
 
 def without_nul(text: str, setting: str = "") -> str:
-    """`text` itself; raises InputError where it has a NUL character, which no name may have."""
+    """`text` itself; raises InputError if it has a NUL character, which no name may have."""
     if "\0" in text:
         raise InputError(f"{_subject(text, setting)} has a NUL character, which no name may have; remove it.")
     return text
@@ -67,24 +67,24 @@ def _subject(text: str, setting: str) -> str:
 
 
 def exists(path: Path) -> bool:
-    """Whether something is at `path` (raises InputError where that may not be looked at)."""
+    """Whether something is at `path` (raises InputError without permission to look)."""
     return _mode(path) is not None
 
 
 def is_file(path: Path) -> bool:
-    """Whether a regular file is at `path` (raises InputError where that may not be looked at)."""
+    """Whether a regular file is at `path` (raises InputError without permission to look)."""
     mode = _mode(path)
     return mode is not None and stat.S_ISREG(mode)
 
 
 def is_folder(path: Path) -> bool:
-    """Whether a folder is at `path` (raises InputError where that may not be looked at)."""
+    """Whether a folder is at `path` (raises InputError without permission to look)."""
     mode = _mode(path)
     return mode is not None and stat.S_ISDIR(mode)
 
 
 def entries(folder: Path) -> list[Path]:
-    """What lies in a folder, in no order; nothing where there is no folder.
+    """What lies in a folder, in no order; an empty list if there is no folder.
 
     Raises:
         InputError: the folder may not be read.
@@ -98,7 +98,7 @@ def entries(folder: Path) -> list[Path]:
 
 
 def cannot_be_read(path: Path | str, error: OSError) -> UnreadableError:
-    """The sentence on a file or folder that is there and that the system does not hand out."""
+    """The error for a file or folder that exists but cannot be read."""
     if isinstance(error, PermissionError):
         remedy = "give this user the right to read it and to enter the folders above it"
     else:

@@ -1,4 +1,4 @@
-"""Presets: TOML files in `hps/`, or of your own; `base = "other"` starts from another one, the rest is settings."""
+"""Presets: TOML files of settings, in `hps/` or your own; `base = "other"` builds on another preset."""
 
 import tomllib
 from pathlib import Path
@@ -9,20 +9,20 @@ from vdvae_lr.files.bundled import bundled_folder
 from vdvae_lr.files.paths import cannot_be_read, expanded, is_file, path_of
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
-_LARGEST = 1 << 20  # bytes of a preset
+_LARGEST = 1 << 20  # bytes
 
 
 def preset_words(names: str) -> list[str]:
-    """The words of a comma-separated list of presets, with the home folder in place of `~` (raises InputError)."""
+    """The entries of a comma-separated list of presets; the home folder replaces `~` (raises InputError)."""
     words = names.split(",")
     return [expanded(word.strip(), "hps") if word.strip().startswith("~") else word for word in words]
 
 
 def read_presets(names: str) -> dict[str, Any]:
-    """The settings of comma-separated presets, later ones winning, each on top of its base.
+    """The settings of comma-separated presets, each on top of its base. Later presets win.
 
     Raises:
-        InputError: an unknown preset, one that cannot be read, or one that is its own base.
+        InputError: a preset is unknown, cannot be read, or is its own base.
     """
     values: dict[str, Any] = {}
     for name in preset_words(names):
@@ -41,10 +41,10 @@ def _read_preset(name: str, above: tuple[Path, ...]) -> dict[str, Any]:
     except ValueError as error:
         raise InputError(f"preset {path} cannot be read ({error}); mend the file.") from None
     except OSError as error:
-        if path.parent == bundled_folder("hps"):  # a word such as no file can be called
+        if path.parent == bundled_folder("hps"):  # no file can have such a name
             raise _unknown(name, above) from None
         raise cannot_be_read(f"preset {path}", error) from None
-    chain = (*above, path.resolve())  # whole paths: a file of yours may share its name with the preset it builds on
+    chain = (*above, path.resolve())  # whole paths: your file may have the name of the preset that it builds on
     if chain[-1] in above:
         raise InputError(f"preset '{name}' is its own base ({' → '.join(p.name for p in chain)}); remove one base.")
     if "hps" in values:
@@ -56,10 +56,10 @@ def _read_preset(name: str, above: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def _read_text(path: Path) -> str:
-    """A text file in UTF-8, with or without the byte-order mark that some editors write.
+    """The text of a UTF-8 file, with or without the byte-order mark that some editors write.
 
     Raises:
-        ValueError: another encoding, with what to do about it.
+        ValueError: the file is too large or in another encoding; the message says what to do.
     """
     with path.open("rb") as file:
         content = file.read(_LARGEST + 1)

@@ -9,16 +9,28 @@ from vdvae_lr.errors import InputError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Write a file or make a folder at the yielded path; when the block ends well it becomes `path`, else it goes.
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn the system's errors while `path` is written into one sentence (raises InputError)."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written ({error.strerror or error}); free space or choose another folder."
+        ) from error
 
-    The folder is made where needed.
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Write a file, or make a folder, at the yielded path.
+
+    If the block succeeds, the result replaces `path`; else it is removed. The folder that holds `path` is made if
+    needed.
 
     Raises:
-        InputError: the disk refused; what was at `path` before is untouched.
+        InputError: the system refused; what was at `path` before is untouched.
     """
     temporary = path.with_name(f".{path.name}.part")
-    try:
+    with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             remove(temporary)  # what a killed process left
@@ -26,10 +38,6 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.replace(path)
         finally:
             remove(temporary)
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be written ({error.strerror or error}); free space or choose another folder."
-        ) from None
 
 
 def remove(path: Path) -> None:

@@ -1,7 +1,7 @@
-"""The Hugging Face Hub through its own client: files in, folders out, and its refusals as one sentence.
+"""Files of the Hugging Face Hub, fetched by its own client, with one sentence for each of its errors.
 
-A downloaded file is compared with the digest under which the repository lists it; one that differs is removed from the
-cache. Nothing but the files asked for by name is ever written, whatever a repository lists.
+A downloaded file is compared with the digest that its repository lists; a file that differs is removed from the cache.
+Only files that are asked for by name are written, whatever a repository lists.
 """
 
 import hashlib
@@ -32,32 +32,56 @@ from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError i
 )
 
 from vdvae_lr.errors import InputError, Unreachable
-from vdvae_lr.files.download import file_sha256, record_of
-from vdvae_lr.files.network_errors import first_line, network_errors, status_words
+from vdvae_lr.files.digests import file_sha256
+from vdvae_lr.files.download import record_of
+from vdvae_lr.files.network_errors import first_line, network_errors, status_words, without_secrets
+from vdvae_lr.files.paths import is_folder
 
 LIBRARY = "vdvae_lr"
-_UPLOAD_TIMEOUT_S = 120.0  # without a byte; a Hub may think for a while about a large commit
+_UPLOAD_TIMEOUT_S = 120.0  # of silence; a Hub may need a while for a large commit
 _OURS = ("config.json", "model.safetensors")
 _COMMIT = re.compile("[0-9a-f]{40}")
+_SITE = r"(?P<site>(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?:api/)?(?:models/)?|hf://(?:models/)?)"
+_REPOSITORY = r"(?P<repository>[\w.-]+/[\w.-]+)"
+_REVISION = r"(?:@(?P<at>[\w./-]+))?"
+_PLACE = r"(?:/(?P<page>tree|blob|resolve|raw|commit)(?:/(?P<revision>[^/?#]+))?[^?#]*|/discussions[^?#]*)?"
+_ON_THE_HUB = re.compile(rf"{_SITE}?{_REPOSITORY}(?:{_REVISION}|{_PLACE})/*(?:[?#].*)?", re.ASCII)
 _REMEDY = "try again later, or check the connection"
 
 
 @dataclass(frozen=True)
 class HubAccess:
-    """How to reach the Hub; the fields are huggingface_hub's own."""
+    """How to reach the Hub; the fields are those of huggingface_hub."""
 
     revision: str | None = None
     """Branch, tag or commit; None: the default branch."""
     token: str | bool | None = None
-    """None: the one of `hf auth login`, if any."""
+    """None: the token of `hf auth login`, if there is one."""
     cache_dir: str | Path | None = None
     """None: the usual cache (HF_HOME, HF_HUB_CACHE)."""
     force_download: bool = False
     local_files_only: bool = False
 
 
+def check_hub_name(name: str) -> None:
+    """Refuse the address of a page on the Hub, and a revision inside a name (raises InputError).
+
+    The address of a file of weights (`…/resolve/…/model.safetensors`) and a plain OWNER/NAME are accepted.
+    """
+    found = _ON_THE_HUB.fullmatch(name)
+    if found is None or (found["page"] == "resolve" and name.startswith("https://")):
+        return
+    here = is_folder(Path(found["repository"]).parent)  # rather a misspelt path than somebody's account
+    if not found["site"] and (not found["at"] or here):
+        return
+    revision = found["at"] or found["revision"] or "main"
+    chosen = f" and --revision {revision} (in Python revision='{revision}')" if revision != "main" else ""
+    what = "has a revision in the name" if found["at"] else "is the address of a repository on the Hub"
+    raise InputError(f"'{without_secrets(name)}' {what}; write {found['repository']}{chosen}.")
+
+
 def asset_path(namespace: str, name: str) -> Path:
-    """Where a file that is not on the Hub lies in the usual cache.
+    """Where to keep a file from elsewhere in the Hub's usual cache.
 
     Raises:
         InputError: the cache cannot be written.
@@ -71,10 +95,10 @@ def asset_path(namespace: str, name: str) -> Path:
 
 
 def prepare_cached(target: Path, access: HubAccess) -> None:
-    """Do with a file that is not on the Hub what `access` asks for of a repository's.
+    """Obey `local_files_only` and `force_download` for a file that does not come from the Hub.
 
     Raises:
-        InputError: it is not there, and nothing may be fetched.
+        InputError: the file is not in the cache and may not be fetched.
     """
     if access.local_files_only and not target.exists():
         raise Unreachable(f"{target.name} is not in the cache, and local_files_only forbids fetching; leave that out.")
@@ -84,10 +108,10 @@ def prepare_cached(target: Path, access: HubAccess) -> None:
 
 
 def repository_file(repository: str, name: str, access: HubAccess) -> Path:
-    """The file `name` of a repository, downloaded into the usual cache where needed, and checked.
+    """The file `name` of a repository, checked, and downloaded into the cache if needed.
 
     Raises:
-        InputError: no such repository, revision or file, no access, no connection, or content of another digest.
+        InputError: no such repository, revision or file, no access, no connection, or content with another digest.
     """
     with hub_errors(repository, name, access.revision):
         path = Path(hf_hub_download(repository, name, library_name=LIBRARY, **asdict(access)))
@@ -96,24 +120,18 @@ def repository_file(repository: str, name: str, access: HubAccess) -> Path:
 
 
 def optional_repository_file(repository: str, name: str, access: HubAccess) -> Path | None:
-    """The same, or None where the repository has no such file, or where it cannot be asked and the cache has none."""
-    if _is_known_absent(repository, name, access):
-        return None
+    """As `repository_file`; None if the repository is known to have no such file."""
+    if not access.force_download and _COMMIT.fullmatch(access.revision or ""):  # the files of a commit never change
+        with hub_errors(repository, name, access.revision):
+            found = try_to_load_from_cache(repository, name, access.cache_dir, access.revision)
+        if found is _CACHED_NO_EXIST:
+            return None
     try:
         return repository_file(repository, name, access)
     except InputError as error:
         if isinstance(error.__cause__, EntryNotFoundError):
             return None
         raise
-
-
-def _is_known_absent(repository: str, name: str, access: HubAccess) -> bool:
-    """Whether the Hub said earlier that this commit has no such file; the files of a commit never change."""
-    if access.force_download or not _COMMIT.fullmatch(access.revision or ""):
-        return False
-    with hub_errors(repository, name, access.revision):
-        found = try_to_load_from_cache(repository, name, access.cache_dir, access.revision)
-    return found is _CACHED_NO_EXIST
 
 
 def _check_content(path: Path, repository: str) -> None:
@@ -134,42 +152,44 @@ def _check_content(path: Path, repository: str) -> None:
 
 
 def _is_what_was_listed(path: Path) -> bool:
-    """The cache names content by its digest: git's own of small files, SHA-256 of large ones."""
+    """Compare with the digest by which the cache names content: git's own for small files, SHA-256 for large ones."""
     listed = path.readlink().name if path.is_symlink() else ""
     if len(listed) == 64:
         return file_sha256(path) == listed
     if len(listed) == 40:
         content = path.read_bytes()
         return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == listed
-    return True  # a file system without links, or a server that is no Hub: the client compared the length
+    return True  # a file system without links, or another server than a Hub: the client has compared the length
 
 
 @contextmanager
 def hub_errors(repository: str, name: str, revision: str | None = None) -> Iterator[None]:
-    """What the Hub, and the way there, can answer, as one sentence with its remedy (raises InputError)."""
+    """Turn errors of the Hub and of the network into one sentence with a remedy (raises InputError)."""
     with network_errors(f"repository {repository}", _REMEDY):
         try:
             with _causes():
                 yield
         except (HFValidationError, EntryNotFoundError, HfHubHTTPError) as error:
-            kind = Unreachable if _is_unreachable(error) else InputError
+            answered = isinstance(error.__cause__, HfHubHTTPError)
+            kind = Unreachable if isinstance(error, LocalEntryNotFoundError) and not answered else InputError
             raise kind(_sentence(error, repository, name, revision)) from error
         except (LocalTokenNotFoundError, HTTPError, ValueError) as error:
-            if _is_about_the_token(error):
+            no_token = isinstance(error, LocalTokenNotFoundError | UnicodeEncodeError)
+            if no_token or str(error).startswith("Illegal header value"):
                 raise InputError(
                     f"the token for repository {repository} is missing, or has letters that no token has; log in with "
                     "'hf auth login'."
-                ) from None  # the cause's words hold the token
+                ) from None  # the cause's message contains the token
             if isinstance(error, HTTPError):
                 raise
-            raise InputError(  # of options that do not go together, or a file name that leads out of the repository
+            raise InputError(  # options that exclude each other, or a file name that leads out of the repository
                 f"repository {repository} cannot be used like this ({first_line(error)}); mend what the brackets name."
             ) from error
 
 
 @contextmanager
 def _causes() -> Iterator[None]:
-    """What stopped a forced download, or an upload, instead of the client's "failed due to the above error"."""
+    """Raise the cause of a failed forced download or upload, not the client's "failed due to the above error"."""
     try:
         yield
     except (ValueError, RuntimeError) as error:
@@ -179,14 +199,9 @@ def _causes() -> Iterator[None]:
         raise error.__cause__ from None
 
 
-def _is_about_the_token(error: Exception) -> bool:
-    no_token = isinstance(error, LocalTokenNotFoundError | UnicodeEncodeError)
-    return no_token or str(error).startswith("Illegal header value")
-
-
 @contextmanager
 def upload_timeout() -> Iterator[None]:
-    """Inside, a silent Hub ends an upload: of itself the client waits for ever for anything but files."""
+    """Inside, an upload ends if the Hub stays silent; the client alone would wait for ever."""
     session = get_session()
     before, session.timeout = session.timeout, _UPLOAD_TIMEOUT_S
     try:
@@ -197,13 +212,13 @@ def upload_timeout() -> Iterator[None]:
 
 @contextmanager
 def pull_elsewhere(*words: str) -> Iterator[None]:
-    """Where the network is out of reach, also name the command that fetches these weights on another machine.
+    """If there is no network, also name the command that fetches these weights on another machine.
 
     Args:
-        words: what `vdvae-lr pull` is told, as the person called the weights.
+        words: the arguments of `vdvae-lr pull`, with the weights' name as the person gave it.
 
     Raises:
-        InputError: as inside.
+        InputError: what the block raises.
     """
     try:
         yield
@@ -212,11 +227,6 @@ def pull_elsewhere(*words: str) -> Iterator[None]:
         raise InputError(
             f"{str(error).removesuffix('.')}, or run this on a machine with network and the same HF_HOME: {command}"
         ) from error.__cause__
-
-
-def _is_unreachable(error: Exception) -> bool:
-    """Whether a file is not in the cache and no server answered."""
-    return isinstance(error, LocalEntryNotFoundError) and not isinstance(error.__cause__, HfHubHTTPError)
 
 
 def _sentence(error: Exception, repository: str, name: str, revision: str | None) -> str:
@@ -250,7 +260,7 @@ def _refusal(error: Exception) -> str:
 
 
 def _why_unreachable(error: Exception) -> str:
-    """The cause behind "not in the cache": offline mode, no connection, or a server in trouble."""
+    """Why a file that the cache lacks was not fetched: offline mode, no connection, or a server's error."""
     cause = error.__cause__
     if isinstance(cause, HfHubHTTPError):
         return f"the Hub {_refusal(cause)}"

@@ -12,7 +12,7 @@ from vdvae_lr import __version__
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.network_errors import first_line, without_secrets
 from vdvae_lr.hub.published import PUBLISHED
-from vdvae_lr.hub.run_record import RunRecord
+from vdvae_lr.hub.run_record import RunRecord, start_of_run
 from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.model.vdvae.vae import VAEConfig
 
@@ -179,9 +179,8 @@ def _training(record: RunRecord | None) -> str:
 
 
 def _start(record: RunRecord) -> str:
-    """What the run's weights were at its beginning, as its command line said it; empty: random."""
-    names = (str(record.settings.get(name, "")) for name in ("restore_path", "restore_ema_path", "pretrained"))
-    return next((name for name in names if name not in ("", "none")), "")
+    """What the run's weights started from, as its command line said it; empty: random weights."""
+    return start_of_run(record.settings)[0].name
 
 
 def _shown(value: object) -> object:

@@ -1,14 +1,13 @@
-"""The published VDVAE weight files (.th) ↔ this project's parameter names, strictly and both ways.
+"""Converts published VDVAE weight files (.th) to this project's parameter names, and back.
 
-A published file is a `torch.save`d state dict. `*-model.th` was saved from the distributed wrapper, so its keys begin
-with `module.`; `*-model-ema.th` was not. Only the first convolution of a posterior network is laid out differently:
-published, one weight over concat(state, feature); here, one for each (`TwoInputBottleneck`).
+A published file is a state dict, written by `torch.save`. `*-model.th` was saved from the distributed wrapper, so its
+keys begin with `module.`; `*-model-ema.th` was not. Only the first convolution of a posterior network has another
+layout: published, one weight over concat(state, feature); here, one weight for each of the two (`TwoInputBottleneck`).
 """
 
 import pickle
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from torch import Tensor
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.network_errors import first_line, plain
 from vdvae_lr.files.paths import cannot_be_read
+from vdvae_lr.files.whole_file import replacing
 from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.model.vdvae.vae import VeryDeepVAE
 
@@ -28,14 +28,14 @@ _WRAPPER_PREFIX = "module."
 
 @dataclass(frozen=True)
 class Correspondence:
-    """One published tensor and the parameter, or the parameters side by side along dimension 1, that it holds here."""
+    """A published tensor, and the parameters that it holds here, side by side along dimension 1."""
 
     published: str
     ours: tuple[str, ...]
 
 
 def correspondences(model: LatentModel) -> Iterator[Correspondence]:
-    """Every parameter of `model`, in the published order (which indexes the published optimiser's state).
+    """Every parameter of `model`, in the published order, by which the published optimiser's state is indexed.
 
     Raises:
         InputError: the model is no VDVAE, so it has no published format.
@@ -91,15 +91,15 @@ def published_shapes(model: LatentModel) -> dict[str, tuple[int, ...]]:
 
 
 def from_published(model: LatentModel, published: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """A published state dict under our names; every tensor must be there, none left over, all of the right shape.
+    """A published state dict under our names. It must have exactly the model's tensors, each in the right shape.
 
     Args:
         model: gives names and shapes; it is not changed.
         published: tensors by published name, with or without the wrapper's `module.` prefix.
-        source: named in errors.
+        source: its name in errors.
 
     Raises:
-        InputError: a missing, unknown or wrongly shaped tensor.
+        InputError: a tensor is missing, unknown or of another shape.
     """
     tensors = {name.removeprefix(_WRAPPER_PREFIX): tensor for name, tensor in published.items()}
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
@@ -119,7 +119,7 @@ def from_published(model: LatentModel, published: Mapping[str, Tensor], source: 
 
 
 def split_like(tensor: Tensor, shapes: Sequence[torch.Size]) -> tuple[Tensor, ...] | None:
-    """A published tensor as the parameters side by side in it along dimension 1; None where the shapes do not fit."""
+    """Split a published tensor along dimension 1 into parameters of `shapes`; None if the shapes do not fit."""
     first = shapes[0]
     whole = torch.Size([first[0], sum(shape[1] for shape in shapes), *first[2:]]) if len(shapes) > 1 else first
     if tensor.shape != whole:
@@ -132,10 +132,10 @@ def _misfit(source: str, detail: str) -> str:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a `torch.save`d state dict, read without running any code in it.
+    """The tensors of a state dict that `torch.save` wrote. No code in the file runs.
 
     Raises:
-        InputError: the file is missing, cut, no state dict, or a pickle that asks for more than tensors.
+        InputError: the file is missing, cut, not a state dict, or a pickle that asks for more than tensors.
     """
     content = load_pickle(path)
     if not isinstance(content, Mapping) or not _is_state_dict(content):
@@ -152,7 +152,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def _nested_state_dict(content: object) -> str | None:
-    """Under which key, written as in Python, a checkpoint of another program has its weights; None: under none."""
+    """The key (as Python code) under which another program's checkpoint holds a state dict; None if there is none."""
     if not isinstance(content, Mapping):
         return None
     return next(
@@ -165,7 +165,7 @@ def _is_state_dict(content: Mapping[Any, Any]) -> bool:
 
 
 def load_pickle(path: Path) -> Any:
-    """What `torch.save` wrote, if it is made of tensors and plain values; no code in it is run.
+    """The content of a file that `torch.save` wrote, if it consists of tensors and plain values. No code in it runs.
 
     Raises:
         InputError: the file is missing, cut, or a pickle that asks for more.
@@ -187,18 +187,18 @@ def load_pickle(path: Path) -> Any:
 
 
 def _check_sums(path: Path) -> None:
-    """Compare what `torch.save` wrote with the CRC-32 sums in the file, which `torch.load` does not do.
+    """Check the CRC-32 sums that `torch.save` wrote into the file; `torch.load` ignores them.
 
-    Files of the format before torch 1.6 have none.
+    The format before torch 1.6 has no sums.
 
     Raises:
-        ValueError, or what zipfile raises: the file is damaged.
+        ValueError, or an error of zipfile: the file is damaged.
     """
     if not zipfile.is_zipfile(path):
         return
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
-        if not any(member.CRC for member in members):  # as torch.serialization.set_crc32_options(False) writes it
+        if not any(member.CRC for member in members):  # after torch.serialization.set_crc32_options(False)
             return
         if sum(member.file_size for member in members) > path.stat().st_size:  # torch compresses nothing
             raise ValueError("it announces more content than it has")
@@ -208,18 +208,7 @@ def _check_sums(path: Path) -> None:
 
 
 def write_published(model: LatentModel, state: Mapping[str, Tensor], path: Path) -> None:
-    """Write `state` (our names) as a published-format `.th`, whole or not at all.
-
-    Raises:
-        InputError: the folder is missing, full or not to be written to.
-    """
-    temporary = path.with_name(f".{path.name}.part")
+    """Write `state` (our names) as a published-format `.th`, whole or not at all (raises InputError)."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in to_published(model, state).items()}
-    try:
-        torch.save(tensors, temporary)
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch reports a missing folder as a RuntimeError
-        raise InputError(f"weights file {path} cannot be written ({first_line(error)}); check its folder.") from None
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        torch.save(tensors, file)

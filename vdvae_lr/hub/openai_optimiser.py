@@ -1,13 +1,13 @@
-"""The published optimiser files (`*-opt.th`): apex FusedAdam's state, as AdamW's.
+"""Reads the published optimiser files (`*-opt.th`), which hold apex FusedAdam's state, for AdamW.
 
-Both rules keep the same two running averages, of gradients and of their squares, both decouple weight decay and both
-correct the averages' bias by the count of updates; so the state carries over as it is. What differs is where it lies:
+Both optimisers keep the same two running averages, of the gradients and of their squares. Both decouple weight decay
+and correct the averages' bias by the count of updates. So the numbers carry over unchanged. Only their place differs:
 
 | | apex FusedAdam | here |
 |---|---|---|
 | averages | `state[i]` of the i-th parameter in the published order | by our parameter names |
 | count of updates | once, `param_groups[0]["step"]` | once |
-| learning rate, betas, weight decay | `param_groups[0]` | the run's settings: the file's are not taken over |
+| learning rate, betas, weight decay | `param_groups[0]` | the run's settings; the file's values are ignored |
 """
 
 from collections.abc import Mapping
@@ -25,10 +25,10 @@ _KINDS = ("exp_avg", "exp_avg_sq")
 
 
 def read_optimiser_state(path: Path, model: LatentModel) -> tuple[dict[str, dict[str, Tensor]], Tensor]:
-    """AdamW's averages by kind and parameter name, and the count of updates (), from a published optimiser file.
+    """AdamW's averages by kind and parameter name, and the count of updates, a tensor of shape ().
 
     Raises:
-        InputError: no such file, no optimiser state, or the state of another model.
+        InputError: the file is missing, not an optimiser's state, or that of another model.
     """
     content = load_pickle(path)
     try:
@@ -61,7 +61,7 @@ def read_optimiser_state(path: Path, model: LatentModel) -> tuple[dict[str, dict
 
 
 def _update_count(group: Mapping[str, Any], state: Mapping[Any, Any]) -> int:
-    """apex counts once for the group; torch's own rules, whose files look alike, for each parameter."""
+    """The count of updates: apex stores one for the group, torch's own optimisers one for each parameter."""
     count = int(group["step"] if "step" in group else state[group["params"][0]]["step"])
     if count < 1:
         raise ValueError

@@ -1,7 +1,6 @@
-"""The published VDVAEs (Child 2020): where their files lie, what they score, and the settings they were trained with.
+"""The published VDVAEs (Child 2020): addresses of their files, results, and training settings.
 
-The code's licence is MIT; the weights' own terms are not stated. Addresses and results are those of the
-published README.
+The code's licence is MIT; the weights' own terms are not stated. Addresses and results come from the published README.
 """
 
 import dataclasses
@@ -13,15 +12,21 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.files.download import check_https, fetch
 from vdvae_lr.files.paths import is_file, is_folder
 from vdvae_lr.files.presets import read_presets
-from vdvae_lr.hub.hub_client import HubAccess, asset_path, prepare_cached, pull_elsewhere, repository_file
+from vdvae_lr.hub.hub_client import (
+    HubAccess,
+    asset_path,
+    check_hub_name,
+    prepare_cached,
+    pull_elsewhere,
+    repository_file,
+)
 from vdvae_lr.hub.openai import load_pickle, read_tensors
-from vdvae_lr.hub.weight_folder import checked_dataclass
-from vdvae_lr.hub.weight_names import check_hub_name
 from vdvae_lr.model.vdvae.vae import VAEConfig
+from vdvae_lr.setting_checks import checked_dataclass
 
 SERVER = "https://openaipublic.blob.core.windows.net/very-deep-vaes-assets"
 FileKind = Literal["model-ema", "model", "opt"]
-"""Averaged weights, the weights themselves, apex FusedAdam's state."""
+"""Averaged weights, weights before averaging, state of apex FusedAdam."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +34,12 @@ class PublishedModel:
     """One published model.
 
     Attributes:
-        preset: the settings it was trained with.
-        stem: of its files on the server.
-        complete: weights and optimiser state are published too, not only the averaged weights.
-        bound: −ELBO on the test split, as published.
-        unit: of `bound`.
-        last_digit: of `bound`; half of it is its rounding.
+        preset: preset with the settings that it was trained with.
+        stem: what the names of its files on the server begin with.
+        complete: the weights before averaging and the optimiser's state are published, too.
+        bound: published −ELBO on the test split.
+        unit: unit of `bound`.
+        last_digit: last digit of `bound`; half of it is the rounding error.
     """
 
     preset: str
@@ -45,7 +50,7 @@ class PublishedModel:
     last_digit: float
 
     def file_name(self, kind: FileKind) -> str:
-        """Of a file on the server, without its folder."""
+        """Name of a file on the server, without its folder."""
         return f"{self.stem.rpartition('/')[2]}-{kind}.th"
 
     def config(self) -> VAEConfig:
@@ -84,7 +89,7 @@ PUBLISHED: dict[str, PublishedModel] = {
     "cifar10-seed3": _cifar10(3, 1_050_000, 2.864),
 }
 KNOWN_SHA256: dict[str, str] = {}
-"""Digests by file name. None is published: a file's digest is recorded at its first download; one entered here wins."""
+"""Digests by file name. None is published, so the first download of a file records its digest. An entry here wins."""
 
 
 def published_file(name: str, kind: FileKind, mirror: str = "", access: HubAccess | None = None) -> Path:
@@ -93,8 +98,9 @@ def published_file(name: str, kind: FileKind, mirror: str = "", access: HubAcces
     Args:
         name: a key of `PUBLISHED`.
         kind: which of its files.
-        mirror: a folder, an https address or a Hub repository that holds the files by name; empty: the official server.
-        access: to the mirror, where it is a Hub repository.
+        mirror: a folder, an https address or a Hub repository with the files under their names; empty: the official
+            server.
+        access: how to reach the Hub, if the mirror is a repository there.
 
     Raises:
         InputError: there is no such file, or it cannot be fetched.

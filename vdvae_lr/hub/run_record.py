@@ -1,27 +1,14 @@
-"""What a training run's folder says of the weights in it: settings, held-out bound, pictures.
-
-RUN/settings.json    the resolved settings, flat
-    log.jsonl        one JSON line a record
-    images/          pictures by iteration
-    checkpoints/     step-ITERATION, each a folder of weights
-"""
+"""What a training run's folder says about its weights: what they started from, and what they scored."""
 
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vdvae_lr.errors import InputError
-from vdvae_lr.files.paths import cannot_be_read, entries, is_file
+from vdvae_lr.files.paths import cannot_be_read, entries
+from vdvae_lr.files.run_folder import IMAGES, SETTINGS_NAME, iteration_of, read_log
 
-SETTINGS_NAME = "settings.json"
-LOG_NAME = "log.jsonl"
-IMAGES = "images"
-CHECKPOINTS = "checkpoints"
-EMA_NAME = "ema.safetensors"
-_CHECKPOINT = re.compile(r"step-\d+")
 _BOUND_SPLITS = {"test": "test", "eval": "validation"}
 
 
@@ -30,13 +17,13 @@ class RunRecord:
     """What is known of the run that a checkpoint belongs to.
 
     Attributes:
-        name: of the run.
-        iteration: of the checkpoint.
-        settings: flat, as on the command line.
-        split: which images `bound` is of; empty where the run measured none up to this checkpoint.
+        name: name of the run.
+        iteration: iteration of the checkpoint.
+        settings: the run's settings, flat, as on the command line.
+        split: the images that `bound` was measured on; empty if the run measured none up to this checkpoint.
         bound: the log's record (names with units) of the last held-out bound up to this checkpoint.
-        bound_iteration: where it was measured.
-        picture: the last picture up to this checkpoint, if any.
+        bound_iteration: iteration at which `bound` was measured.
+        picture: the last picture up to this checkpoint, if there is one.
     """
 
     name: str
@@ -48,29 +35,39 @@ class RunRecord:
     picture: Path | None = None
 
 
-def complete_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in a run's folder for them, oldest first.
+@dataclass(frozen=True)
+class Start:
+    """Weights that a run's settings name as its start.
 
-    Raises:
-        InputError: the folder may not be read.
+    Attributes:
+        name: name of the weights, as `find_weights` takes it; empty: none, the run starts from random weights.
+        ema: take the averaged weights, if there are also those before averaging.
     """
-    return sorted(path for path in entries(folder) if _CHECKPOINT.fullmatch(path.name))
+
+    name: str
+    ema: bool
 
 
-def newest_checkpoint(run: Path) -> Path:
-    """The checkpoint of a run with the most iterations.
+def start_of_run(settings: Mapping[str, Any]) -> tuple[Start, Start]:
+    """What a run's weights start from, and what their average starts from.
 
-    Raises:
-        InputError: there is none.
+    `restore_path` names weights before averaging, `restore_ema_path` averaged ones; if only one is given, it serves for
+    both. `pretrained` serves for both if neither is given.
+
+    Args:
+        settings: the run's settings, flat, as on the command line.
     """
-    newest = max(complete_checkpoints(run / CHECKPOINTS), default=None)
-    if newest is None:
-        raise InputError(f"run {run} has no checkpoint yet; let it save one, or choose other weights.")
-    return newest
+    named = {name: str(settings.get(name) or "none") for name in ("restore_path", "restore_ema_path", "pretrained")}
+    starts = {name: Start("" if value == "none" else value, name != "restore_path") for name, value in named.items()}
+    raw, averaged, pretrained = starts.values()
+    return (
+        next((start for start in (raw, averaged) if start.name), pretrained),
+        next((start for start in (averaged, raw) if start.name), pretrained),
+    )
 
 
 def read_run_record(checkpoint: Path) -> RunRecord | None:
-    """The record of the run that `checkpoint` lies in; None where it lies in none.
+    """The record of the run that `checkpoint` lies in; None if it lies in no run.
 
     Raises:
         InputError: a file of the run may not be read.
@@ -78,45 +75,27 @@ def read_run_record(checkpoint: Path) -> RunRecord | None:
     run = checkpoint.resolve().parent.parent
     try:
         settings = dict(json.loads((run / SETTINGS_NAME).read_text(encoding="utf-8")))
-        iteration = int(checkpoint.name.removeprefix("step-"))
+        iteration = iteration_of(checkpoint)
     except PermissionError as error:
         raise cannot_be_read(run / SETTINGS_NAME, error) from None
     except (OSError, ValueError, TypeError):
         return None
-    split, bound = _last_bound(run / LOG_NAME, iteration)
+    records, _ = read_log(run)
+    bound = _last_bound([record for record in records if record["iteration"] <= iteration])
     drawn = [path for path in entries(run / IMAGES) if path.match("step-*.png")]
     pictures = [path for path in drawn if path.stem <= f"step-{iteration:08d}"]
     return RunRecord(
         run.name,
         iteration,
         settings,
-        split,
+        _BOUND_SPLITS.get(bound.get("kind", ""), ""),
         bound,
-        int(bound.get("iteration", 0)),
+        bound.get("iteration", 0),
         max(pictures, default=None),
     )
 
 
-def _last_bound(log: Path, iteration: int) -> tuple[str, Mapping[str, Any]]:
-    """The newest bound; of two as new, that of the test split. An older one is of other weights."""
-    found = [
-        record
-        for record in _records(log)
-        if record.get("kind") in _BOUND_SPLITS and record.get("iteration", iteration + 1) <= iteration
-    ]
-    newest = max(found, key=lambda record: (record["iteration"], record["kind"] == "test"), default=None)
-    return (_BOUND_SPLITS[newest["kind"]], newest) if newest is not None else ("", {})
-
-
-def _records(log: Path) -> Iterator[dict[str, Any]]:
-    try:
-        text = log.read_text(encoding="utf-8", errors="replace") if is_file(log) else ""
-    except OSError as error:
-        raise cannot_be_read(log, error) from None
-    for line in text.splitlines():
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue  # a line that a crash cut short
-        if isinstance(record, dict):
-            yield record
+def _last_bound(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The newest bound among a log's records; the test split's, if both splits were measured at that iteration."""
+    bounds = [record for record in records if record["kind"] in _BOUND_SPLITS]
+    return max(bounds, key=lambda record: (record["iteration"], record["kind"] == "test"), default={})

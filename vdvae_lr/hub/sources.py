@@ -1,4 +1,4 @@
-"""From what a person calls some weights to files on this machine, fetched where needed.
+"""Finds weights by the name that a person gives them, and fetches them if they are not on this machine.
 
 | given                                     | what it is                                                            |
 |-------------------------------------------|-----------------------------------------------------------------------|
@@ -18,7 +18,7 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,13 +28,15 @@ from torch import Tensor
 
 from vdvae_lr.errors import InputError, nearest_name_hint
 from vdvae_lr.files.bundled import bundled_folder, is_bundled_model
+from vdvae_lr.files.digests import DIGESTS_NAME, check_listed_digest, listed_digests, read_digests
 from vdvae_lr.files.download import check_https, fetch, record_of
 from vdvae_lr.files.network_errors import without_secrets
 from vdvae_lr.files.paths import exists, expanded, is_file, is_folder
-from vdvae_lr.hub.digest_list import DIGESTS_NAME, check_listed_digest, listed_digests, read_digests
+from vdvae_lr.files.run_folder import CHECKPOINTS, EMA_NAME, complete_checkpoints, newest_checkpoint
 from vdvae_lr.hub.hub_client import (
     HubAccess,
     asset_path,
+    check_hub_name,
     optional_repository_file,
     prepare_cached,
     pull_elsewhere,
@@ -43,7 +45,6 @@ from vdvae_lr.hub.hub_client import (
 from vdvae_lr.hub.model_classes import class_name
 from vdvae_lr.hub.openai import from_published, published_shapes, read_tensors
 from vdvae_lr.hub.published import PUBLISHED, PublishedModel, published_file
-from vdvae_lr.hub.run_record import CHECKPOINTS, EMA_NAME, newest_checkpoint
 from vdvae_lr.hub.weight_folder import (
     CONFIG_NAME,
     WEIGHTS_NAME,
@@ -53,7 +54,6 @@ from vdvae_lr.hub.weight_folder import (
     read_shapes,
     read_weights,
 )
-from vdvae_lr.hub.weight_names import check_hub_name, folder_without_weights, no_file_of_weights
 from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.model.vdvae.vae import VeryDeepVAE
 from vdvae_lr.setting_checks import PathText, check_settings
@@ -62,7 +62,6 @@ LR_PREFIX = "lrvdvae-"
 MIRROR_VARIABLE = "VDVAE_LR_MIRROR"
 LR_REPOSITORY_VARIABLE = "VDVAE_LR_REPOSITORY"
 _PICKLES = (".th", ".pt")
-_BESIDE = (CONFIG_NAME, DIGESTS_NAME)  # files that belong to a file of weights at an address
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -71,9 +70,9 @@ class WeightSettings:
     """Where weights come from."""
 
     revision: str = ""
-    """Branch, tag or commit, where the weights are a Hub repository; empty: its default branch."""
+    """Branch, tag or commit, if the weights are a Hub repository; empty: its default branch."""
     weights_mirror: PathText = ""
-    """Where published files are found by name: a folder, an https address, or a Hub repository. Empty: the environment
+    """Where to find published files by name: a folder, an https address, or a Hub repository. Empty: the environment
     variable VDVAE_LR_MIRROR, else the official server."""
     lr_repository: str = ""
     """Hub repository of the weights called lrvdvae-NAME; {name} in it stands for NAME (somebody/lrvdvae-{name}). Empty:
@@ -85,15 +84,15 @@ class WeightSettings:
 
     @property
     def mirror(self) -> str:
-        """The setting, or else the environment's (raises InputError for a home folder that is not known)."""
+        """The setting, or else the environment variable (raises InputError if it has an unknown home folder)."""
         return self.weights_mirror or expanded(os.environ.get(MIRROR_VARIABLE, ""), MIRROR_VARIABLE)
 
     def lr_repository_of(self, name: str) -> str:
-        """The repository of `lrvdvae-NAME` (raises InputError where none is set)."""
+        """The repository of `lrvdvae-NAME` (raises InputError if none is set)."""
         pattern = self.lr_repository or os.environ.get(LR_REPOSITORY_VARIABLE, "")
         if not pattern:
             raise InputError(
-                f"'{LR_PREFIX}{name}' is looked for in a Hub repository that nobody named; set --lr_repository or "
+                f"the Hub repository of '{LR_PREFIX}{name}' is not set; name it with --lr_repository or "
                 f"{LR_REPOSITORY_VARIABLE}, such as somebody/{LR_PREFIX}{{name}}."
             )
         return pattern.replace("{name}", name)
@@ -104,13 +103,13 @@ class WeightSource:
     """Weights on this machine, and the settings that came with them.
 
     Attributes:
-        path: of the file.
-        config, dataset: what its config.json says; None for published files.
-        published: the published model it is, if its name says so.
-        repository: of the Hub, where it came from one.
-        averaged: whether these are averaged weights; None: nothing says so.
-        remedy: what a person can do where the file is not the one that its folder's digests list, as the end of a
-            sentence; empty: what helps for any folder.
+        path: the file of the weights.
+        config, dataset: the content of its config.json; None for published files.
+        published: the published model, if the file's name is that of one.
+        repository: the Hub repository that the file comes from; empty: none.
+        averaged: whether these are averaged weights; None: unknown.
+        remedy: what a person can do if the file differs from its folder's digests, as the end of a sentence; empty:
+            what helps for any folder.
     """
 
     path: Path
@@ -123,23 +122,23 @@ class WeightSource:
 
     @property
     def known_config(self) -> Any:
-        """The settings that came along, or of the published model that it is."""
+        """The model's settings from config.json, or those of the published model; None: unknown."""
         return self.config or (self.published.config() if self.published is not None else None)
 
 
 def find_weights(
     name: str, settings: WeightSettings | None = None, *, ema: bool = True, access: HubAccess | None = None
 ) -> WeightSource:
-    """Resolve `name`, and fetch what is not on this machine; reads no tensor.
+    """Find the weights called `name`, and fetch what is not on this machine; reads no tensor.
 
     Args:
-        name: see the module's table.
+        name: the module's docstring lists the possible names.
         settings: where names are looked up.
-        ema: the averaged weights, where there are also those before averaging (runs, published models).
-        access: to the Hub; its revision wins over the settings'.
+        ema: take the averaged weights, if there are also those before averaging (runs, published models).
+        access: how to reach the Hub; its revision wins over that of the settings.
 
     Raises:
-        InputError: nothing of that name, or it cannot be fetched, with what to do about it.
+        InputError: there are no such weights, or they cannot be fetched; the message says what to do.
     """
     if not name:
         raise InputError("the name of the weights is empty; give a name, a file, a folder or a Hub repository.")
@@ -149,14 +148,12 @@ def find_weights(
     if not exists(Path(name)):
         check_hub_name(name)
     local = _on_this_machine(name, ema)
-    if local is None and name.startswith(LR_PREFIX):
-        with pull_elsewhere(name, *_pull_options(settings, access)):
-            return _in_repository(settings.lr_repository_of(name.removeprefix(LR_PREFIX)), access)
-    if local is None and "://" not in name and _REPOSITORY.fullmatch(name):
-        if is_folder(Path(name).parent):  # more likely a folder's name with a slip in it than somebody's account
-            raise InputError(f"there is no folder {name}; check its name (to mean a Hub repository, start elsewhere).")
-        with pull_elsewhere(name, *_pull_options(WeightSettings(), access)):
-            return _in_repository(name, access)
+    repository = _repository_of(name, settings) if local is None else ""
+    if repository:
+        options = ["--revision", access.revision] if access.revision else []
+        options += ["--lr_repository", settings.lr_repository] if settings.lr_repository and repository != name else []
+        with pull_elsewhere(name, *options):
+            return _in_repository(repository, access)
     if access.revision:
         raise InputError(f"'{name}' is no Hub repository, so it has no revision '{access.revision}'; leave it out.")
     if local is not None:
@@ -167,13 +164,22 @@ def find_weights(
     if "://" in name:
         with pull_elsewhere(name if without_secrets(name) == name else "ADDRESS"):
             return _at_address(name, access)
-    raise _unknown(name)
+    known = [*bundled_models(), *PUBLISHED]
+    raise InputError(
+        f"there are no weights {name[:100]!r}{nearest_name_hint(name, known)}; give a file, a folder, a training run, "
+        f"a Hub repository (OWNER/NAME), an https address, or one of {', '.join(known)}, {LR_PREFIX}NAME."
+    )
 
 
-def _pull_options(settings: WeightSettings, access: HubAccess) -> list[str]:
-    """The options with which `vdvae-lr pull` finds the same repository."""
-    given = {"--revision": access.revision, "--lr_repository": settings.lr_repository}
-    return [word for option, value in given.items() if value for word in (option, value)]
+def _repository_of(name: str, settings: WeightSettings) -> str:
+    """The Hub repository that a name stands for; empty if it stands for none."""
+    if name.startswith(LR_PREFIX):
+        return settings.lr_repository_of(name.removeprefix(LR_PREFIX))
+    if "://" in name or not _REPOSITORY.fullmatch(name):
+        return ""
+    if is_folder(Path(name).parent):  # rather a folder's misspelt name than somebody's account
+        raise InputError(f"there is no folder {name}; check its name (to mean a Hub repository, start elsewhere).")
+    return name
 
 
 def _on_this_machine(name: str, ema: bool) -> WeightSource | None:
@@ -199,25 +205,36 @@ def _in_file(path: Path, remedy: str = "") -> WeightSource:
         config, dataset = read_config(path.parent, remedy) if described else (None, None)
         return WeightSource(path, config, dataset, remedy=remedy)
     if path.suffix in _PICKLES:
-        return WeightSource(path, published=_published_by_file_name(path.name))
-    raise no_file_of_weights(path)
+        names = {model.file_name(kind): model for model in PUBLISHED.values() for kind in ("model-ema", "model")}
+        return WeightSource(path, published=names.get(path.name))
+    if path.suffix == ".toml":
+        raise InputError(f"{path} is a preset, not weights; give it with --hps.")
+    if path.suffix == ".json":
+        raise InputError(f"{path} holds settings, not weights; give its folder.")
+    raise InputError(f"{path} is no file of weights; give one that ends in .th or .safetensors.")
 
 
 def _in_folder(folder: Path, ema: bool) -> WeightSource:
     if is_folder(folder / CHECKPOINTS):
         folder = newest_checkpoint(folder)
     remedy = _remedy_for(folder)
-    both = is_file(folder / EMA_NAME) or EMA_NAME in listed_digests(folder)
+    listed = listed_digests(folder)
+    both = is_file(folder / EMA_NAME) or EMA_NAME in listed
     name = EMA_NAME if both and ema else WEIGHTS_NAME
     if is_file(folder / name):
         return WeightSource(folder / name, *read_config(folder, remedy), averaged=ema if both else None, remedy=remedy)
-    if name in listed_digests(folder):
+    if name in listed:
         raise InputError(f"{folder / name} is missing, though {DIGESTS_NAME} lists it; {remedy or 'copy it there'}.")
-    raise folder_without_weights(folder, WEIGHTS_NAME)
+    if complete_checkpoints(folder):
+        raise InputError(
+            f"folder {folder} holds a run's checkpoints; give the run, {folder.parent}, for the newest one, or one of "
+            "them."
+        )
+    raise InputError(f"folder {folder} holds no {WEIGHTS_NAME}; give a folder of weights or a training run.")
 
 
 def _remedy_for(folder: Path) -> str:
-    """What helps where a file of `folder` is damaged; empty: what helps for any folder."""
+    """What helps if a file of `folder` is damaged; empty: what helps for any folder."""
     if folder.parent.name == CHECKPOINTS:
         return "take an earlier checkpoint"
     if is_bundled_model(folder):
@@ -227,7 +244,7 @@ def _remedy_for(folder: Path) -> str:
 
 def _in_repository(repository: str, access: HubAccess) -> WeightSource:
     config = repository_file(repository, CONFIG_NAME, access)
-    same_commit = HubAccess(**(vars(access) | {"revision": config.parent.name}))
+    same_commit = replace(access, revision=config.parent.name)
     optional_repository_file(repository, DIGESTS_NAME, same_commit)
     remedy = f"delete {config.parent} to fetch it again, or choose another --revision of repository {repository}"
     weights = repository_file(repository, WEIGHTS_NAME, same_commit)
@@ -248,39 +265,28 @@ def _at_address(url: str, access: HubAccess) -> WeightSource:
     if path.suffix in _PICKLES:
         return _in_file(path)
     prepare_cached(folder / CONFIG_NAME, access)
-    beside = {each: parts._replace(path=parts.path.removesuffix(name) + each).geturl() for each in _BESIDE}
+    config, digests = (
+        parts._replace(path=parts.path.removesuffix(name) + beside).geturl() for beside in (CONFIG_NAME, DIGESTS_NAME)
+    )
     if not (folder / CONFIG_NAME).exists():
-        _fetch_digests(beside[DIGESTS_NAME], folder / DIGESTS_NAME)
+        _fetch_digests(digests, folder / DIGESTS_NAME)
     remedy = "put the config.json of these weights beside them"
-    fetch(beside[CONFIG_NAME], folder / CONFIG_NAME, remedy, check=read_config_file)
+    fetch(config, folder / CONFIG_NAME, remedy, check=read_config_file)
     return _in_file(path, f"delete {folder} to fetch it again")
 
 
 def _fetch_digests(url: str, target: Path) -> None:
-    """Fetch the SHA256SUMS of weights at an address; nothing where there is none, or a page that says so."""
+    """Fetch the SHA256SUMS of weights at an address, if there is one; the server may answer with a page instead."""
     for path in (target, record_of(target)):
-        path.unlink(missing_ok=True)  # of an earlier version of the weights
+        path.unlink(missing_ok=True)  # they belong to an earlier version of the weights
     with suppress(InputError):
         fetch(url, target, "look for it", check=read_digests)
 
 
-def _published_by_file_name(name: str) -> PublishedModel | None:
-    names = {model.file_name(kind): model for model in PUBLISHED.values() for kind in ("model-ema", "model")}
-    return names.get(name)
-
-
-def _unknown(name: str) -> InputError:
-    known = [*bundled_models(), *PUBLISHED]
-    return InputError(
-        f"there are no weights {name[:100]!r}{nearest_name_hint(name, known)}; give a file, a folder, a training run, "
-        f"a Hub repository (OWNER/NAME), an https address, or one of {', '.join(known)}, {LR_PREFIX}NAME."
-    )
-
-
 def read_state(source: WeightSource, model: LatentModel) -> dict[str, Tensor]:
-    """The tensors of `source` under `model`'s parameter names; every one of both is accounted for (raises InputError).
+    """The tensors of `source` under `model`'s parameter names; both must have the same ones (raises InputError).
 
-    `model` may lie on the meta device: what does not fit is refused before any memory is taken.
+    `model` may lie on the meta device. Weights that do not fit are refused before they take memory.
     """
     state = _fitting_state(source, model)
     odd = next((name for name, tensor in state.items() if not tensor.is_floating_point()), None)
@@ -299,7 +305,7 @@ def _fitting_state(source: WeightSource, model: LatentModel) -> dict[str, Tensor
 
 
 def checksum(state: Mapping[str, Tensor]) -> int:
-    """Of every bit of float32 tensors: what processes compare to know that they loaded the same ones."""
+    """A number from every bit of float32 tensors, by which processes know that they loaded the same ones."""
     return (
         hash(tuple(int(tensor.contiguous().view(torch.int32).sum(dtype=torch.int64)) for tensor in state.values()))
         % 2**62
@@ -307,10 +313,10 @@ def checksum(state: Mapping[str, Tensor]) -> int:
 
 
 def settings_of(source: WeightSource, given: Any = None) -> Any:
-    """The model's settings: those that came with the weights, or are the published model's, else the given ones.
+    """The model's settings: those of the weights or of the published model, else the given ones.
 
     Raises:
-        InputError: none of these, or given ones that differ from those that came along.
+        InputError: there are none of these, or the given ones differ from those of the weights.
     """
     known = source.known_config
     if known is not None and given is not None:
@@ -328,7 +334,7 @@ def settings_of(source: WeightSource, given: Any = None) -> Any:
 
 
 def check_same_settings(source: WeightSource, theirs: Any, ours: Any) -> None:
-    """Refuse to use weights under other settings than theirs (raises InputError)."""
+    """Refuse settings that differ from those of the weights (raises InputError)."""
     if type(theirs) is not type(ours):
         raise InputError(
             f"{source.path} is a {class_name(theirs)}, not a {class_name(ours)}; use weights of that class."

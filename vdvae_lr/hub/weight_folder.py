@@ -1,28 +1,26 @@
-"""A folder of weights: `model.safetensors` beside the `config.json` that says what model they are of, with digests.
+"""A folder of weights: `model.safetensors`, the model's settings in `config.json`, and their digests.
 
-This is what `save_pretrained` folders, the bundled models and every checkpoint have in common.
+Folders of `save_pretrained`, bundled models and checkpoints all have these files.
 """
 
 import dataclasses
 import json
-import types
-import typing
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from vdvae_lr.errors import InputError, nearest_name_hint
+from vdvae_lr.errors import InputError
+from vdvae_lr.files.digests import check_listed_digest
 from vdvae_lr.files.network_errors import plain
 from vdvae_lr.files.paths import cannot_be_read
-from vdvae_lr.hub.digest_list import check_listed_digest
 from vdvae_lr.hub.model_classes import DEFAULT_CLASS, class_name, config_class
-
-T = TypeVar("T")
+from vdvae_lr.setting_checks import checked_dataclass
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -30,7 +28,7 @@ _LARGEST_CONFIG = 1 << 20  # bytes
 
 
 def write_config(folder: Path, config: Any, dataset: str) -> None:
-    """Write `config.json`: the model's settings, the data it was trained on, and its class where it is no VDVAE."""
+    """Write `config.json`: the model's settings, the data set it was trained on, and its class if it is no VDVAE."""
     content: dict[str, Any] = {"model": dataclasses.asdict(config), "dataset": dataset}
     if class_name(config) != DEFAULT_CLASS:
         content["class"] = class_name(config)
@@ -41,8 +39,8 @@ def read_config(folder: Path, remedy: str = "") -> tuple[Any, str]:
     """The model's settings and its data set's name, from the folder's `config.json`.
 
     Args:
-        folder: of weights.
-        remedy: what to do where the file is not the one that the folder's digests list.
+        folder: a folder of weights.
+        remedy: what to do if the file differs from the folder's digests.
 
     Raises:
         InputError: as `read_config_file` and `check_listed_digest`.
@@ -57,7 +55,7 @@ def read_config_file(path: Path) -> tuple[Any, str]:
     """The model's settings and its data set's name.
 
     Raises:
-        InputError: the file is missing, no JSON, or names settings or values that no model has.
+        InputError: the file is missing, is not JSON, or has settings or values that no model has.
     """
     try:
         if path.stat().st_size > _LARGEST_CONFIG:
@@ -73,7 +71,7 @@ def read_config_file(path: Path) -> tuple[Any, str]:
         ) from None
     except PermissionError as error:
         raise cannot_be_read(path, error) from None
-    except (KeyError, TypeError, ValueError, RecursionError, OSError):  # ValueError: no JSON, or no text at all
+    except (KeyError, TypeError, ValueError, RecursionError, OSError):  # ValueError: not JSON, or not text
         raise InputError(
             f"{path} is not a model's settings (JSON with 'model' and 'dataset'); fetch it again."
         ) from None
@@ -84,64 +82,27 @@ def read_config_file(path: Path) -> tuple[Any, str]:
         raise InputError(f"{path} describes no model that can be made: {plain(str(error))}") from None
 
 
-def checked_dataclass(kind: type[T], values: Mapping[str, Any], source: str) -> T:
-    """`kind(**values)` after checking every name and type; `source` is named in errors.
-
-    Raises:
-        InputError: an unknown name (with the nearest known one) or a value of another type.
-    """
-    hints = typing.get_type_hints(kind)
-    for name, value in values.items():
-        if name not in hints:
-            raise InputError(f"{source}: there is no setting '{name}'{nearest_name_hint(name, list(hints))}.")
-        if not value_fits(value, hints[name]):
-            raise InputError(f"{source}: {name} is {value!r}; it must be {type_words(hints[name])}.")
-    return kind(**values)
-
-
-def value_fits(value: object, hint: Any) -> bool:
-    """Whether a plain value (from JSON or TOML) is of an annotated type: a class, a Literal, or a union of them."""
-    origin = typing.get_origin(hint)
-    if origin is typing.Literal:
-        return value in typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return any(value_fits(value, option) for option in typing.get_args(hint))
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    return isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
-
-
-def type_words(hint: Any) -> str:
-    """An annotated type as a person would say it."""
-    origin = typing.get_origin(hint)
-    if origin is typing.Literal:
-        return "one of " + ", ".join(map(str, typing.get_args(hint)))
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(type_words(option) for option in typing.get_args(hint))
-    return {int: "a whole number", float: "a number", str: "text", bool: "true or false"}.get(hint, "empty")
-
-
 def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Write tensors as safetensors, readable by whoever may read the folder; raises OSError."""
+    """Write tensors as safetensors that everyone may read who may enter the folder; raises OSError."""
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, path)
-    except SafetensorError as error:  # how the library says that the disk is full
+    except SafetensorError as error:  # raised for a full disk
         raise OSError(str(error)) from None
-    path.chmod(0o644)  # the library makes files that only their owner can read
+    path.chmod(0o644)  # the library writes files that only their owner can read
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read tensors from a safetensors file; such a file cannot run code.
+    """Read tensors from a safetensors file. Such a file cannot run code.
 
     Raises:
-        InputError: missing or damaged.
+        InputError: the file is missing or damaged.
     """
     with _readable(path):
         return load_file(path)
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a safetensors file's tensors, without reading them (raises InputError as `read_weights`)."""
+    """Names and shapes of the tensors in a safetensors file, from its header (raises InputError as `read_weights`)."""
     with _readable(path), safe_open(path, framework="pt") as file:
         return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 # no mapping
 
@@ -149,7 +110,7 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
     try:
-        with path.open("rb"):  # the library calls a file that may not be read missing
+        with path.open("rb"):  # the library reports a file without permission as missing
             pass
         yield
     except FileNotFoundError:
@@ -161,7 +122,7 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def check_fit(shapes: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], source: str) -> None:
-    """Refuse tensors whose names or shapes are not exactly the model's (raises InputError)."""
+    """Refuse tensors whose names or shapes differ from the model's (raises InputError)."""
     details = [f"'{name}' is missing" for name in sorted(shapes.keys() - found.keys())]
     details += [f"'{name}' is not part of this model" for name in sorted(found.keys() - shapes.keys())]
     for name in sorted(shapes.keys() & found.keys()):
@@ -169,3 +130,26 @@ def check_fit(shapes: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[i
             details.append(f"'{name}' has shape {found[name]}, not {shapes[name]}")
     if details:
         raise InputError(f"{source} does not fit the model ({plain(details[0])}); use the settings it was saved with.")
+
+
+def check_finite(model: nn.Module, name: str) -> None:
+    """Refuse a model with a weight that is NaN or infinite: one such weight spoils every result.
+
+    Waits for the device once, however many tensors the model has.
+
+    Args:
+        model: a model on any device.
+        name: its name in the error.
+
+    Raises:
+        InputError: names the first such tensor.
+    """
+    tensors = model.state_dict()
+    finite = [torch.isfinite(tensor).all() for tensor in tensors.values()]
+    if not finite or torch.stack(finite).all():
+        return
+    bad = next(tensor for tensor, sound in zip(tensors, finite, strict=True) if not sound)
+    raise InputError(
+        f"weights '{name}' hold numbers that are not finite (the first in tensor '{bad}'); take an earlier checkpoint, "
+        "or other weights."
+    )

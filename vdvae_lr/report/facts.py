@@ -7,10 +7,10 @@ from typing import Any
 
 from vdvae_lr.evaluation.document import Evaluation
 from vdvae_lr.files.network_errors import without_secrets
+from vdvae_lr.hub.run_record import start_of_run
 from vdvae_lr.report.content import MISSING, Cell, Table
 from vdvae_lr.report.reported import Reported
 
-_STARTS = ("restore_ema_path", "restore_path", "pretrained")  # the first that is set counts
 _BEFORE = "before"  # setting of an evaluation: the encoder before fine-tuning
 _LR = ("lr_form", "lr_target", "lr_image", "lr_latents", "lr_reduction")
 _COMPARED = (("data", "dataset"), ("split", "split"), ("images", "examples"), ("seed of the noise", "seed"))
@@ -32,8 +32,8 @@ def _what(model: Reported) -> str:
 
 
 def _start(model: Reported) -> str:
-    start = next((str(model.settings[name]) for name in _STARTS if model.settings.get(name)), "none")
-    return "random weights" if start == "none" else without_secrets(start)
+    _, average = start_of_run(model.settings)
+    return without_secrets(average.name) or "random weights"
 
 
 def _model(model: Reported) -> str:

@@ -18,7 +18,15 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.document import EVALUATION_NAME, Evaluation, read_evaluation
 from vdvae_lr.evaluation.quantities import Quantity
 from vdvae_lr.files.paths import cannot_be_read, entries, exists, is_file, is_folder, path_of
-from vdvae_lr.hub.run_record import CHECKPOINTS, IMAGES, LOG_NAME, SETTINGS_NAME, complete_checkpoints
+from vdvae_lr.files.run_folder import (
+    CHECKPOINTS,
+    IMAGES,
+    LOG_NAME,
+    SETTINGS_NAME,
+    complete_checkpoints,
+    iteration_of,
+    read_log,
+)
 from vdvae_lr.model.vdvae.layout import parse_decoder, parse_encoder
 
 Floats = npt.NDArray[np.float64]
@@ -26,7 +34,6 @@ MOST_MODELS = 4
 """The charts have four colours, dashes and markers that can be told apart."""
 EVALUATION_FOLDER = "evaluation"
 _EVENTS = "events.out.tfevents."
-_ITERATION_LIMIT = 2**53  # floats above it skip whole numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +176,7 @@ def _read(label: str, folder: Path) -> Reported:
 
 def _read_run(label: str, folder: Path) -> Reported:
     settings = _read_settings(folder / SETTINGS_NAME)
-    records, unread = _read_log(folder / LOG_NAME)
+    records, unread = read_log(folder)
     checkpoints = complete_checkpoints(folder / CHECKPOINTS)
     evaluation_folder = folder / EVALUATION_FOLDER
     evaluated = is_file(evaluation_folder / EVALUATION_NAME)
@@ -179,8 +186,8 @@ def _read_run(label: str, folder: Path) -> Reported:
         label=label or folder.resolve().name,
         folder=folder,
         settings=settings,
-        records=records,
-        checkpoints=tuple(int(path.name.removeprefix("step-")) for path in checkpoints),
+        records=tuple(records),
+        checkpoints=tuple(map(iteration_of, checkpoints)),
         pictures=_pngs(folder / IMAGES, "step-*.png"),
         evaluation=read_evaluation(evaluation_folder) if evaluated else None,
         evaluation_pictures=_pngs(evaluation_folder, "*.png") if evaluated else (),
@@ -200,29 +207,6 @@ def _read_settings(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not content:
         raise InputError(f"{path} is damaged: it holds no settings; restore it from a copy, or report on another run.")
     return content
-
-
-def _read_log(path: Path) -> tuple[tuple[Mapping[str, Any], ...], int]:
-    """The records of a log, and how many lines are not records. An unfinished last line does not count."""
-    try:
-        text = path.read_text(encoding="utf-8", errors="replace") if is_file(path) else ""
-    except OSError as error:
-        raise cannot_be_read(path, error) from None
-    records = [_record(line) for line in text.splitlines()]
-    found = tuple(record for record in records if record is not None)
-    unfinished = bool(records) and records[-1] is None and not text.endswith("\n")
-    return found, len(records) - len(found) - unfinished
-
-
-def _record(line: str) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(record, dict) or not isinstance(record.get("kind"), str):
-        return None
-    iteration = record.get("iteration")
-    return record if type(iteration) is int and 0 <= iteration < _ITERATION_LIMIT else None
 
 
 def _pngs(folder: Path, pattern: str) -> tuple[Path, ...]:

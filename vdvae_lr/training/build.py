@@ -14,6 +14,7 @@ from vdvae_lr.files.paths import exists, is_file
 from vdvae_lr.hub.openai_optimiser import read_optimiser_state
 from vdvae_lr.hub.pretrained import model_class
 from vdvae_lr.hub.published import PUBLISHED, published_file
+from vdvae_lr.hub.run_record import Start
 from vdvae_lr.hub.sources import WeightSettings, WeightSource, check_same_settings, find_weights, read_state
 from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.processes.world import World
@@ -34,30 +35,34 @@ class StartWeights:
     optimiser: Path | None = None
 
 
-def find_start_weights(run: RunSettings, weights: WeightSettings, config: Any) -> StartWeights:
-    """Resolve `pretrained`, or the published style's restore paths, and fetch what is not here, before any work.
+def find_start_weights(
+    run: RunSettings, weights: WeightSettings, config: Any, pretrained: WeightSource | None = None
+) -> StartWeights:
+    """Resolve what a run starts from, and fetch what is not on this machine, before any other work.
+
+    Args:
+        run: names what it starts from.
+        weights: where names are looked up.
+        config: the run's model.
+        pretrained: what `run.pretrained` stands for, if that is known already.
 
     Raises:
-        InputError: weights that are not there, or whose settings differ from the run's.
+        InputError: weights that do not exist, or whose settings differ from the run's.
     """
-    restored = run.restore_path or run.restore_ema_path
-    if not restored and run.pretrained == "none":
+    values, average = run.starts
+    if not values.name:
         if run.restore_optimizer_path:
             raise InputError("restore_optimizer_path needs the weights it belongs to; name them with --restore_path.")
         return StartWeights()
     optimiser = _find_optimiser_state(run.restore_optimizer_path, weights)
-    if restored:
-        raw = find_weights(run.restore_path, weights, ema=False) if run.restore_path else None
-        averaged = find_weights(run.restore_ema_path, weights) if run.restore_ema_path else raw
-        start = StartWeights(raw or averaged, averaged, optimiser)
-    else:
-        pretrained = find_weights(run.pretrained, weights)
-        start = StartWeights(pretrained, pretrained, optimiser)
-    for source in (start.values, start.average):
-        theirs = source.known_config if source is not None else None
-        if source is not None and theirs is not None:
-            check_same_settings(source, theirs, config)
-    return start
+    found = {Start(run.pretrained, ema=True): pretrained} if pretrained is not None else {}
+    for start in (values, average):
+        if start not in found:
+            found[start] = find_weights(start.name, weights, ema=start.ema)
+        theirs = found[start].known_config
+        if theirs is not None:
+            check_same_settings(found[start], theirs, config)
+    return StartWeights(found[values], found[average], optimiser)
 
 
 def _find_optimiser_state(name: str, weights: WeightSettings) -> Path | None:
@@ -68,23 +73,6 @@ def _find_optimiser_state(name: str, weights: WeightSettings) -> Path | None:
     if not is_file(Path(name)):
         raise InputError(f"optimiser state {name} does not exist; check --restore_optimizer_path.")
     return Path(name)
-
-
-def micro_batches(run: RunSettings, world_size: int) -> int:
-    """Micro-batches of one iteration over all processes.
-
-    Raises:
-        InputError: `global_batch` is no multiple of what the processes take at once.
-    """
-    at_once = run.n_batch * world_size
-    total = run.global_batch or at_once
-    if total % at_once:
-        raise InputError(
-            f"global_batch {total} is no multiple of n_batch {run.n_batch} × {world_size} process(es); "
-            f"choose an --n_batch that divides {total / world_size:g}, another --global_batch, or, for a run that goes "
-            "on and keeps both, another number of processes."
-        )
-    return total // run.n_batch
 
 
 def resolve_precision(run: RunSettings, device: torch.device) -> Precision:
@@ -118,10 +106,10 @@ def build_training(settings: Settings, world: World, start: StartWeights) -> Tra
     if start.optimiser is not None:
         optimiser.load_moments(*read_optimiser_state(start.optimiser, model))
     if states is not None and not world.agree(optimiser.checksum()):
-        name = run.restore_path or run.restore_ema_path or run.pretrained
+        name = without_secrets(run.starts[0].name)
         raise InputError(
-            f"the processes found different weights called '{without_secrets(name)}'; give one --revision, or let all "
-            "read the same folder."
+            f"the processes found different weights called '{name}'; give one --revision, or let all read the same "
+            "folder."
         )
     if run.compile:
         torch._dynamo.config.recompile_limit = _COMPILED_SHAPES
@@ -133,7 +121,7 @@ def build_training(settings: Settings, world: World, start: StartWeights) -> Tra
         settings.objective,
         world,
         n_batch=run.n_batch,
-        micro_batches=micro_batches(run, world.size),
+        micro_batches=run.micro_batches(world.size),
         seed=run.seed,
         precision=precision,
         cuda_graph=run.cuda_graph,

@@ -19,11 +19,10 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.errors import InputError
-from vdvae_lr.files.download import file_sha256
+from vdvae_lr.files.digests import DIGESTS_NAME, file_sha256, listed_digests
 from vdvae_lr.files.paths import UnreadableError
+from vdvae_lr.files.run_folder import CHECKPOINTS, EMA_NAME, complete_checkpoints, iteration_of
 from vdvae_lr.files.whole_file import remove
-from vdvae_lr.hub.digest_list import DIGESTS_NAME, listed_digests
-from vdvae_lr.hub.run_record import CHECKPOINTS, EMA_NAME, complete_checkpoints
 from vdvae_lr.hub.weight_folder import CONFIG_NAME, WEIGHTS_NAME, read_weights
 from vdvae_lr.training.snapshot import (
     COUNT_NAME,
@@ -92,8 +91,7 @@ class CheckpointFolder:
         """Keep the last ones up to `newest`; a later one is a damaged one that the run went back behind."""
         steps = [path for path in self.existing() if path.name <= newest.name]
         for path in steps[: -self._keep]:
-            iteration = int(path.name.removeprefix("step-"))
-            if not (self._snapshot_every and iteration % self._snapshot_every == 0):
+            if not (self._snapshot_every and iteration_of(path) % self._snapshot_every == 0):
                 self._remove(path)
 
     def existing(self) -> list[Path]:

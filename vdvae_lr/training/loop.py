@@ -9,6 +9,7 @@ from itertools import islice
 from vdvae_lr.datasets.loader import Batch, training_batches
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.paths import exists
+from vdvae_lr.hub.sources import WeightSource
 from vdvae_lr.processes.world import World
 from vdvae_lr.training.interruption import StopRequest, listening_for_signals
 from vdvae_lr.training.metrics import console_line, read_line
@@ -21,13 +22,20 @@ _SKIP_CHECK_ITERATIONS = 50  # how often the host asks the device whether update
 _AGREEMENT_ITERATIONS = 10  # how often several processes ask each other whether to stop
 
 
-def train(settings: Settings, world: World) -> int:
-    """Run to the end, or until a signal; the exit code for the shell. With `test_eval`, only evaluate where it stands.
+def train(settings: Settings, world: World, pretrained: WeightSource | None = None) -> int:
+    """Run to the end, or until a signal; returns the exit code for the shell.
+
+    With `test_eval`, only evaluate the weights that the run has, or would start from.
+
+    Args:
+        settings: the run.
+        world: the processes.
+        pretrained: what `settings.run.pretrained` stands for, if that is known already.
 
     Raises:
         InputError: something a person must mend; nothing that was there is lost.
     """
-    with listening_for_signals() as stop, prepared_run(settings, world) as run, run.display:
+    with listening_for_signals() as stop, prepared_run(settings, world, pretrained) as run, run.display:
         if settings.run.test_eval:
             evaluate(run, stop)
             return _end(run, stop, "")
@@ -90,7 +98,7 @@ def _look(run: Run, stop: StopRequest) -> bool:
     """
     settings, world = run.settings.run, run.world
     if run.iteration == 0:
-        if settings.starts_from_weights and _no_picture(run):  # before fine-tuning, to compare with
+        if settings.starts[0].name and _no_picture(run):  # before fine-tuning, to compare with
             _aside(run, "drawing pictures", lambda: draw(run))
         return True
     if run.due(settings.iters_per_eval) and world.highest(world.is_main and not run.log.has("eval", run.iteration)):

@@ -16,8 +16,8 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from vdvae_lr.errors import InputError
+from vdvae_lr.files.run_folder import LOG_NAME, read_log
 from vdvae_lr.files.whole_file import write_whole
-from vdvae_lr.hub.run_record import LOG_NAME
 from vdvae_lr.training.speed import Speedometer
 from vdvae_lr.training.step import TERM_NAMES, TrainingStep
 
@@ -96,9 +96,10 @@ class RunLog:
             return
         self._path = folder / LOG_NAME
         with self._disk():
-            kept = _keep_until(self._path, resume_at)
-            self._written = {(str(record.get("kind")), int(record["iteration"])) for record in kept}
-            self._last = {str(record.get("kind")): _content(record) for record in kept}
+            kept = [record for record in read_log(folder)[0] if record["iteration"] <= resume_at]
+            write_whole(self._path, "".join(json.dumps(record) + "\n" for record in kept).encode())
+            self._written = {(record["kind"], record["iteration"]) for record in kept}
+            self._last = {record["kind"]: _content(record) for record in kept}
             self._file = self._path.open("a", buffering=1, encoding="utf-8")
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_at + 1 if resume_at else None)
 
@@ -157,23 +158,6 @@ def _finite(value: LoggedValue) -> LoggedValue | list[float | None]:
     if isinstance(value, list):
         return [each if math.isfinite(each) else None for each in value]
     return value if value is None or math.isfinite(value) else None
-
-
-def _keep_until(path: Path, iteration: int) -> list[dict[str, Any]]:
-    """Drop the lines after `iteration`, and one that a crash cut short; the records of the rest."""
-    if not path.exists():
-        return []
-    kept, records = [], []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            record = json.loads(line)
-            if int(record["iteration"]) <= iteration:
-                kept.append(line)
-                records.append(record)
-        except (ValueError, KeyError, TypeError):
-            continue
-    write_whole(path, "".join(line + "\n" for line in kept).encode())
-    return records
 
 
 def _content(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from vdvae_lr.datasets.loader import Batch, evaluation_batches
 from vdvae_lr.datasets.sampler import evaluation_shards
 from vdvae_lr.evaluation.bound import evaluate_bound
 from vdvae_lr.evaluation.watch import watch_latents
-from vdvae_lr.hub.run_record import IMAGES
+from vdvae_lr.files.run_folder import IMAGES
 from vdvae_lr.pictures.images import reconstructions, samples
 from vdvae_lr.pictures.picture_grid import picture_grid, save_png
 from vdvae_lr.training.held_out_record import bound_record, group_rate_curves, watch_record

@@ -14,8 +14,9 @@ from vdvae_lr.datasets.loader import check_readers
 from vdvae_lr.datasets.sampler import TrainingOrder
 from vdvae_lr.datasets.sources import ImageSource
 from vdvae_lr.errors import InputError
+from vdvae_lr.hub.sources import WeightSource
 from vdvae_lr.processes.world import World
-from vdvae_lr.training.build import StartWeights, build_training, find_start_weights, micro_batches
+from vdvae_lr.training.build import StartWeights, build_training, find_start_weights
 from vdvae_lr.training.checkpoint import BackgroundSaver, CheckpointFolder, restore
 from vdvae_lr.training.display import Display
 from vdvae_lr.training.interruption import ending_at_ctrl_c
@@ -66,22 +67,25 @@ class Run:
 
 
 @contextmanager
-def prepared_run(settings: Settings, world: World) -> Iterator[Run]:
-    """A run, at its beginning or where its last checkpoint left it, in a folder that is its own while it lasts.
+def prepared_run(settings: Settings, world: World, pretrained: WeightSource | None) -> Iterator[Run]:
+    """A run at its beginning, or where its last checkpoint left it. It owns its folder until the block ends.
+
+    `pretrained` is what `settings.run.pretrained` stands for, if that is known already.
 
     Raises:
         InputError: something a person must mend; nothing that was there is lost.
     """
     run, config = settings.run, settings.model
-    global_batch = micro_batches(run, world.size) * run.n_batch
-    settings = replace(settings, run=replace(run, global_batch=global_batch))  # for good: 0 is this many now
+    global_batch = run.micro_batches(world.size) * run.n_batch
+    # Resolve 0 once, so that settings.json records the number used.
+    settings = replace(settings, run=replace(run, global_batch=global_batch))
     splits = open_splits(settings.data, config.image_size, config.image_channels)
     inventory = take_inventory(splits)
     if not world.agree(inventory_number(inventory)):
         raise InputError(
             "the processes do not find the same images; let --data_root name a folder with the same content for all."
         )
-    start = _start_weights(settings, world)
+    start = _start_weights(settings, world, pretrained)
     order = TrainingOrder(len(splits.train), global_batch, run.n_batch, world.rank, world.size, run.seed)
     with ExitStack() as held:
         entered = world.on_main(lambda: held.enter_context(run_folder(settings)))
@@ -107,18 +111,20 @@ def prepared_run(settings: Settings, world: World) -> Iterator[Run]:
         )  # fmt: skip
 
 
-def _start_weights(settings: Settings, world: World) -> StartWeights:
-    """Where a new run starts; one that goes on needs none of it. The main process fetches first: then, on a file system
-    that all share, the others find what it fetched, and elsewhere one a machine fetches while the rest wait.
+def _start_weights(settings: Settings, world: World, pretrained: WeightSource | None) -> StartWeights:
+    """What a new run starts from; a run that goes on needs none of it.
+
+    The main process fetches first. On a file system that all share, the others then find what it fetched; elsewhere one
+    process of each machine fetches while the rest wait.
     """
     run = settings.run
     goes_on = not run.fresh and bool(CheckpointFolder(Path(run.save_dir) / run.name, 1, 0).existing())
     if world.highest(goes_on):
         return StartWeights()
-    find = partial(find_start_weights, run, settings.weights, settings.model)
+    find = partial(find_start_weights, run, settings.weights, settings.model, pretrained)
     with ending_at_ctrl_c():
-        world.patiently(lambda: find() if world.is_main else None, "fetching weights on process 0")
-        return world.patiently(find, "fetching weights")
+        found = world.patiently(lambda: find() if world.is_main else None, "fetching weights on process 0")
+        return world.patiently(lambda: found or find(), "fetching weights")
 
 
 def _found_position(checkpoints: CheckpointFolder, training: TrainingStep) -> tuple[Position, list[str]]:

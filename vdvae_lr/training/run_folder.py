@@ -1,11 +1,7 @@
-"""The folder of a run: made, continued, or moved aside, but never overwritten, and used by one run at a time.
+"""Makes a run's folder, goes on with it, or moves it aside; nothing is overwritten, and one process trains there at a
+time.
 
-RUN/settings.json    the resolved settings
-    log.jsonl        what was measured
-    tensorboard/     the same as curves
-    images/          reconstructions and samples
-    checkpoints/     see checkpoint.py
-    .lock            locked by the running process; the system lets go of it however that process ends
+`files/run_folder.py` says what lies in it. The system releases the lock however the process ends.
 """
 
 import json
@@ -20,8 +16,8 @@ from filelock import FileLock, Timeout
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.paths import cannot_be_read
+from vdvae_lr.files.run_folder import CHECKPOINTS, IMAGES, SETTINGS_NAME, complete_checkpoints
 from vdvae_lr.files.whole_file import remove, write_whole
-from vdvae_lr.hub.run_record import CHECKPOINTS, IMAGES, SETTINGS_NAME, complete_checkpoints
 from vdvae_lr.training.settings import NEUTRAL, Settings
 
 LOCK_NAME = ".lock"

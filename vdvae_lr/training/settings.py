@@ -10,9 +10,11 @@ from typing import Annotated, Any, Literal
 from tyro.conf import OmitArgPrefixes, arg
 
 from vdvae_lr.datasets.catalogue import DataSettings
+from vdvae_lr.datasets.sampler import micro_batch_count
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.paths import LONGEST_NAME
 from vdvae_lr.files.presets import preset_words
+from vdvae_lr.hub.run_record import Start, start_of_run
 from vdvae_lr.hub.sources import WeightSettings
 from vdvae_lr.losses.objective import ObjectiveSettings
 from vdvae_lr.model.vdvae.vae import VAEConfig
@@ -104,16 +106,20 @@ class RunSettings:
         if not self.save_dir:
             raise InputError("save_dir is empty; name a folder for runs, such as runs.")
         _check_run_name(self.name)
-        if self.global_batch % self.n_batch:
-            raise InputError(
-                f"n_batch {self.n_batch} does not divide global_batch {self.global_batch}; "
-                "choose an --n_batch that does, or another --global_batch."
-            )
+        self.micro_batches(processes=1)  # raises InputError if n_batch does not divide global_batch
 
     @property
-    def starts_from_weights(self) -> bool:
-        """Whether there is a model before the first iteration that is worth a look."""
-        return bool(self.restore_path or self.restore_ema_path) or self.pretrained != "none"
+    def starts(self) -> tuple[Start, Start]:
+        """What the run's weights start from, and what their average starts from."""
+        return start_of_run(vars(self))
+
+    def micro_batches(self, processes: int) -> int:
+        """Micro-batches of one iteration over all processes.
+
+        Raises:
+            InputError: `global_batch` is no multiple of what the processes take at once.
+        """
+        return micro_batch_count(self.global_batch or self.n_batch * processes, self.n_batch, processes)
 
     @property
     def name(self) -> str:

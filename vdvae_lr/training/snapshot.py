@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.datasets.inventory import Inventory
-from vdvae_lr.hub.digest_list import write_digests
-from vdvae_lr.hub.run_record import EMA_NAME
+from vdvae_lr.files.digests import write_digests
+from vdvae_lr.files.run_folder import EMA_NAME
 from vdvae_lr.hub.weight_folder import WEIGHTS_NAME, write_config, write_weights
 from vdvae_lr.training.step import TrainingStep
 

@@ -12,6 +12,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.processes.failures import DEBUG_HELP
+from vdvae_lr.setting_checks import whole_number_hint
 
 T = TypeVar("T")
 
@@ -81,12 +82,3 @@ def _to_int(words: list[str]) -> int:
     if not re.fullmatch(r"[+-]?\d{1,4000}", word.strip().replace("_", "")):
         raise ValueError(f"'{word[:50]}' is no whole number{whole_number_hint(word)}")
     return int(word)
-
-
-def whole_number_hint(value: object) -> str:
-    """How a whole number that was written as a float is written; empty for anything else."""
-    try:
-        number = float(str(value))
-    except ValueError:
-        return ""
-    return f"; write {int(number)}" if number.is_integer() and abs(number) < 2**53 else ""

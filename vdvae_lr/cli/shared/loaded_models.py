@@ -10,12 +10,11 @@ from torch import nn
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.network_errors import without_secrets
 from vdvae_lr.hub.pretrained import PretrainedModel
-from vdvae_lr.hub.sound_weights import check_finite
+from vdvae_lr.hub.run_record import start_of_run
 from vdvae_lr.hub.sources import WeightSettings, checksum
+from vdvae_lr.hub.weight_folder import check_finite
 from vdvae_lr.model.vdvae.vae import VAEConfig
 from vdvae_lr.processes.world import World
-
-_START_SETTINGS = ("restore_ema_path", "restore_path", "pretrained")  # of a run: the first that is set counts
 
 
 def load_model(
@@ -72,16 +71,16 @@ def load_named_before(source: str, model: PretrainedModel, weights: WeightSettin
 def load_start_of_run(
     model: PretrainedModel, weights: WeightSettings, world: World
 ) -> tuple[PretrainedModel | None, str, str]:
-    """The model that the run of `model` started from, where it says so and that can be used on every process.
+    """The model that the average of `model`'s run started from, if the run says so and every process can use it.
 
     Returns:
-        The model; its name; and a sentence on why there is none, where one was to be expected.
+        The model; its name; and, if there should be a model but is none, a sentence that says why.
     """
     run = run_settings(model)
-    start = next((str(run[name]) for name in _START_SETTINGS if run.get(name)), "none")
-    if start == "none":
+    _, start = start_of_run(run)
+    if not start.name:
         return None, "", ""
-    name = without_secrets(start)
+    name = without_secrets(start.name)
     sources = WeightSettings(
         str(run.get("revision", "")),
         weights.weights_mirror or str(run.get("weights_mirror", "")),
@@ -90,7 +89,7 @@ def load_start_of_run(
 
     def load() -> PretrainedModel | InputError:
         try:
-            found = PretrainedModel.from_pretrained(start, config=model.config, sources=sources)
+            found = PretrainedModel.from_pretrained(start.name, ema=start.ema, config=model.config, sources=sources)
             check_finite(found, name)
         except InputError as error:
             return error

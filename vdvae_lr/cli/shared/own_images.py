@@ -24,7 +24,7 @@ class OwnImagesSettings(PictureSettings):
     """Refuse image files that would have to be cut, turned, resized or converted."""
 
 
-def check_images(settings: OwnImagesSettings, studio: Studio, paths: Sequence[Path]) -> None:
+def check_image_files(settings: OwnImagesSettings, studio: Studio, paths: Sequence[Path]) -> None:
     """Read every file once before anything is made or written, and say what has to be done to them.
 
     Raises:

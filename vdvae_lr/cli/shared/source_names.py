@@ -4,7 +4,7 @@ from pathlib import Path
 
 from vdvae_lr.files.network_errors import without_secrets
 from vdvae_lr.files.paths import is_file
-from vdvae_lr.hub.run_record import SETTINGS_NAME
+from vdvae_lr.files.run_folder import SETTINGS_NAME
 
 
 def is_run(source: str) -> bool:

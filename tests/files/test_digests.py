@@ -1,14 +1,19 @@
 """Lists of digests: as sha256sum writes and reads them, and nothing that a stranger writes into one leads anywhere."""
 
+import gzip
 import hashlib
+import os
 import subprocess
+import time
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import pytest
 from refusals import refused
+from rich.progress import Progress
 
 from vdvae_lr.files.bundled import bundled_folder
-from vdvae_lr.hub.digest_list import check_listed_digest, listed_digests, write_digests
+from vdvae_lr.files.digests import check_listed_digest, file_sha256, listed_digests, write_digests
 
 FILES = {"config.json": b"{}\n", "model.safetensors": bytes(range(256))}
 DIGESTS = {name: hashlib.sha256(content).hexdigest() for name, content in FILES.items()}
@@ -120,3 +125,55 @@ def test_the_lists_that_travel_with_the_program_are_right() -> None:
         assert listed.keys() == {"config.json", "model.safetensors"}, path.parent
         for name in listed:
             check_listed_digest(path.parent / name)
+
+
+@pytest.fixture
+def read_bytes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of the pieces that digests read."""
+    read: list[int] = []
+    wrap_file = Progress.wrap_file
+
+    def noted(bar: Progress, file: BinaryIO, *words: Any, **more: Any) -> BinaryIO:
+        read.append(os.fstat(file.fileno()).st_size)
+        return wrap_file(bar, file, *words, **more)
+
+    monkeypatch.setattr(Progress, "wrap_file", noted)
+    return read
+
+
+def test_a_file_that_does_not_change_is_read_once(
+    tmp_path: Path, read_bytes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "large"
+    path.write_bytes(b"abc")
+    for _ in range(2):  # too young: a change within the clock's tick could go unseen
+        assert file_sha256(path) == hashlib.sha256(b"abc").hexdigest()
+    assert read_bytes == [3, 3]
+    later = time.time_ns() + 10 * 10**9
+    monkeypatch.setattr("vdvae_lr.files.digests.time.time_ns", lambda: later)
+    for _ in range(3):
+        assert file_sha256(path) == hashlib.sha256(b"abc").hexdigest()
+    assert read_bytes == [3, 3, 3]
+
+
+@pytest.mark.parametrize("keeps_date", [False, True])
+def test_a_changed_file_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keeps_date: bool) -> None:
+    path, later = tmp_path / "large", time.time_ns() + 10 * 10**9
+    monkeypatch.setattr("vdvae_lr.files.digests.time.time_ns", lambda: later)
+    path.write_bytes(b"abc")
+    assert file_sha256(path) == hashlib.sha256(b"abc").hexdigest()
+    before = path.stat()
+    while path.stat().st_ctime_ns == before.st_ctime_ns:  # the clock of a file system ticks in milliseconds
+        path.write_bytes(b"abd")
+    if keeps_date:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert file_sha256(path) == hashlib.sha256(b"abd").hexdigest()
+
+
+def test_the_digest_of_packed_content_is_another_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, later = tmp_path / "large.gz", time.time_ns() + 10 * 10**9
+    monkeypatch.setattr("vdvae_lr.files.digests.time.time_ns", lambda: later)
+    path.write_bytes(gzip.compress(b"abc"))
+    for _ in range(2):
+        assert file_sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert file_sha256(path, unpacked=True) == hashlib.sha256(b"abc").hexdigest()
