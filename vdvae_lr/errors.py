@@ -13,6 +13,8 @@ EXIT_PEER_LOST = 69
 """Another process of the run failed or is gone (sysexits' EX_UNAVAILABLE)."""
 EXIT_RUN_AGAIN = 75
 """Told to stop, and saved: the same command again goes on (sysexits' EX_TEMPFAIL); a batch system should requeue."""
+EXIT_INTERRUPTED = 130
+"""Interrupted from the keyboard (128 + SIGINT)."""
 EXIT_READER_GONE = 141
 """Whoever read the output went away, as in `… | head` (128 + SIGPIPE)."""
 
