@@ -10,8 +10,9 @@ from ordinary_permissions import without_permission
 from PIL import Image
 from refusals import refused
 
-from vdvae_lr.datasets.finding import left_out_words, search
+from vdvae_lr.datasets.finding import search
 from vdvae_lr.datasets.folder import find_images, open_folder
+from vdvae_lr.datasets.inventory import left_out_words
 from vdvae_lr.errors import InputError
 
 NOT_UTF_8 = os.fsdecode(b"caf\xe9.png")
