@@ -145,7 +145,7 @@ def _images_below(folder: Path, bad_images: BadImages | None = None, held_out: S
     if broken and bad_images != "skip":
         more = f", as are {len(broken) - 1:,} more" if len(broken) > 1 else ""
         otherwise = f", or {_SKIP}" if bad_images else ""
-        raise InputError(f"{folder / broken[0]} is a link to nothing{more}: mend or remove it{otherwise}")
+        raise InputError(f"{folder / broken[0]} is a link to nothing{more}: correct or remove it{otherwise}")
     found.names = sorted([*found.names, *filter(is_image_name, broken)], key=os.fsencode)
     found.left_out["link to nothing"] += sum(not is_image_name(name) for name in broken)
     if not found.names:
