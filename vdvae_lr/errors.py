@@ -13,6 +13,8 @@ EXIT_PEER_LOST = 69
 """Another process of the run failed or disappeared (EX_UNAVAILABLE of sysexits)."""
 EXIT_RUN_AGAIN = 75
 """The run was told to stop and has saved; the same command goes on. A batch system should requeue it (EX_TEMPFAIL)."""
+EXIT_INTERRUPTED = 130
+"""Interrupted from the keyboard (128 + SIGINT)."""
 EXIT_READER_GONE = 141
 """The reader of the output went away, as in `… | head` (128 + SIGPIPE)."""
 

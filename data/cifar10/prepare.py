@@ -1,7 +1,7 @@
 """Fetch CIFAR-10 (170 MB) and unpack it as cifar-10-batches-py/.
 
-python data/cifar10/prepare.py                                    download
-python data/cifar10/prepare.py --from cifar-10-python.tar.gz      use a copy you have
+python data/cifar10/prepare.py                                  download it
+python data/cifar10/prepare.py --from cifar-10-python.tar.gz    use a copy on this machine
 """
 
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout need not be installed
 
-from vdvae_lr.datasets.cifar import PICKLED_FOLDER
+from vdvae_lr.datasets.array_files import CIFAR_PICKLED
 from vdvae_lr.datasets.preparation import argument_parser, ensure_file, extract_tar, run_script
 from vdvae_lr.files.paths import path_of
 
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--from", dest="given", type=path_of, help="the archive, already downloaded")
     options = parser.parse_args()
     archive = ensure_file(options.data_root / "cifar-10-python.tar.gz", options.url, SHA256, given=options.given)
-    print(f"ready: {extract_tar(archive, PICKLED_FOLDER, options.data_root)}")
+    print(f"ready: {extract_tar(archive, CIFAR_PICKLED, options.data_root)}")
 
 
 if __name__ == "__main__":

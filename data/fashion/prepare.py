@@ -1,7 +1,7 @@
 """Fetch Fashion-MNIST's images (31 MB) in their official form.
 
-python data/fashion/prepare.py                                                download
-python data/fashion/prepare.py --from /usr/share/datasets/fashion-mnist       Debian's package dataset-fashion-mnist
+python data/fashion/prepare.py                                             download them
+python data/fashion/prepare.py --from /usr/share/datasets/fashion-mnist    from Debian's dataset-fashion-mnist
 """
 
 import sys
@@ -9,15 +9,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout need not be installed
 
-from vdvae_lr.datasets.idx import TEST_FILE, TRAIN_FILE
+from vdvae_lr.datasets.array_files import IDX_TEST, IDX_TRAIN
 from vdvae_lr.datasets.preparation import argument_parser, ensure_file, run_script
 from vdvae_lr.files.paths import path_of
 
 URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
-# Of the content: Debian packs the same bytes with other gzip settings, so the packed files differ.
+# Digests of the unpacked content: Debian packs the same bytes with other gzip settings.
 CONTENT_SHA256 = {
-    f"{TRAIN_FILE}.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
-    f"{TEST_FILE}.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    f"{IDX_TRAIN}.gz": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    f"{IDX_TEST}.gz": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
 }
 
 

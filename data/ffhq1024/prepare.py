@@ -2,7 +2,8 @@
 
     python data/ffhq1024/prepare.py --from images1024x1024
 
-Images 00000 … 64999 train, 65000 … 69999 validate (and test). The files are linked, or copied where they cannot be.
+Images 00000 … 64999 are for training, 65000 … 69999 for validation and test. The files are linked, or copied if the
+target is on another disk.
 """
 
 import os
@@ -33,29 +34,29 @@ def main() -> None:
 
 
 def sort_images(given: Path, target: Path) -> dict[str, int]:
-    """Place every PNG file of `given` (searched recursively) by its number; images a split. Can be run again."""
+    """Place every PNG file in and below `given` by its number. Returns the number of images in each split."""
     numbered = [path for path in given.rglob("*.png") if path.stem.isdecimal()]
     if not numbered:
         raise InputError(f"{given} holds no numbered PNG files such as 00000.png: name the official folder with --from")
     counts = {"train": 0, "valid": 0}
-    for source in sorted(numbered):
-        split = "valid" if int(source.stem) >= FIRST_VALIDATION_IMAGE else "train"
-        place(source, target / split / source.name)
+    for image in sorted(numbered):
+        split = "valid" if int(image.stem) >= FIRST_VALIDATION_IMAGE else "train"
+        place(image, target / split / image.name)
         counts[split] += 1
     return counts
 
 
-def place(source: Path, target: Path) -> None:
-    """Link `source` to `target`, or copy it; a target that is there is whole, since a copy lands by renaming."""
+def place(image: Path, target: Path) -> None:
+    """Link `image` to `target`, or copy it. A target that exists is whole, since a copy gets its name at the end."""
     if target.exists():
         return
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            os.link(source.resolve(), target)
+            os.link(image.resolve(), target)
         except OSError:  # another disk, or one without links
             part = target.with_name(target.name + ".part")
-            shutil.copyfile(source, part)
+            shutil.copyfile(image, part)
             part.replace(target)
     except OSError as error:
         raise InputError(f"{target} cannot be written ({error}): make room, or choose another --data_root") from error

@@ -1,7 +1,7 @@
 """Fetch FFHQ at 256×256 as the published file ffhq-256.npy (13.8 GB).
 
-python data/ffhq256/prepare.py                        download; run again to go on after an interruption
-python data/ffhq256/prepare.py --from ffhq-256.npy    use a copy you have
+python data/ffhq256/prepare.py                        download it; after an interruption, run it again to go on
+python data/ffhq256/prepare.py --from ffhq-256.npy    use a copy on this machine
 """
 
 import sys
@@ -9,7 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout need not be installed
 
-from vdvae_lr.datasets.arrays import check_image_array
+from vdvae_lr.datasets.array_files import map_npy
+from vdvae_lr.datasets.catalogue import naming_the_remedy
 from vdvae_lr.datasets.preparation import argument_parser, ensure_file, run_script
 from vdvae_lr.files.paths import path_of
 
@@ -23,7 +24,8 @@ def main() -> None:
     parser.add_argument("--from", dest="given", type=path_of, help="the file, already downloaded")
     options = parser.parse_args()
     path = ensure_file(options.data_root / "ffhq-256.npy", options.url, given=options.given)
-    print(f"ready: {path}, {len(check_image_array(path, 256, 'ffhq256')):,} images")
+    with naming_the_remedy("ffhq256"):
+        print(f"ready: {path}, {len(map_npy(path, 256)):,} images")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""train.py as scripts/cluster/mpiexec.sh starts it: at its end it says, in a file, that it is done.
+"""train.py as scripts/cluster/mpiexec.sh starts it: a process that ends well makes the file DONE_FILE.
 
-Open MPI 5.0's mpiexec ends with 0 when it loses a machine (seen with 5.0.11), so its own code does not say so.
+Open MPI 5.0's mpiexec also ends with 0 when it loses a machine (seen with 5.0.11), so its own code proves nothing.
 """
 
 import os

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# One SLURM job that goes on until the run is finished, bare or in a container:
+# A SLURM job that goes on until the run is finished, with or without a container:
 #
 #     sbatch --nodes 4 --gpus-per-node 8 scripts/cluster/slurm.sh --hps ffhq256 --alpha_T 1.0
 #     CONTAINER=pyxis IMAGE=/images/vdvae_lr.sqsh DATA=/data/ffhq256 sbatch --nodes 4 --gpus-per-node 8 scripts/cluster/slurm.sh
 #
-# SLURM warns each process five minutes before the time limit (SIGUSR1) and before a preemption (SIGTERM). The run then
-# finishes its step, saves, and ends with code 75; this script puts the job back into the queue, and the same command
-# goes on. Any other failure stays a failure: look at it first.
+# SLURM warns each process five minutes before the time limit (SIGUSR1) and before a preemption (SIGTERM). Then the run
+# finishes its step, saves, and ends with code 75. This script puts the job back into the queue, and the same command
+# goes on. Any other failure ends the job, because a person has to look at it first.
 #SBATCH --job-name=vdvae_lr
 #SBATCH --ntasks-per-node=8
 #SBATCH --cpus-per-task=8
@@ -16,7 +16,7 @@
 #SBATCH --open-mode=append
 set -uo pipefail
 
-# Variables, the same in every script; words after the script go to train.py as they are.
+# The same variables in every script. Words after the script go to train.py unchanged.
 HPS=${HPS-}            # preset, as --hps
 ALPHA_T=${ALPHA_T-}    # weight of Latent Reconstruction, as --alpha_T
 DATA=${DATA-}          # folder of the data set, as --data_root
@@ -24,11 +24,11 @@ RUNS=${RUNS-$PWD/runs} # folder of runs, as --save_dir, on storage that every no
 PYTHON=${PYTHON-python}
 export HF_HOME=${HF_HOME-$HOME/.cache/huggingface} # downloaded weights (vdvae-lr pull), where every node sees them
 export HF_HUB_OFFLINE=${HF_HUB_OFFLINE-1}          # compute nodes download nothing
-export OMP_NUM_THREADS=${OMP_NUM_THREADS-1}        # as torchrun: processes share a node's cores
+export OMP_NUM_THREADS=${OMP_NUM_THREADS-1}        # as torchrun does: processes share a node's cores
 train=(train.py ${HPS:+--hps "$HPS"} ${ALPHA_T:+--alpha_T "$ALPHA_T"} ${DATA:+--data_root "$DATA"}
     --save_dir "$RUNS" "$@")
 
-CONTAINER=${CONTAINER-} # empty: none; or pyxis, or apptainer
+CONTAINER=${CONTAINER-} # pyxis or apptainer; empty: no container
 IMAGE=${IMAGE-}         # for pyxis a .sqsh file or REGISTRY#NAME:TAG, for apptainer a .sif file
 
 refuse() {
@@ -36,7 +36,7 @@ refuse() {
     exit 2
 }
 
-# Absolute, and there: a container sees only what is mounted, under the same names here and inside.
+# The mounts. Folders must exist and have absolute paths, since they have the same paths inside the container.
 mounted() {
     mkdir -p "$RUNS" "$HF_HOME" || refuse "'$RUNS' or '$HF_HOME' cannot be made; set RUNS and HF_HOME."
     local folder
@@ -56,8 +56,8 @@ pyxis)
     ;;
 apptainer)
     mounts=$(mounted) || exit
-    # SLURM signals every process of a step, and apptainer passes on what it gets: the run would get each signal twice,
-    # and leave unsaved at the second. The shell in between takes apptainer's.
+    # SLURM signals every process of a step, and apptainer passes its signals on. So the run would get each signal
+    # twice, and end unsaved at the second. The shell in between catches apptainer's.
     step=(apptainer exec --nv --bind "$mounts" --pwd /opt/vdvae_lr "$IMAGE"
         bash -c 'trap : USR1 TERM; "$@"; exit $?' bash python)
     ;;
@@ -65,7 +65,7 @@ apptainer)
 esac
 [ -z "$CONTAINER" ] || [ -n "$IMAGE" ] || refuse "CONTAINER is $CONTAINER, but IMAGE names no image."
 
-# srun takes the cores of a task from its own variable only, and --wait leaves every process a minute to end by itself.
+# srun reads the cores of a task only from its own variable. --wait leaves every process a minute to end by itself.
 [ -z "${SLURM_CPUS_PER_TASK-}" ] || export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK
 srun --wait=60 "${step[@]}" "${train[@]}"
 code=$?

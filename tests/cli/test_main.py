@@ -10,9 +10,8 @@ import pytest
 
 import vdvae_lr
 from vdvae_lr.cli.main import COMMANDS, main
-from vdvae_lr.cli.shared.exit_codes import ends_with_exit_code
-from vdvae_lr.cli.start import EXIT_INTERRUPTED
-from vdvae_lr.errors import EXIT_INPUT_ERROR, EXIT_READER_GONE, InputError
+from vdvae_lr.errors import EXIT_INPUT_ERROR, EXIT_INTERRUPTED, EXIT_READER_GONE, InputError
+from vdvae_lr.processes.failures import ends_with_exit_code
 
 
 def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -77,6 +76,7 @@ def test_anything_else_passes(error: BaseException) -> None:
 
 _TALKER = """
 import sys
+from vdvae_lr.processes.failures import ends_with_exit_code
 @ends_with_exit_code
 def command():
     {body}

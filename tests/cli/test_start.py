@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from vdvae_lr.cli.shared.process import prepare_process
-from vdvae_lr.cli.start import EXIT_INTERRUPTED
+from vdvae_lr.errors import EXIT_INTERRUPTED
+from vdvae_lr.processes.streams import prepare_process
 
 _STUBBORN = """
 import os, signal

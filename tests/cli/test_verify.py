@@ -2,9 +2,9 @@
 
 import math
 import re
-import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from launching import launch
@@ -15,8 +15,8 @@ from vdvae_lr import VDVAE
 from vdvae_lr.cli import verify
 from vdvae_lr.cli.main import main
 from vdvae_lr.cli.verify import EXIT_DIFFERENT, Claim, claim_of
+from vdvae_lr.datasets.array_files import IDX_SIDE, IDX_TEST, IDX_TRAIN, write_idx
 from vdvae_lr.datasets.catalogue import DataSettings, open_splits
-from vdvae_lr.datasets.idx import HELD_OUT, SIDE, TEST_FILE, TRAIN_FILE
 from vdvae_lr.datasets.loader import evaluation_batches
 from vdvae_lr.datasets.sampler import evaluation_shards
 from vdvae_lr.errors import InputError
@@ -25,6 +25,7 @@ from vdvae_lr.hub.published import PUBLISHED
 from vdvae_lr.model.vdvae.vae import VeryDeepVAE as PlainVDVAE
 
 EXAMPLES = 20
+HELD_OUT = 5_000  # of Fashion-MNIST's training images
 RESULT = re.compile(
     r"published (?P<claim>\S+) (?P<unit>\S+), measured (?P<value>\S+): (?P<difference>\S+) \((?P<share>\S+)%\)\n"
     r"(?P<verdict>\S+): rounding and 3 standard errors over images make (?P<chance>\S+) (?P=unit)\n"
@@ -35,12 +36,10 @@ RESULT = re.compile(
 def fashion(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Fashion-MNIST's files, with the first bundled test images for its test set and black ones to train on."""
     root = tmp_path_factory.mktemp("fashion")
-    border = (32 - SIDE) // 2
+    border = (32 - IDX_SIDE) // 2
     images = open_splits(DataSettings("fashion_small"), 32, 1).test.read(range(2 * EXAMPLES))
-    pixels = images[:, border:-border, border:-border].tobytes()
-    for name, content in ((TEST_FILE, pixels), (TRAIN_FILE, bytes((HELD_OUT + 1) * SIDE**2))):
-        header = struct.pack(">IIII", 0x803, len(content) // SIDE**2, SIDE, SIDE)
-        (root / name).write_bytes(header + content)
+    (root / IDX_TEST).write_bytes(write_idx(images[:, border:-border, border:-border]))
+    (root / IDX_TRAIN).write_bytes(write_idx(np.zeros((HELD_OUT + 1, IDX_SIDE, IDX_SIDE, 1), np.uint8)))
     return root
 
 

@@ -23,7 +23,7 @@ def test_shellcheck_finds_nothing(path: Path) -> None:
 
 def variables(script: str) -> str:
     text = (SCRIPTS / script).read_text()
-    start, end = text.index("# Variables, the same in every script"), text.index('--save_dir "$RUNS" "$@")')
+    start, end = text.index("# The same variables in every script"), text.index('--save_dir "$RUNS" "$@")')
     return text[start:end]
 
 

@@ -1,12 +1,13 @@
 """`.npy` data sets: the published splits, nothing copied, and every damaged file named."""
 
+import inspect
 import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from vdvae_lr.datasets.arrays import FFHQ256_HELD_OUT, IMAGENET_HELD_OUT, open_ffhq256, open_imagenet
+from vdvae_lr.datasets.catalogue import DataSettings, open_ffhq256, open_imagenet, open_splits
 from vdvae_lr.errors import InputError
 
 
@@ -34,7 +35,8 @@ def imagenet(tmp_path: Path) -> Path:
 
 
 def test_the_held_out_counts_are_the_published_ones():
-    assert (FFHQ256_HELD_OUT, IMAGENET_HELD_OUT) == (7_000, 5_000)
+    counts = [inspect.signature(opens).parameters["held_out"].default for opens in (open_ffhq256, open_imagenet)]
+    assert counts == [7_000, 5_000]
 
 
 def test_ffhq256_split_is_the_published_permutation(ffhq: Path):
@@ -82,8 +84,8 @@ def test_describe_names_file_and_row_in_the_file(imagenet: Path):
 
 
 def test_a_missing_file_is_named_with_the_command_that_makes_it(tmp_path: Path):
-    with pytest.raises(InputError, match=r"ffhq-256\.npy, which does not exist.*python data/ffhq256/prepare\.py"):
-        open_ffhq256(tmp_path)
+    with pytest.raises(InputError, match=r"ffhq-256\.npy does not exist; run `python data/ffhq256/prepare\.py`"):
+        open_splits(DataSettings("ffhq256", str(tmp_path)), 256, 3)
 
 
 def test_a_truncated_file_is_refused(ffhq: Path):
@@ -121,5 +123,5 @@ def test_a_wrong_shape_or_type_is_described(tmp_path: Path, images: np.ndarray, 
 
 
 def test_fewer_images_than_are_held_out_are_refused(ffhq: Path):
-    with pytest.raises(InputError, match="holds 20 images, but the split of 'ffhq256' holds out 7000"):
+    with pytest.raises(InputError, match="holds 20 images, but 7000 of them have to be held out"):
         open_ffhq256(ffhq)

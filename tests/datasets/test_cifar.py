@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vdvae_lr.datasets.cifar import open_cifar10, published_split
+from vdvae_lr.datasets import catalogue
+from vdvae_lr.datasets.catalogue import DataSettings, open_cifar10, open_splits
 from vdvae_lr.errors import InputError
 
 PER_BATCH = 4
@@ -67,12 +68,14 @@ def test_binary_and_pickled_forms_hold_the_same_images(tmp_path: Path):
         np.testing.assert_array_equal(one.read(range(len(one))), other.read(range(len(other))))
 
 
-def test_the_split_equals_scikit_learns():
+def test_the_split_equals_scikit_learns(monkeypatch: pytest.MonkeyPatch):
     selection = pytest.importorskip("sklearn.model_selection")
     train, valid = selection.train_test_split(np.arange(50_000), test_size=5000, random_state=11172018)
-    ours_train, ours_valid = published_split(50_000, 5_000)
-    np.testing.assert_array_equal(ours_train, train)
-    np.testing.assert_array_equal(ours_valid, valid)
+    images = np.arange(50_000)[:, None]
+    monkeypatch.setattr(catalogue, "read_cifar", lambda root: (root, images, images))
+    splits = open_cifar10(Path())
+    np.testing.assert_array_equal(splits.train.read(range(45_000))[:, 0], train)
+    np.testing.assert_array_equal(splits.valid.read(range(5_000))[:, 0], valid)
 
 
 def test_train_and_valid_share_one_array(tmp_path: Path):
@@ -98,8 +101,9 @@ def test_a_pickle_that_would_run_code_is_refused_by_name_and_not_run(tmp_path: P
 
 
 def test_missing_data_name_the_folder_and_the_command(tmp_path: Path):
-    with pytest.raises(InputError, match=r"cifar-10-batches-py, which does not exist.*python data/cifar10/prepare\.py"):
-        open_cifar10(tmp_path)
+    missing = r"cifar-10-batches-py does not exist; run `python data/cifar10/prepare\.py`"
+    with pytest.raises(InputError, match=missing):
+        open_splits(DataSettings("cifar10", str(tmp_path)), 32, 3)
 
 
 @pytest.mark.parametrize(
@@ -129,5 +133,5 @@ def test_a_truncated_binary_batch_is_named(tmp_path: Path):
 
 def test_fewer_images_than_are_held_out_are_refused(tmp_path: Path):
     write_pickled(tmp_path)
-    with pytest.raises(InputError, match="holds 20 training images, but 5000"):
+    with pytest.raises(InputError, match="holds 20 images, but 5000"):
         open_cifar10(tmp_path)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vdvae_lr.datasets.arrays import open_imagenet
+from vdvae_lr.datasets.catalogue import open_imagenet
 from vdvae_lr.datasets.conversion import convert_imagenet, members
 from vdvae_lr.errors import InputError
 

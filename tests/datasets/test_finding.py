@@ -10,8 +10,9 @@ from ordinary_permissions import without_permission
 from PIL import Image
 from refusals import refused
 
-from vdvae_lr.datasets.finding import left_out_words, search
+from vdvae_lr.datasets.finding import search
 from vdvae_lr.datasets.folder import find_images, open_folder
+from vdvae_lr.datasets.inventory import left_out_words
 from vdvae_lr.errors import InputError
 
 NOT_UTF_8 = os.fsdecode(b"caf\xe9.png")
@@ -136,7 +137,7 @@ def test_a_folder_whose_images_are_all_of_another_kind_says_so(tmp_path: Path) -
 def test_a_link_to_nothing_is_named(root: Path) -> None:
     for name in ("gone.png", "lost"):
         (root / name).symlink_to(root.parent / "unmounted" / name)
-    with refused("gone.png", "is a link to nothing, as are 1 more", "mend or remove it") as caught:
+    with refused("gone.png", "is a link to nothing, as are 1 more", "correct or remove it") as caught:
         find_images(root)
     assert "--bad_images" not in str(caught.value)  # who draws with images has no such setting
     with refused("gone.png", "is a link to nothing", "--bad_images skip"):

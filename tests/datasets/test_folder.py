@@ -10,15 +10,10 @@ import pytest
 from PIL import Image
 
 from vdvae_lr.datasets import folder
+from vdvae_lr.datasets.catalogue import DataSettings, open_ffhq1024, open_splits
 from vdvae_lr.datasets.decoding import UnreadableImageError
-from vdvae_lr.datasets.folder import (
-    BadImages,
-    FolderSource,
-    find_images,
-    open_ffhq1024,
-    open_folder,
-    split_by_name,
-)
+from vdvae_lr.datasets.folder import BadImages, FolderSource, find_images, open_folder
+from vdvae_lr.datasets.folder_splits import split_by_name
 from vdvae_lr.errors import InputError
 
 
@@ -108,14 +103,14 @@ def test_an_added_image_moves_no_other_one():
 
 
 def test_too_few_images_for_three_parts_are_refused(tmp_path: Path):
-    with pytest.raises(InputError, match="holds 2 images"):
+    with pytest.raises(InputError, match="holds 2 of the 3 images"):
         open_folder(fill(tmp_path, 2), 8, 3, "stop")
 
 
 def test_ffhq1024_reads_its_two_folders_and_names_a_missing_one(tmp_path: Path):
     fill(tmp_path / "ffhq1024" / "train" / "0", 2)
-    with pytest.raises(InputError, match=r"ffhq1024/valid, which does not exist.*prepare\.py --from"):
-        open_ffhq1024(tmp_path, "stop")
+    with pytest.raises(InputError, match=r"ffhq1024/valid does not exist.*prepare\.py --from"):
+        open_splits(DataSettings("ffhq1024", str(tmp_path)), 1024, 3)
     fill(tmp_path / "ffhq1024" / "valid", 1)
     splits = open_ffhq1024(tmp_path, "stop")
     assert splits.train.read([1]).shape == (1, 1024, 1024, 3)

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vdvae_lr.datasets.idx import TEST_FILE, TRAIN_FILE, open_fashion, open_fashion_small, pad_images, read_idx_images
+from vdvae_lr.datasets.array_files import IDX_TEST, IDX_TRAIN, read_idx, write_idx
+from vdvae_lr.datasets.catalogue import DataSettings, open_fashion, open_fashion_small, open_splits, pad_images
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.bundled import bundled_folder
 
@@ -21,8 +22,8 @@ def idx(count: int, magic: int = 0x803, side: int = 28) -> bytes:
 
 @pytest.fixture
 def fashion(tmp_path: Path) -> Path:
-    (tmp_path / f"{TRAIN_FILE}.gz").write_bytes(gzip.compress(idx(30)))
-    (tmp_path / TEST_FILE).write_bytes(idx(8))
+    (tmp_path / f"{IDX_TRAIN}.gz").write_bytes(gzip.compress(idx(30)))
+    (tmp_path / IDX_TEST).write_bytes(idx(8))
     return tmp_path
 
 
@@ -48,8 +49,8 @@ def test_an_image_size_that_cannot_be_padded_evenly_is_refused(image_size: int):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (gzip.compress(idx(9))[:-20], "cannot be read"),
-        (b"no gzip at all", "cannot be read"),
+        (gzip.compress(idx(9))[:-20], "is damaged"),
+        (b"no gzip at all", "is damaged"),
         (gzip.compress(idx(9)[:7]), "cut short inside its header"),
         (gzip.compress(idx(9)[:-3]), "holds 7053 bytes of pixels instead of 7056"),
         (gzip.compress(idx(9) + b"x"), "holds 7057 bytes of pixels instead of 7056"),
@@ -59,18 +60,24 @@ def test_an_image_size_that_cannot_be_padded_evenly_is_refused(image_size: int):
     ids=["cut gzip", "no gzip", "cut header", "cut pixels", "more pixels", "other magic", "other side"],
 )
 def test_damaged_files_are_named_with_the_remedy(tmp_path: Path, content: bytes, reason: str):
-    (tmp_path / f"{TRAIN_FILE}.gz").write_bytes(content)
-    with pytest.raises(InputError, match=rf"{TRAIN_FILE}\.gz.*{reason}.*python data/fashion/prepare\.py"):
-        read_idx_images(tmp_path, TRAIN_FILE, "fashion")
+    (tmp_path / f"{IDX_TRAIN}.gz").write_bytes(content)
+    with pytest.raises(InputError, match=rf"{IDX_TRAIN}\.gz.*{reason}.*python data/fashion/prepare\.py"):
+        open_splits(DataSettings("fashion", str(tmp_path)), 32, 1)
+
+
+def test_what_is_written_is_read_again(tmp_path: Path):
+    images = np.random.default_rng(0).integers(0, 256, (3, 28, 28, 1), dtype=np.uint8)
+    (tmp_path / IDX_TEST).write_bytes(write_idx(images))
+    np.testing.assert_array_equal(read_idx(tmp_path, IDX_TEST), images)
 
 
 def test_a_missing_file_is_named(tmp_path: Path):
-    with pytest.raises(InputError, match=rf"{TRAIN_FILE}\.gz, which does not exist"):
+    with pytest.raises(InputError, match=rf"{IDX_TRAIN}\.gz does not exist"):
         open_fashion(tmp_path, 32)
 
 
 def test_fewer_images_than_are_held_out_are_refused(fashion: Path):
-    with pytest.raises(InputError, match="holds 30 images, but the split of 'fashion' holds out 5000"):
+    with pytest.raises(InputError, match="holds 30 images, but 5000 of them have to be held out"):
         open_fashion(fashion, 32)
 
 

@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vdvae_lr.datasets.catalogue import DATASETS
-from vdvae_lr.datasets.folder import open_ffhq1024
+from vdvae_lr.datasets.catalogue import DATASETS, open_ffhq1024
 
 DATA = Path(__file__).parents[2] / "data"
 SCRIPTS = sorted(DATA.glob("*/prepare.py"))

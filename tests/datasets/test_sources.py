@@ -8,18 +8,21 @@ import numpy as np
 import pytest
 from refusals import refused
 
-from vdvae_lr.datasets.arrays import open_ffhq256, open_imagenet
-from vdvae_lr.datasets.cifar import open_cifar10
-from vdvae_lr.datasets.idx import open_fashion
+from vdvae_lr.datasets.catalogue import DATASETS, DataSettings, open_splits
 from vdvae_lr.datasets.inventory import differences, inventory_lines, inventory_number, take_inventory
 from vdvae_lr.datasets.sources import ArraySource, MemoryMappedSource, Splits
 
-OPENED = {
-    "ffhq256": ("ffhq-256.npy", open_ffhq256),
-    "imagenet32": ("imagenet32-train.npy", lambda root: open_imagenet(root, 32)),
-    "fashion": ("train-images-idx3-ubyte", lambda root: open_fashion(root, 32)),
-    "cifar10": ("cifar-10-batches-bin/data_batch_1.bin", open_cifar10),
+FILES = {
+    "ffhq256": "ffhq-256.npy",
+    "imagenet32": "imagenet32-train.npy",
+    "fashion": "train-images-idx3-ubyte",
+    "cifar10": "cifar-10-batches-bin/data_batch_1.bin",
 }
+
+
+def opened(dataset: str, root: Path) -> Splits:
+    known = DATASETS[dataset]
+    return open_splits(DataSettings(dataset, str(root)), known.image_size or 32, known.image_channels or 3)
 
 
 def source(images: np.ndarray, rows: list[int], name: str = "images") -> ArraySource:
@@ -31,35 +34,35 @@ def images() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (30, 8, 8, 3), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("dataset", OPENED)
+@pytest.mark.parametrize("dataset", FILES)
 def test_a_pipe_in_a_files_place_is_refused_and_does_not_block(tmp_path: Path, dataset: str) -> None:
-    name, open_it = OPENED[dataset]
+    name = FILES[dataset]
     (tmp_path / name).parent.mkdir(exist_ok=True)
     os.mkfifo(tmp_path / name)
     with refused(name, "neither a file nor a folder", "prepare.py"):
-        open_it(tmp_path)
+        opened(dataset, tmp_path)
 
 
-@pytest.mark.parametrize("dataset", OPENED)
+@pytest.mark.parametrize("dataset", FILES)
 def test_missing_rights_are_not_called_absence_or_damage(
     tmp_path: Path, dataset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name, open_it = OPENED[dataset]
+    name = FILES[dataset]
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_bytes(b"of somebody else")
-    opened = Path.open
+    really_open = Path.open
 
     def refuse(self: Path, *arguments: str, **named: str):
         if self == tmp_path / name:
             raise PermissionError(13, "Permission denied", str(self))
-        return opened(self, *arguments, **named)
+        return really_open(self, *arguments, **named)
 
     monkeypatch.setattr(Path, "open", refuse)
     with refused(name, "cannot be read (Permission denied)", "right to read"):
-        open_it(tmp_path)
+        opened(dataset, tmp_path)
 
 
-@pytest.mark.parametrize("dataset", OPENED)
+@pytest.mark.parametrize("dataset", FILES)
 def test_a_folder_that_may_not_be_looked_into_is_named(
     tmp_path: Path, dataset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,7 +71,7 @@ def test_a_folder_that_may_not_be_looked_into_is_named(
 
     monkeypatch.setattr(Path, "stat", refuse)
     with refused(str(tmp_path), "cannot be read (Permission denied)", "right to read"):
-        OPENED[dataset][1](tmp_path)
+        opened(dataset, tmp_path)
 
 
 def test_the_fingerprint_of_arrays_tells_rows_order_and_pixels_apart_and_not_places(

@@ -109,7 +109,8 @@ def test_what_is_begun_hands_on_its_error() -> None:
 
 _LONE = """
 import signal, sys
-from vdvae_lr.cli.shared.exit_codes import ends_with_exit_code
+from vdvae_lr.processes import meeting
+from vdvae_lr.processes.failures import ends_with_exit_code
 from vdvae_lr.processes.world import start_world
 meeting._NOTICES_S = (0.1,)
 signal.signal(signal.SIGINT, signal.default_int_handler)

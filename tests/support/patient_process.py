@@ -13,8 +13,8 @@ import threading
 import time
 from pathlib import Path
 
-from vdvae_lr.cli.shared.exit_codes import ends_with_exit_code
 from vdvae_lr.errors import InputError
+from vdvae_lr.processes.failures import ends_with_exit_code
 from vdvae_lr.processes.world import World, joined_world
 
 STUCK_AFTER_S = 2.5

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from vdvae_lr import __version__
-from vdvae_lr.cli.shared.exit_codes import ends_with_exit_code
 from vdvae_lr.cli.start import leaving_at_ctrl_c
 from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError, nearest_name_hint
-from vdvae_lr.processes.failures import DEBUG_HELP, take_debug_flag
+from vdvae_lr.processes.failures import DEBUG_HELP, ends_with_exit_code, take_debug_flag
 
 PROGRAM = "vdvae-lr"
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-EXIT_INTERRUPTED = 130
+from vdvae_lr.errors import EXIT_INTERRUPTED
 
 
 @contextmanager

@@ -8,9 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from vdvae_lr.cli.shared.config import resolve_settings
-from vdvae_lr.cli.shared.exit_codes import ends_with_exit_code
 from vdvae_lr.hub.pretrained import model_class
-from vdvae_lr.processes.failures import take_debug_flag
+from vdvae_lr.processes.failures import ends_with_exit_code, take_debug_flag
 from vdvae_lr.processes.world import joined_world
 from vdvae_lr.training.loop import train
 from vdvae_lr.training.settings import Settings

@@ -1,4 +1,4 @@
-"""Batches read ahead of the model by worker processes. Shapes: B images, C channels, H W resolution."""
+"""Read batches ahead of the model, in worker processes. Shapes: B images, C channels, H W resolution."""
 
 import atexit
 import multiprocessing
@@ -22,9 +22,9 @@ from vdvae_lr.errors import InputError
 
 _GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 _SILENT_TRACKER = "ignore:resource_tracker:UserWarning"
-"""For the helper process of multiprocessing. When this process is killed, the helper removes its semaphores, and its
-warning about them would be the last line that a person sees."""
-_MOST_READERS_A_CORE = 8  # each takes some 200 MB; a thousand of them were seen to stop a machine of two cores
+"""Warning filter for multiprocessing's helper process. When this process is killed, the helper removes its semaphores
+and warns about them. That warning would be the last line that a person sees."""
+_MOST_READERS_PER_CORE = 8  # each takes about 200 MB; a thousand of them stopped a machine of two cores
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Batch:
     pixels: torch.Tensor
     """(B, C, H, W) uint8, channels_last in memory."""
     indices: Rows
-    """(B,) which examples of the source these are."""
+    """(B,) indices of the examples in their split."""
     micro_batch: int
-    """Number of the micro-batch in its step over all ranks; in evaluation, in this rank's own sequence."""
+    """Number of the micro-batch in its step over all ranks; in evaluation, among the batches of this rank."""
     step: int
     """Training step; 0 in evaluation."""
     bad_images: int
-    """How many unreadable images were replaced by others in this batch."""
+    """Number of unreadable images that were replaced by others in this batch."""
 
     def pin_memory(self) -> "Batch":
         """The same batch in page-locked memory; the DataLoader calls this by name."""
@@ -55,7 +55,7 @@ class _Request:
 
 
 class _BatchReader(Dataset[Batch | InputError]):
-    """Reads one batch a request; returns an `InputError`, for a raised one would arrive wrapped in a traceback."""
+    """Reads the batch of a request. It returns an `InputError`, since torch would wrap a raised one in a traceback."""
 
     def __init__(self, source: ImageSource) -> None:
         self._source = source
@@ -74,9 +74,11 @@ class _BatchReader(Dataset[Batch | InputError]):
 def training_batches(
     source: ImageSource, order: TrainingOrder, start_step: int, num_workers: int, pin_memory: bool
 ) -> Iterator[Batch]:
-    """This rank's micro-batches from step `start_step` on, without end; the same whatever `num_workers` is.
+    """This rank's micro-batches from step `start_step` on, without end. They do not depend on `num_workers`.
 
-    Raises `InputError` for an unreadable image (the source's policy permitting) and for a worker process that died.
+    Raises:
+        InputError: an image is unreadable and the source does not replace it, a worker process died, or there are far
+            too many workers.
     """
 
     def requests() -> Iterator[_Request]:
@@ -92,33 +94,33 @@ def training_batches(
 def evaluation_batches(
     source: ImageSource, shards: Sequence[Rows], num_workers: int, pin_memory: bool
 ) -> Iterator[Batch]:
-    """One batch for each of `shards`, in order; errors as in `training_batches`."""
+    """One batch for each of `shards`, in order. Raises InputError as `training_batches` does."""
     requests = [_Request(0, number, indices) for number, indices in enumerate(shards)]
     return _batches(source, requests, min(num_workers, len(requests)), pin_memory)
 
 
 def check_readers(num_workers: int, source: ImageSource) -> list[str]:
-    """What a person should know of the number of readers: one sentence where it is above the cores, else nothing.
+    """A sentence for the person if there are more readers than cores, else nothing.
 
     Raises:
-        InputError: so many that starting them could stop the machine.
+        InputError: there are so many that starting them could stop the machine.
     """
     cores = _usable_cores()
     if source.in_memory or num_workers <= cores:
         return []
-    if num_workers > cores * _MOST_READERS_A_CORE:
+    if num_workers > cores * _MOST_READERS_PER_CORE:
         raise InputError(
             f"num_workers is {num_workers}, but this process may use {cores} core(s) only; give "
-            f"{cores * _MOST_READERS_A_CORE} or fewer (--num_workers {cores} is a good number)."
+            f"{cores * _MOST_READERS_PER_CORE} or fewer (--num_workers {cores} is a good number)."
         )
     return [
-        f"{num_workers} processes read images for this one, which may use {cores} core(s) only: they will wait for "
-        f"each other and take memory; --num_workers {cores} is a good number."
+        f"{num_workers} processes read images for this one, which may use {cores} core(s) only: they wait for each "
+        f"other and take memory; --num_workers {cores} is a good number."
     ]
 
 
 def _usable_cores() -> int:
-    """Cores that this process may run on; a container or a launcher may have given it a few of the machine's only."""
+    """Cores that this process may run on. A container or a launcher may give it only a few of the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -152,22 +154,22 @@ def _batches(source: ImageSource, requests: Iterable[_Request], num_workers: int
 
 
 def _is_lost_worker(error: Exception) -> bool:
-    """Torch says so; but a worker that dies while it hands over a batch shows as a broken connection before that."""
-    if isinstance(error, RuntimeError):  # the thread that pins memory dies of the broken connection
+    """Whether a worker died. If it dies while it hands over a batch, the connection breaks before torch reports it."""
+    if isinstance(error, RuntimeError):  # "Pin memory …": a broken connection ends the thread that pins memory
         return str(error).startswith(("DataLoader worker", "Pin memory thread exited"))
-    return not str(error).startswith("Caught ")  # how torch begins an exception from inside a worker
+    return not str(error).startswith("Caught ")  # so torch begins the message of an exception inside a worker
 
 
 def _reader_context() -> multiprocessing.context.ForkServerContext:
-    """Readers are forked from a clean server process that has torch loaded, so each evaluation starts them quickly.
+    """How readers start: forked from a clean server process that has torch loaded, so that it is quick.
 
-    A plain fork would copy a process that has CUDA, MPI and threads in it. It would also make torch report a dead
-    reader by a signal handler that raises in the middle of the training step, instead of in `_batches`.
+    A plain fork would copy a process that uses CUDA, MPI and threads. Torch would then also report a dead reader from a
+    signal handler, which raises in the middle of the training step instead of in `_batches`.
     """
     _kill_readers_at_exit()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", __name__])
-    # The server inherits the blocked signals and keeps them blocked. It ends when this process and all readers ended.
+    # The server inherits the blocked signals and keeps them blocked. It ends after this process and all readers.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _GROUP_SIGNALS)
     sys.warnoptions.append(_SILENT_TRACKER)
     try:
@@ -184,8 +186,8 @@ def _reader_context() -> multiprocessing.context.ForkServerContext:
 def _kill_readers_at_exit() -> None:
     """Kill the readers before multiprocessing's own exit handler runs.
 
-    When a program ends in the middle of reading, that handler sends SIGTERM to the readers and joins them. They ignore
-    the first SIGTERM, so it would wait for ever.
+    If the program ends while readers run, that handler sends them SIGTERM and joins them. They ignore the first
+    SIGTERM, so it would wait for ever.
     """
 
     def kill_readers() -> None:
@@ -197,7 +199,7 @@ def _kill_readers_at_exit() -> None:
 
 
 def _prepare_reader(number: int) -> None:
-    """Run first in each reader: live exactly as long as the main process, and leave the group's signals to it."""
+    """Runs first in each reader, which has to end with the main process and to leave the group's signals to it."""
     Thread(target=_end_with_the_main_process, name="main process watch", daemon=True).start()
     _leave_signals_to_the_main_process()
 
@@ -205,8 +207,8 @@ def _prepare_reader(number: int) -> None:
 def _end_with_the_main_process() -> None:
     """End this reader as soon as the main process is gone, however it ended.
 
-    Torch's own check compares the parent's process number. A reader's parent is the server, and the server lives until
-    the last reader has ended; so without this both would live for ever, and hold the output of mpiexec open.
+    Torch itself checks only whether the parent lives. A reader's parent is the server, which lives until the last
+    reader has ended. Without this function both would live for ever, and keep the output of mpiexec open.
     """
     main_process = multiprocessing.parent_process()
     if main_process is not None:
@@ -215,10 +217,10 @@ def _end_with_the_main_process() -> None:
 
 
 def _leave_signals_to_the_main_process() -> None:
-    """Ignore Ctrl-C, SIGUSR1 and the first SIGTERM: terminals, torchrun and SLURM signal every process they find.
+    """Ignore SIGINT, SIGUSR1, SIGHUP and the first SIGTERM: terminals, torchrun and SLURM signal all processes.
 
-    Only the main process answers them, and it ends the readers. A second SIGTERM comes from the main process or from
-    somebody who means this reader, so it ends the reader.
+    The main process answers those signals, and ends the readers. A second SIGTERM comes from the main process or is
+    meant for this reader, so it ends the reader.
     """
     for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

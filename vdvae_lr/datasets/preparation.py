@@ -1,4 +1,4 @@
-"""What the scripts data/NAME/prepare.py share: fetching a file safely and telling a person what went wrong."""
+"""What the scripts data/NAME/prepare.py share: fetching and unpacking files safely, and saying what went wrong."""
 
 import argparse
 import shutil
@@ -9,18 +9,17 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from vdvae_lr.errors import InputError
+from vdvae_lr.errors import EXIT_INTERRUPTED, InputError
 from vdvae_lr.files.download import fetch, part_of, settle, tag_of
 from vdvae_lr.files.paths import exists, is_file, is_folder, path_of
 from vdvae_lr.files.whole_file import disk_errors
-from vdvae_lr.processes.failures import report, take_debug_flag
-from vdvae_lr.processes.streams import mend_streams
+from vdvae_lr.processes.failures import ends_with_exit_code, take_debug_flag
 
 _OTHER_WAYS = "try again later, or give another address with --url or a copy you have with --from"
 
 
 def argument_parser(script: str, description: str | None) -> argparse.ArgumentParser:
-    """A parser with the options of every script; `script` is its `__file__`, whose folder is the default target."""
+    """A parser with the options of every script. `script` is its `__file__`: the data set goes into that folder."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     here = Path(script).resolve().parent
     parser.add_argument("--data_root", type=path_of, default=here, help="where the data set goes (default: here)")
@@ -28,30 +27,30 @@ def argument_parser(script: str, description: str | None) -> argparse.ArgumentPa
 
 
 def run_script(main: Callable[[], None]) -> None:
-    """Run `main`; an error ends it with the sentence and the code of `failures.py`. Ctrl-C keeps what has been done."""
-    mend_streams()
+    """Run `main`; if it fails, end the program with the right exit code. Ctrl-C keeps what has been done so far."""
+
+    @ends_with_exit_code
+    def script() -> int:
+        try:
+            main()
+        except KeyboardInterrupt:
+            print("\nstopped: run the same command again to go on", file=sys.stderr)
+            return EXIT_INTERRUPTED
+        return 0
+
     sys.argv[1:] = take_debug_flag(sys.argv[1:])
-    try:
-        main()
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        print("\nstopped: run the same command again to go on", file=sys.stderr)
-        raise SystemExit(130) from None
-    except Exception as error:
-        code = report(error)
-        if code is None:
-            raise
-        raise SystemExit(code) from None
+    if code := script():
+        raise SystemExit(code)
 
 
 def ensure_file(
     target: Path, url: str, sha256: str | None = None, unpacked: bool = False, given: Path | None = None
 ) -> Path:
-    """`target`, fetched from `given` (a local file) or `url` unless it is there already, and checked either way.
+    """Return `target`, fetched from `given` (a local file) or `url` if it is not there. Its content is always checked.
 
-    The file lands under its name only when it is whole and right. `sha256` is its known digest (with `unpacked`, of the
-    content inside the gzip wrapping); without one, `target.sha256` records the digest the first time, for later calls.
-    A download that was cut leaves `target.part`, where the next call goes on. Raises `InputError`.
+    The file gets its name only when it is whole and right. A download that was cut leaves `target.part`, where the next
+    call goes on. `sha256` is the known digest (with `unpacked`, of the content inside the gzip wrapping). Without one,
+    `target.sha256` records the digest the first time. Raises InputError if the file cannot be fetched or is wrong.
     """
     if given is None or exists(target):
         return fetch(url, target, _OTHER_WAYS, sha256, unpacked)
@@ -59,14 +58,14 @@ def ensure_file(
         raise InputError(f"{given} does not exist: check --from, or leave it out to download the file")
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        tag_of(part_of(target)).unlink(missing_ok=True)  # no download goes on from half a copy
+        tag_of(part_of(target)).unlink(missing_ok=True)  # so that no download goes on from half a copy
         shutil.copyfile(given, part_of(target))
     settle(target, str(given), _OTHER_WAYS, sha256, unpacked)
     return target
 
 
 def extract_tar(archive: Path, member: str, root: Path) -> Path:
-    """The files in folder `member` of a tar archive as `root/member`, complete or absent; `InputError` if damaged."""
+    """Unpack the folder `member` of a tar archive as `root/member`, complete or not at all (raises InputError)."""
     target = root / member
     if is_folder(target):
         return target
@@ -83,15 +82,15 @@ def extract_tar(archive: Path, member: str, root: Path) -> Path:
 
 
 def _extract_files(tar: tarfile.TarFile, member: str, folder: Path) -> None:
-    """Only plain files below `member`, so that no name and no link leads elsewhere.
+    """Unpack only plain files below `member`, so that no name and no link leads out of `folder`.
 
-    `extractall` would want a filter for that, which Python before 3.11.4, Debian 12's among them, does not have.
+    `extractall` can do this with a filter, but Python before 3.11.4 (Debian 12 has 3.11.2) lacks filters.
     """
     for entry in tar:
         name = PurePosixPath(entry.name)
-        source = tar.extractfile(entry) if entry.isfile() else None
-        if source is None or ".." in name.parts or PurePosixPath(member) not in name.parents:
+        packed = tar.extractfile(entry) if entry.isfile() else None
+        if packed is None or ".." in name.parts or PurePosixPath(member) not in name.parents:
             continue
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        with source, (folder / name).open("wb") as target:
-            shutil.copyfileobj(source, target)
+        with packed, (folder / name).open("wb") as file:
+            shutil.copyfileobj(packed, file)

@@ -1,6 +1,6 @@
-"""What every data set looks like to the loader: uint8 images read by index.
+"""What the loader asks of every data set: uint8 images, read by index.
 
-Shapes: N images of the source, B images asked for, H W resolution, C channels.
+Shapes: N images of a split, B images that are read, H W resolution, C channels.
 """
 
 import hashlib
@@ -12,23 +12,21 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from vdvae_lr.errors import InputError
-from vdvae_lr.files.paths import cannot_be_read, exists, is_file, is_folder
-
 Pixels = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
 
-_NOT_DOWNLOADABLE = frozenset({"imagenet32", "imagenet64", "ffhq1024"})  # their owners hand them out to accounts only
-
-_FINGERPRINTED = 8  # images
+_FINGERPRINTED = 8  # images whose pixels enter a fingerprint
 
 
 class ImageSource(Protocol):
-    """One split of a data set. Loader workers get a pickled copy, so a source must pickle small or be `in_memory`."""
+    """One split of a data set.
+
+    Loader workers get a pickled copy, so a source must either pickle small or be `in_memory`.
+    """
 
     @property
     def in_memory(self) -> bool:
-        """True when reading is a plain copy from RAM, which worker processes would only slow down."""
+        """True if reading only copies from RAM. Worker processes would slow that down, so none are started."""
 
     @property
     def replaced_images(self) -> int:
@@ -41,30 +39,27 @@ class ImageSource(Protocol):
         """The images at `indices`, (B, H, W, C) uint8, in a fresh array; `InputError` names an unreadable one."""
 
     def describe(self, index: int) -> str:
-        """A name for image `index` that lets a person find it: its file, or its array and row."""
+        """Where a person finds image `index`: its file, or its array and row."""
 
     def fingerprint(self) -> str:
-        """Digest that tells other images, or another order, apart; cheap, and the same wherever the data lie."""
+        """A digest that changes with the images or their order, but not with their folder; quick to compute."""
 
 
 @dataclass(frozen=True)
 class Splits:
-    """The three parts of a data set; where the published protocol tests on its validation images, two are the same.
-
-    Attributes:
-        left_out: how many files, folders and links beside the images were left out, by the reason.
-        how: the images were split, in words that follow "split"; empty: as the data set's protocol says.
-    """
+    """The three parts of a data set. `valid` and `test` are one object if the published protocol uses one for both."""
 
     train: ImageSource
     valid: ImageSource
     test: ImageSource
     left_out: Mapping[str, int] = field(default_factory=dict)
+    """How many files, folders and links were left out, by the reason."""
     how: str = ""
+    """How the images were split, in words that follow "split"; empty for the data set's own protocol."""
 
 
 class ArraySource:
-    """Chosen rows of an array (N, H, W, C) that is held once, however many splits share it."""
+    """Chosen rows of an array (N, H, W, C). Several splits may share one array."""
 
     in_memory = True
     replaced_images = 0
@@ -82,11 +77,11 @@ class ArraySource:
         return self._images[self._rows[np.asarray(indices, dtype=np.int64)]]
 
     def describe(self, index: int) -> str:
-        """Array name and row."""
+        """The array's name and the row."""
         return f"{self._name}, row {self._rows[index]}"
 
     def fingerprint(self) -> str:
-        """Of the array's shape, the chosen rows, and the pixels of a few of them."""
+        """Digest of the array's shape, the chosen rows, and the pixels of a few of them."""
         digest = hashlib.sha256(repr(self._images.shape).encode())
         digest.update(self._rows.astype("<i8").tobytes())
         some = np.linspace(0, len(self) - 1, min(len(self), _FINGERPRINTED)).astype(np.int64)
@@ -95,7 +90,7 @@ class ArraySource:
 
 
 class MemoryMappedSource(ArraySource):
-    """Chosen rows of a `.npy` file that stays on disk; a pickled copy opens the file again and carries no pixels."""
+    """Chosen rows of a `.npy` file that stays on disk. A pickled copy opens the file again and carries no pixels."""
 
     in_memory = False
 
@@ -112,39 +107,9 @@ class MemoryMappedSource(ArraySource):
     def read(self, indices: Sequence[int] | Rows) -> Pixels:
         """The images at `indices`, (B, H, W, C) uint8, copied from the file."""
         copied: npt.NDArray[Any] = super().read(indices)
-        return np.asarray(copied)  # a plain array: np.memmap's own bookkeeping is slow and of no use for a copy
+        return np.asarray(copied)  # a plain array: np.memmap's bookkeeping is slow and a copy does not need it
 
 
 def all_rows(images: Pixels) -> Rows:
     """Indices 0 … N−1 of an array (N, …)."""
     return np.arange(len(images), dtype=np.int64)
-
-
-def existing(path: Path, dataset: str) -> Path:
-    """`path` itself, a folder or an ordinary file that may be read.
-
-    Raises:
-        InputError: it is not there, with the command that makes it, or it may not be read.
-    """
-    if not exists(path):
-        raise InputError(
-            f"data set '{dataset}' needs {path}, which does not exist: "
-            f"make it with `{preparation_command(dataset)}`, or name its folder with --data_root"
-        )
-    if not is_folder(path) and not is_file(path):  # a pipe would keep us waiting
-        raise InputError(
-            f"data set '{dataset}' needs {path}, which is neither a file nor a folder: remove it, then make it "
-            f"with `{preparation_command(dataset)}`"
-        )
-    if is_file(path):
-        try:
-            path.open("rb").close()
-        except OSError as error:
-            raise cannot_be_read(path, error) from None
-    return path
-
-
-def preparation_command(dataset: str) -> str:
-    """The command that fetches or converts a data set, for messages."""
-    given = " --from PATH" if dataset in _NOT_DOWNLOADABLE else ""
-    return f"python data/{dataset}/prepare.py{given}"

@@ -9,6 +9,7 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from vdvae_lr import __version__
+from vdvae_lr.datasets.catalogue import terms_of
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.network_errors import first_line, without_secrets
 from vdvae_lr.hub.published import PUBLISHED
@@ -26,15 +27,6 @@ _TRAINING_SETTINGS = (
     *("lr", "lr_final_share", "wd", "adam_beta1", "adam_beta2", "warmup_iters", "ema_rate", "grad_clip"),
     "skip_threshold",
 )
-_DATA_TERMS = {
-    "cifar10": "CIFAR-10's page states no licence; it asks to cite Krizhevsky (2009).",
-    "imagenet32": "ImageNet's terms of access allow non-commercial research and education.",
-    "imagenet64": "ImageNet's terms of access allow non-commercial research and education.",
-    "ffhq256": "FFHQ is CC BY-NC-SA 4.0 (NVIDIA), each photo under its own terms: non-commercial use.",
-    "ffhq1024": "FFHQ is CC BY-NC-SA 4.0 (NVIDIA), each photo under its own terms: non-commercial use.",
-    "fashion": "Fashion-MNIST is MIT, © 2017 Zalando SE.",
-    "fashion_small": "The images are from Fashion-MNIST: MIT, © 2017 Zalando SE.",
-}
 _LICENCE_LINE = re.compile(r"^- Weights: .*$", re.MULTILINE)
 _SILENT_GROUP = 1e-4
 """nats/dim below which a group says next to nothing."""
@@ -281,8 +273,8 @@ def _terms(provenance: Provenance) -> str:
             f"They were fine-tuned from OpenAI's published `{start}` weights: their code is MIT, their own terms are "
             "not stated."
         )
-    if dataset in _DATA_TERMS:
-        lines.append(f"Data: {_DATA_TERMS[dataset]}")
+    if terms := terms_of(dataset):
+        lines.append(f"Data: {terms}")
     return "## Terms\n\n" + "\n".join(f"- {line}" for line in lines)
 
 

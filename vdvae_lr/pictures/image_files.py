@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vdvae_lr.datasets.decoding import FORMATS, StoredImage, UnreadableImageError, decode
+from vdvae_lr.datasets.decoding import FORMATS, DecodedImage, UnreadableImageError, decode
 from vdvae_lr.datasets.folder import find_images
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.paths import exists, is_file, is_folder, path_of
@@ -92,7 +92,7 @@ def read_image(path: Path, config: VAEConfig, exact: bool = False) -> ReadImage:
         decoded = decode(path, size, channels)
     except UnreadableImageError as error:
         raise InputError(f"{path} cannot be read as an image ({error}); give a {FORMATS} file.") from None
-    change = _change(decoded.stored, config)
+    change = _change(decoded, config)
     if exact and change:
         raise InputError(
             f"{path} is not what the model takes, {size}x{size} {_KIND[channels]}: it would be {change}; "
@@ -134,7 +134,7 @@ def single_picture(picture: Pictures) -> Image.Image:
     return Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
 
 
-def _change(stored: StoredImage, config: VAEConfig) -> str:
+def _change(stored: DecodedImage, config: VAEConfig) -> str:
     size, wanted = config.image_size, _KIND[config.image_channels]
     kind = ("16-bit " if stored.is_deep else "") + _MODE_WORDS.get(stored.mode, stored.mode)
     smaller = min(stored.width, stored.height)

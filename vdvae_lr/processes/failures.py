@@ -1,19 +1,34 @@
-"""What an exception says to a person: one sentence and an exit code, or a traceback where it is a defect.
+"""How a command ends: the one place where exceptions become a sentence and an exit code.
+
+| code | meaning                                                                                             |
+|------|-----------------------------------------------------------------------------------------------------|
+| 0    | done                                                                                                |
+| 1    | a defect of this program or of a library: a traceback, or one line and --debug for the traceback    |
+| 2    | something that a person must fix, such as a setting or a full disk: one `error: …` line on stderr   |
+| 3    | `verify`: the bound differs from the published one                                                  |
+| 69   | another process of the run failed or is gone: one line names it and the cause                       |
+| 75   | told to stop (SIGTERM, SIGUSR1, SIGHUP) and saved: the same command goes on from there              |
+| 130  | interrupted from the keyboard (128 + SIGINT)                                                        |
+| 141  | the program that read the output has ended, as in `vdvae-lr train --help | head` (128 + SIGPIPE)    |
 
 With `--debug`, or VDVAE_LR_DEBUG=1, the traceback is shown as well.
 """
 
 import errno
+import functools
 import os
 import re
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import ParamSpec
 
-from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError
+from vdvae_lr.errors import EXIT_INPUT_ERROR, EXIT_INTERRUPTED, EXIT_READER_GONE, InputError
 from vdvae_lr.files.network_errors import plain
-from vdvae_lr.processes.streams import OutputLostError
+from vdvae_lr.processes.streams import OutputLostError, prepare_process
+
+P = ParamSpec("P")
 
 EXIT_DEFECT = 1
 DEBUG_FLAG = "--debug"
@@ -34,7 +49,7 @@ _REMEDIES: Mapping[int, str] = {
     errno.ENOTDIR: "check the name",
     errno.EISDIR: "name a file",
     errno.EEXIST: "choose another name, or remove it",
-    errno.ELOOP: "its links lead in a circle: mend them",
+    errno.ELOOP: "its links lead in a circle: correct them",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EMFILE: "raise the limit on open files (ulimit -n), or lower --num_workers",
     errno.ENFILE: "close other programs, or lower --num_workers",
@@ -55,8 +70,33 @@ class Explanation:
     exit_code: int = EXIT_INPUT_ERROR
 
 
+def ends_with_exit_code(command: Callable[P, int]) -> Callable[P, int]:
+    """Wrap a command's `main`: it returns an exit code also when a person or the system made it fail."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> int:
+        try:
+            prepare_process()
+            try:
+                return command(*args, **kwargs)
+            finally:
+                sys.stdout.flush()  # an error at the interpreter's own flush would have no exit code
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return EXIT_INTERRUPTED
+        except Exception as error:
+            if isinstance(error, OutputLostError) and error.reader_gone:
+                return EXIT_READER_GONE  # silently, as every program does in `… | head`
+            code = report(error)
+            if code is None:
+                raise
+            return code
+
+    return wrapped
+
+
 def take_debug_flag(words: Sequence[str]) -> list[str]:
-    """The words without `--debug`; where it was among them, this process shows tracebacks from now on."""
+    """The words without `--debug`. If it is among them, this process shows tracebacks from now on."""
     kept = [word for word in words if word != DEBUG_FLAG]
     if len(kept) < len(words):
         os.environ[_DEBUG_VARIABLE] = "1"
@@ -64,7 +104,7 @@ def take_debug_flag(words: Sequence[str]) -> list[str]:
 
 
 def explanation(error: BaseException) -> Explanation | None:
-    """What `error` means to a person; None where it is a defect of this program, which its traceback explains best."""
+    """What `error` means to a person; None for a defect of this program, which its traceback explains best."""
     if isinstance(error, InputError):
         return Explanation(str(error))
     if isinstance(error, OutputLostError):
@@ -83,7 +123,7 @@ def explanation(error: BaseException) -> Explanation | None:
 
 
 def report(error: BaseException) -> int | None:
-    """Print what `error` means on standard error; the exit code, or None (and nothing printed) for a defect."""
+    """Print what `error` means on standard error and return the exit code. For a defect, only return None."""
     explained = explanation(error)
     if explained is None:
         return None
@@ -113,6 +153,6 @@ def _memory_sentence(error: BaseException) -> str | None:
 
 
 def _cause(error: BaseException) -> str:
-    """What the error says, on one line. What went wrong in a reader comes with a traceback: its last line says it."""
+    """The error's message on one line. An error from a reader holds a traceback, and its last line is the message."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return plain(lines[-1] if lines[0].startswith("Caught ") else lines[0]).removesuffix(".")

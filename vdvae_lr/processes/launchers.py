@@ -15,10 +15,11 @@ from typing import Any
 
 from vdvae_lr.errors import InputError
 
-_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+_TORCHRUN_NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")
+_TORCHRUN = (*_TORCHRUN_NUMBERS, "MASTER_ADDR")
 _MPIEXEC = ("OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS")  # Open MPI's; MPICH's and Intel MPI's
-_MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
 _PMI_SIZE = "PMI_SIZE"  # also set by srun, where SLURM's default is PMI-2
+_MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", _PMI_SIZE)
 _OPEN_MPI_SERVER = "PMIX_SERVER_URI41"  # NAME;tcp4://ADDRESS:PORT, where mpiexec listens while it lives
 _MPI_NOTICE_S = 6.0
 _SLURM_STEP = "SLURM_STEP_ID"
@@ -31,7 +32,7 @@ class Place:
     """Where the launcher put this process.
 
     Raises:
-        InputError: no process can be there.
+        InputError: the numbers or the address are impossible.
     """
 
     rank: int = 0
@@ -40,11 +41,11 @@ class Place:
     address: str = "127.0.0.1"
     port: int = 0
     relayed: bool = False
-    """The launcher passes the output on, as if to a terminal, wherever it goes in the end."""
+    """The launcher passes the output on. It looks like a terminal to this process, wherever it goes in the end."""
     launcher_hosts: bool = False
-    """The launcher answers at the address; else process 0 does."""
+    """The launcher listens at the address; otherwise process 0 does."""
     remedy: str = "start with a launcher"
-    """What to do when the environment is not that of a launcher that started every process."""
+    """What to do if these variables are not from a launcher that started every process."""
 
     def __post_init__(self) -> None:
         """Refuse what no launcher says."""
@@ -55,19 +56,19 @@ class Place:
             )
         if self.size > 1 and not (self.address and 0 < self.port <= _LAST_PORT):
             raise InputError(
-                f"the environment says that the processes meet at '{self.address}:{self.port}', where none can; "
+                f"the environment says that the processes meet at '{self.address}:{self.port}', which is no address; "
                 f"{self.remedy}."
             )
 
 
 def find_place(environment: Mapping[str, str]) -> Place:
-    """Read the launcher's environment: torchrun first, then MPI, then srun; none of them means one process.
+    """Read the launcher's environment: torchrun first, then MPI, then srun. Without any there is one process.
 
     Raises:
-        InputError: half a launcher's environment or an impossible one, or no mpi4py where it is needed.
+        InputError: variables are missing or impossible, or mpi4py is missing where it is needed.
     """
     if "RANK" in environment or "LOCAL_RANK" in environment or environment.get("WORLD_SIZE", "1") != "1":
-        return _place_from_torchrun(environment)  # an address alone may be anybody's
+        return _place_from_torchrun(environment)  # MASTER_ADDR alone proves nothing: other programs set it, too
     in_step = _SLURM_STEP in environment
     if any(name in environment for name in _MPIEXEC) or (_PMI_SIZE in environment and not in_step):
         return _place_from_mpi(environment)
@@ -80,18 +81,11 @@ def _place_from_torchrun(environment: Mapping[str, str]) -> Place:
     if len(given) < len(_TORCHRUN):
         missing = ", ".join(sorted(set(_TORCHRUN) - set(given)))
         raise InputError(f"the environment sets {some} but not {missing}; start with torchrun, or unset {some}.")
-    rank, size, local_rank, port = (
-        _number(environment, name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")
-    )
-    return Place(
-        rank,
-        size,
-        local_rank,
-        environment["MASTER_ADDR"],
-        port,
-        launcher_hosts=environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True",
-        remedy="start with torchrun, or, for one process alone, unset RANK, WORLD_SIZE and LOCAL_RANK",
-    )
+    rank, size, local_rank, port = (_number(environment, name) for name in _TORCHRUN_NUMBERS)
+    launcher_hosts = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    remedy = "start with torchrun, or, for one process alone, unset RANK, WORLD_SIZE and LOCAL_RANK"
+    address = environment["MASTER_ADDR"]
+    return Place(rank, size, local_rank, address, port, launcher_hosts=launcher_hosts, remedy=remedy)
 
 
 def _number(environment: Mapping[str, str], name: str) -> int:
@@ -107,7 +101,7 @@ def _number(environment: Mapping[str, str], name: str) -> int:
 def _place_from_mpi(environment: Mapping[str, str]) -> Place:
     sizes = {name: _number(environment, name) for name in _MPI_SIZES if name in environment}
     if sizes and set(sizes.values()) == {1}:
-        return Place(relayed=True)  # without MPI: its launcher may have ended, and left its variables in a shell
+        return Place(relayed=True)  # does not start MPI: a launcher that has ended leaves its variables in a shell
     alone = f"for one process alone, unset {' and '.join(sizes) or 'MPI_LOCALNRANKS'}"
     if _open_mpi_ended(environment):
         raise InputError(
@@ -131,22 +125,15 @@ def _place_from_mpi(environment: Mapping[str, str]) -> Place:
         return Place(relayed=True)
     local = world.Split_type(MPI.COMM_TYPE_SHARED)
     address, port = world.bcast((socket.gethostname(), _free_port()) if world.rank == 0 else None, root=0)
-    here = local.size == world.size
-    return Place(
-        world.rank,
-        world.size,
-        local.rank,
-        "127.0.0.1" if here else address,
-        port,
-        relayed=True,
-        remedy=remedy,
-    )
+    if local.size == world.size:  # all are on one machine
+        address = "127.0.0.1"
+    return Place(world.rank, world.size, local.rank, address, port, relayed=True, remedy=remedy)
 
 
 def _initialised_mpi(notice: str) -> Any:
-    """mpi4py's module MPI; prints `notice` while MPI waits for processes that do not come.
+    """Start MPI and return mpi4py's module for it. Prints `notice` if MPI waits for other processes.
 
-    mpi4py's own call of MPI_Init_thread lets no other thread run; a call by ctypes does.
+    mpi4py's own call of MPI_Init_thread lets no other thread run while it waits. A call by ctypes does.
     """
     import mpi4py
 
@@ -167,7 +154,7 @@ def _initialised_mpi(notice: str) -> Any:
 
 
 def _open_mpi_ended(environment: Mapping[str, str]) -> bool:
-    """Whether nobody listens where Open MPI's launcher said it would: MPI then crashes instead of saying so."""
+    """Whether nobody listens at the address of Open MPI's launcher. MPI would crash without a message."""
     server = re.search(r"tcp4://(?P<host>[\d.]+):(?P<port>\d+)", environment.get(_OPEN_MPI_SERVER, ""))
     if server is None:
         return False
@@ -197,7 +184,7 @@ def _place_from_slurm(environment: Mapping[str, str]) -> Place:
     if missing:
         raise InputError(f"the SLURM environment lacks {', '.join(missing)}; {remedy}.")
     size, rank, local_rank, job = (_number(environment, name) for name in names[:4])
-    # the same on every node without asking anybody, and below the ports that systems give to outgoing connections
+    # Every node computes the same port without asking. It lies below the ports of outgoing connections.
     port = 20_000 + (job * 131 + _number(environment, _SLURM_STEP)) % 12_000
     address = first_host(environment["SLURM_STEP_NODELIST"])
     if _PMI_SIZE in environment:
@@ -212,10 +199,10 @@ def first_host(node_list: str) -> str:
 
 
 def shows_one_card(environment: Mapping[str, str]) -> bool:
-    """Whether the launcher shows each process a card of its own, as srun with --gpus-per-task does."""
+    """Whether the launcher shows each process only its own card, as srun with --gpus-per-task does."""
     return "," not in environment.get("CUDA_VISIBLE_DEVICES", ",")
 
 
 def restart_count(environment: Mapping[str, str]) -> str:
-    """How often torchrun started the processes again; others never do."""
+    """How often torchrun has started the processes again; other launchers never do."""
     return environment.get("TORCHELASTIC_RESTART_COUNT", "0")

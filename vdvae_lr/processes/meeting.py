@@ -1,6 +1,6 @@
 """How the processes of a run find each other: all connect to one store, say that they are there, and wait for the rest.
 
-A process that waits says for whom, hears Ctrl-C at once, and gives up after ten minutes.
+A process that waits says for whom, reacts to Ctrl-C at once, and gives up after ten minutes.
 """
 
 import socket
@@ -22,28 +22,29 @@ from vdvae_lr.processes.watch import PeerWatch
 T = TypeVar("T")
 
 LIMIT_S = 600.0
-"""How long a process waits for the others: nodes of one job may start minutes apart."""
-_NOTICES_S = (6.0, 60.0, 300.0)  # when it says that it still waits
+"""How long a process waits for the others. The nodes of one job may start minutes apart."""
+_NOTICES_S = (6.0, 60.0, 300.0)  # seconds of waiting after which a process says for whom
 _LOOK_EVERY_S = 0.2
 _MOST_NAMED = 8
 
 
 def connected(place: Place) -> TCPStore:
-    """A new connection to the store that all processes share; process 0 holds it, or the launcher does.
+    """A new connection to the store that all processes share. Process 0 or the launcher hosts the store.
 
     Raises:
-        InputError: it cannot be reached, or its port is taken.
+        InputError: the store cannot be reached, or its port is taken.
     """
     if place.rank == 0 and not place.launcher_hosts:
         return _opened(place, hosts=True)
     patience = _Patience(place)
-    while trouble := _trouble(place):  # asked in Python: torch would print each vain attempt, and hear no Ctrl-C
+    # Tried in Python first: torch would print each failed attempt, and not react to Ctrl-C.
+    while trouble := _trouble(place):
         patience.wait_for(f"{'the launcher' if place.launcher_hosts else 'process 0'} ({trouble})")
     return joined_store(place)
 
 
 def _trouble(place: Place) -> str:
-    """Why nobody can be reached at the address; empty: somebody answers."""
+    """Why nothing can be reached at the address; empty if something answers."""
     try:
         socket.create_connection((place.address, place.port), timeout=2).close()
     except OSError as error:
@@ -52,15 +53,14 @@ def _trouble(place: Place) -> str:
 
 
 def joined_store(place: Place) -> TCPStore:
-    """One more connection to the store, which answers already; raises InputError where something else answers."""
+    """One more connection to the store, after `connected`; raises InputError if another program answers there."""
     return _opened(place, hosts=False)
 
 
 def _opened(place: Place, hosts: bool) -> TCPStore:
     limit = timedelta(seconds=LIMIT_S)
-    store = begun(
-        lambda: TCPStore(place.address, place.port, is_master=hosts, timeout=limit, wait_for_workers=False)
-    )  # for ever where another program answers, and deaf
+    # In a thread: if another program answers, TCPStore waits for ever and does not react to Ctrl-C.
+    store = begun(lambda: TCPStore(place.address, place.port, is_master=hosts, timeout=limit, wait_for_workers=False))
     patience = _Patience(place)
     while not wait([store], timeout=_LOOK_EVERY_S).done:
         patience.wait_for("an answer")
@@ -75,7 +75,7 @@ def _opened(place: Place, hosts: bool) -> TCPStore:
 
 
 def wait_for_all(place: Place, watch: PeerWatch) -> None:
-    """Return when every process has come to the store; raises InputError when some do not."""
+    """Return when every process has come to the store; raises InputError if some do not."""
     patience = _Patience(place, speaks=place.rank == 0)
     while missing := watch.missing():
         watch.at("waiting for all processes to start")
@@ -88,7 +88,7 @@ def _named(missing: Sequence[int], size: int) -> str:
 
 
 class _Patience:
-    """Waits in short turns, so that Ctrl-C is heard; says now and then for what, and where it has an end."""
+    """Waits in short turns, so that Ctrl-C works. Says now and then what it waits for, and gives up at the limit."""
 
     def __init__(self, place: Place, speaks: bool = True) -> None:
         self._place = place
@@ -96,7 +96,7 @@ class _Patience:
         self._notices = list(_NOTICES_S) if speaks else []
 
     def wait_for(self, awaited: str) -> None:
-        """One turn; raises InputError when the limit has passed."""
+        """Wait one turn; raises InputError when the limit has passed."""
         place, waited = self._place, time.monotonic() - self._start
         where = f"{awaited}, at {place.address}:{place.port}"
         if waited > LIMIT_S:
@@ -116,14 +116,14 @@ class _Patience:
 
 
 def begun(action: Callable[[], T]) -> Future[T]:
-    """Do something in a thread of its own. Neither Ctrl-C nor the end of the program waits for it."""
+    """Start `action` in a daemon thread: neither Ctrl-C nor the end of the program waits for it."""
     work: Future[T] = Future()
-    Thread(target=_settle, args=(work, action), daemon=True).start()
+
+    def settle() -> None:
+        try:
+            work.set_result(action())
+        except BaseException as error:
+            work.set_exception(error)
+
+    Thread(target=settle, daemon=True).start()
     return work
-
-
-def _settle(work: "Future[T]", action: Callable[[], T]) -> None:
-    try:
-        work.set_result(action())
-    except BaseException as error:
-        work.set_exception(error)

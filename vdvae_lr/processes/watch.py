@@ -1,8 +1,8 @@
-"""Noticing, from beside the work, that another process of a run failed, vanished or stands still.
+"""Notice that another process of a run has failed, vanished or stands still.
 
-A process that waits in a reduction cannot see why it waits. A thread beside it can: each process says once a second in
-a shared store what it is doing, and reads what the others say. Whoever first sees that something is wrong says it in
-the store, and every process ends with that one sentence, whatever it is waiting for.
+A process that waits in a reduction cannot see why it waits, but a thread beside it can. Once a second each process
+writes what it does into a store that all share, and reads what the others do. The first process that sees something
+wrong writes a sentence into the store. Then every process ends with that sentence, whatever it is waiting for.
 """
 
 import json
@@ -20,11 +20,11 @@ from torch.distributed.distributed_c10d import Store
 from vdvae_lr.errors import EXIT_PEER_LOST
 
 BEAT_S = 1.0
-"""How often a process says what it is doing."""
+"""How often a process writes what it does."""
 SILENT_S = 20.0
-"""A process not heard of for so long is gone; less would end healthy runs on an overloaded machine."""
+"""A process that is silent for so long is gone. A shorter time would end healthy runs on an overloaded machine."""
 SILENT_AFTER_BROKEN_CONNECTION_S = 5.0
-"""The same where this process already lost a connection."""
+"""The same after this process has lost a connection."""
 _FAILED = "failed"
 _HOST_GONE = "process 0, or the launcher beside it, does not answer"
 _SHOW_CURSOR = "\x1b[?25h\n"
@@ -42,7 +42,7 @@ class _Peer:
 
 
 def leave_now(sentence: str) -> None:
-    """End this process without waiting for anything: its main thread may never come back from a reduction."""
+    """End this process at once: its main thread may never come back from a reduction."""
     print(f"error: {sentence}", file=sys.stderr, flush=True)
     if sys.stdout.isatty():
         sys.stdout.write(_SHOW_CURSOR)  # a progress bar hides it
@@ -54,9 +54,10 @@ class PeerWatch:
     """Tells the other processes of a run what this one does, and ends this one when another is lost.
 
     Args:
-        store: shared by all processes, through a connection of this object's own.
-        rank, size: this process among its peers.
-        stuck_after_s: the run ends when a process does the same thing for so long.
+        store: shared by all processes, through a connection that nothing else uses.
+        rank: of this process.
+        size: number of processes.
+        stuck_after_s: the run ends if a process does the same thing for so long.
         leave: ends this process with a sentence.
     """
 
@@ -76,7 +77,7 @@ class PeerWatch:
         self._doing, self._since = "starting", time.monotonic()
         self._beat = 0
         self._ending = False
-        self._failed = False  # and says itself why
+        self._failed = False  # this process has failed, and reports that itself
         self._silent_s = SILENT_S
         self._stopped = threading.Event()
         self._round_at = time.monotonic()
@@ -86,7 +87,7 @@ class PeerWatch:
         ]
 
     def start(self) -> None:
-        """Begin to tell, and to watch every process that has begun to tell."""
+        """Begin to tell the others, and to watch each of them from its first word on."""
         self._say()
         for thread in self._threads:
             thread.start()
@@ -96,42 +97,43 @@ class PeerWatch:
         self._doing, self._since = doing, time.monotonic()
 
     def missing(self) -> list[int]:
-        """The processes that have not begun to tell; raises RuntimeError where the store is gone."""
-        return [rank for rank, peer in self._peers.items() if peer.beat < 0 and not self._store.check([_place(rank)])]
+        """The processes that have not written anything yet; raises RuntimeError if the store is gone."""
+        return [rank for rank, peer in self._peers.items() if peer.beat < 0 and not self._store.check([_key(rank)])]
 
     def fail(self, cause: str, *, linger: bool = True) -> None:
-        """Tell the others that this process ends, and why; lingers until they have read it, for the store may end with
-        this process.
+        """Tell the others that this process ends, and why.
+
+        Lingers until they have read it, because the store may end with this process.
         """
         self._failed = True
         sentence = f"process {self._rank} failed: {cause}"
         teller = threading.Thread(target=self._announce_if_possible, args=(sentence,), daemon=True)
         teller.start()
-        teller.join(2.5 * BEAT_S)  # a store that does not answer holds nobody up
+        teller.join(2.5 * BEAT_S)  # does not wait for a store that does not answer
         if linger:
             time.sleep(2.5 * BEAT_S)
 
     def await_verdict(self) -> None:
-        """After a broken connection: give the thread the time to find out who is gone; returns only if nobody is."""
+        """After a broken connection: wait until the thread has found out who is gone. Returns only if nobody is."""
         self._silent_s = SILENT_AFTER_BROKEN_CONNECTION_S
         self._stopped.wait(SILENT_AFTER_BROKEN_CONNECTION_S + 3 * BEAT_S)
 
     def ending(self) -> None:
-        """From now on it is no news that the others leave."""
+        """From now on the others may leave."""
         self._ending = True
         self.at("ended")
 
     def stop(self) -> None:
-        """End the threads, after all processes have said that they are `ending`."""
+        """End the threads, after all processes have called `ending`."""
         self._stopped.set()
         for thread in self._threads:
-            thread.join(2.5 * BEAT_S)  # not for ever: the store may be gone with its host by now
+            thread.join(2.5 * BEAT_S)  # limited: the store may be gone with its host by now
 
     def _watch(self) -> None:
         last_round = time.monotonic()
         while not self._stopped.wait(BEAT_S):
             now = time.monotonic()
-            if now - last_round > 5 * BEAT_S:  # this process itself stood still: what it did not hear proves nothing
+            if now - last_round > 5 * BEAT_S:  # this process itself stood still, so silence proves nothing
                 for peer in self._peers.values():
                     peer.heard_at = now
             last_round = now
@@ -139,7 +141,7 @@ class PeerWatch:
                 self._say()
                 self._listen()
                 verdict = self._verdict()
-            except RuntimeError:  # the store is a service of process 0, or of its launcher
+            except RuntimeError:  # the store's host, process 0 or its launcher, is gone
                 verdict = None if self._ending else _HOST_GONE
             if verdict is not None and not (self._failed or self._stopped.is_set()):
                 self._leave(f"{verdict}; process {self._rank} ends with it.")
@@ -147,7 +149,7 @@ class PeerWatch:
             self._round_at = time.monotonic()
 
     def _watch_the_store(self) -> None:
-        """A store whose host is frozen or cut off answers nothing, not even with an error."""
+        """Notice a store whose host is frozen or cut off: it answers nothing, so `_watch` gets no error and hangs."""
         last_look = time.monotonic()
         while not self._stopped.wait(BEAT_S):
             now = time.monotonic()
@@ -161,18 +163,19 @@ class PeerWatch:
     def _say(self) -> None:
         self._beat += 1
         record = [self._beat, self._doing, time.monotonic() - self._since, self._ending]
-        self._store.set(_place(self._rank), json.dumps(record))
+        self._store.set(_key(self._rank), json.dumps(record))
 
     def _listen(self) -> None:
         for rank, peer in self._peers.items():
-            if not self._store.check([_place(rank)]):
+            if not self._store.check([_key(rank)]):
                 continue
-            beat, doing, still_for_s, ended = json.loads(self._store.get(_place(rank)))
+            beat, doing, still_for_s, ended = json.loads(self._store.get(_key(rank)))
             if beat != peer.beat:
                 peer.beat, peer.heard_at = beat, time.monotonic()
                 peer.doing, peer.still_for_s, peer.ended = doing, still_for_s, ended
 
     def _verdict(self) -> str | None:
+        """The sentence that this process has to end with; None if all is well."""
         if self._store.check([_FAILED]):
             return self._store.get(_FAILED).decode()
         now = time.monotonic()
@@ -196,13 +199,13 @@ class PeerWatch:
         )
 
     def _announce_if_possible(self, sentence: str) -> None:
-        with suppress(RuntimeError):  # the store may be gone: the others then know that something is
+        with suppress(RuntimeError):  # if the store is gone, the others notice that
             self._announce(sentence)
 
     def _announce(self, sentence: str) -> str:
-        """Say to all what went wrong, unless somebody said something first; what stands there now."""
+        """Write what went wrong, unless another process was first; returns the sentence of the first."""
         return self._store.compare_set(_FAILED, "", sentence).decode()
 
 
-def _place(rank: int) -> str:
+def _key(rank: int) -> str:
     return f"place/{rank}"

@@ -1,7 +1,7 @@
-"""Which process this is, which device it uses, and what the processes say to each other.
+"""Which process this is, which device it uses, and how the processes of a run work together.
 
-One process is an ordinary case: a `World` of size 1 reduces and waits without doing anything. `launchers.py` knows
-where rank, size and address come from, `meeting.py` how processes find each other, `peers.py` how they notice a loss.
+One process is an ordinary case: a `World` of size 1 reduces and waits without doing anything. `launchers.py` finds
+rank, size and address, `meeting.py` brings the processes together, `watch.py` notices when one is lost.
 """
 
 import math
@@ -28,9 +28,9 @@ from vdvae_lr.processes.watch import PeerWatch
 
 T = TypeVar("T")
 
-_COLLECTIVE_TIMEOUT = timedelta(days=1)  # evaluation works for hours between meetings; the watch sees who is lost
+_COLLECTIVE_TIMEOUT = timedelta(days=1)  # an evaluation works for hours between reductions; the watch notices losses
 _MEETING_EVERY_S = 1.0  # while something takes long
-_AFTER_THE_WATCH = timedelta(minutes=5)  # torch's own timeout names no culprit: the watch shall speak first
+_AFTER_THE_WATCH = timedelta(minutes=5)  # torch's own timeout does not say who is stuck, so the watch comes first
 
 
 @dataclass(frozen=True)
@@ -41,18 +41,18 @@ class World:
     size: int
     device: torch.device
     relayed: bool = False
-    """Output goes through the launcher: no progress bar, for it may end in a file."""
+    """The launcher passes the output on. It may end in a file, so there is no progress bar."""
     watch: PeerWatch | None = None
-    """Ends this process when another one is lost; None where there is no other."""
+    """Ends this process when another one is lost; None if there is no other."""
 
     def at(self, doing: str) -> None:
-        """Say what this process does from now on, for the others to know should it stand still."""
+        """Say what this process does from now on. If it then stands still, the others can name it."""
         if self.watch is not None:
             self.watch.at(doing)
 
     @property
     def is_main(self) -> bool:
-        """True on the one process that writes files and speaks to the person."""
+        """True on the one process that writes files and prints to the terminal."""
         return self.rank == 0
 
     def all_reduce_sum_(self, values: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class World:
         return self.all_reduce_sum_(values).div_(self.size) if self.size > 1 else values
 
     def on_main(self, action: Callable[[], T]) -> T | None:
-        """Do something on the main process while the others wait; where it fails there, they end with it."""
+        """Do something on the main process while the others wait. If it fails, they end, too."""
         failed = True
         try:
             result = action() if self.is_main else None
@@ -78,16 +78,16 @@ class World:
         return result
 
     def end_with_failed(self) -> NoReturn:
-        """End this process because another one failed, which says why; leaving sooner would cut that off."""
+        """End this process because another one failed. Waits first, so that the other one can say why."""
         if self.watch is not None:
-            self.watch.await_verdict()  # ends this process with the other one's cause
+            self.watch.await_verdict()  # ends this process with the other one's sentence
         raise SystemExit(EXIT_INPUT_ERROR)
 
     def patiently(self, action: Callable[[], T], doing: str) -> T:
-        """Do something that may take long, such as a download, on every process; where it fails on one, all end.
+        """Do something that may take long, such as a download, on every process. If it fails on one, all end.
 
-        It is done in a thread, and the processes go on meeting: none counts as standing still, and none waits in a
-        reduction for longer than a second or so.
+        A thread does it, while the processes keep meeting. So none of them counts as standing still, and none waits in
+        a reduction for longer than about a second.
         """
         if self.size == 1:
             return action()
@@ -97,40 +97,46 @@ class World:
             self.at(f"{doing}, since {time.strftime('%X')}" if not work.done() else f"waiting for others {doing}")
             failed = work.done() and work.exception() is not None
             if failed or not self.highest(not work.done()):
-                return work.result()  # a failure here ends the others through the watch
+                return work.result()  # raises a failure, which ends the others through the watch
 
     def highest(self, number: int) -> int:
-        """The largest of all processes' numbers; waits for the device."""
-        if self.size == 1:
-            return number
-        numbers = torch.tensor(number, dtype=torch.int64, device=self.device)
-        distributed.all_reduce(numbers, distributed.ReduceOp.MAX)
-        return int(numbers)
+        """The largest of all processes' numbers. Waits for the device."""
+        return self._reduced(number, distributed.ReduceOp.MAX)
 
     def agree(self, number: int) -> bool:
-        """Whether all processes have the same number; waits for the device."""
+        """Whether all processes have the same number. Waits for the device."""
         return self.highest(number) == -self.highest(-number)
 
     def total(self, number: int) -> int:
-        """The sum of all processes' numbers; waits for the device."""
+        """The sum of all processes' numbers. Waits for the device."""
+        return self._reduced(number, distributed.ReduceOp.SUM)
+
+    def _reduced(self, number: int, operation: distributed.ReduceOp.RedOpType) -> int:
         if self.size == 1:
             return number
-        return int(self.all_reduce_sum_(torch.tensor(number, dtype=torch.int64, device=self.device)))
+        numbers = torch.tensor(number, dtype=torch.int64, device=self.device)
+        distributed.all_reduce(numbers, operation)
+        return int(numbers)
 
 
 @contextmanager
 def joined_world(device: str = "auto", stuck_after_s: float = math.inf) -> Iterator[World]:
-    """`start_world`, and `stop_world` at the end."""
+    """`start_world`, and at the end leave the other processes together with them."""
     world = start_world(device, stuck_after_s)
     with _ending_together(world.watch):
         yield world
-    stop_world(world)
+    if world.watch is not None:
+        world.watch.ending()
+        distributed.barrier()  # the store must exist until all have looked into it for the last time
+        world.watch.stop()
+        distributed.destroy_process_group()
 
 
 @contextmanager
 def _ending_together(watch: PeerWatch | None) -> Iterator[None]:
-    """When this process fails, its peers may wait for it in a reduction they never leave: it says why, tells them, and
-    ends. Where it fails because a connection broke, a peer failed first, and this process ends with what the peer said.
+    """If this process fails inside, print why, tell the others, and end: they may wait for it in a reduction for ever.
+
+    If it fails because a connection broke, another process failed first. Then this one ends with the other's sentence.
     """
     try:
         yield
@@ -145,7 +151,7 @@ def _ending_together(watch: PeerWatch | None) -> Iterator[None]:
 
 
 def _end_with_peers(watch: PeerWatch, error: Exception) -> NoReturn:
-    """Speak before telling the others: with the first that ends, a launcher ends all."""
+    """Print the error before telling the others: when the first process ends, a launcher ends all."""
     if _is_broken_connection(error):
         watch.await_verdict()
     code = report(error)
@@ -159,33 +165,33 @@ def _end_with_peers(watch: PeerWatch, error: Exception) -> NoReturn:
     )
     mpi = sys.modules.get("mpi4py.MPI")
     if mpi is not None:
-        mpi.COMM_WORLD.Abort(code)  # its finalisation would wait for processes that are in a reduction
+        mpi.COMM_WORLD.Abort(code)  # finalising MPI would wait for processes that are in a reduction
     raise SystemExit(code)
 
 
 def _is_broken_connection(error: Exception) -> bool:
-    """Whether a reduction failed because a peer is gone; gloo raises plain RuntimeErrors that name its source file."""
+    """Whether a reduction failed because a process is gone. gloo raises RuntimeErrors that name its source file."""
     return isinstance(error, distributed.DistError) or (isinstance(error, RuntimeError) and "gloo" in str(error))
 
 
 def start_world(device: str = "auto", stuck_after_s: float = math.inf) -> World:
-    """Join the processes the launcher started, and pick this one's device ("auto", "cpu", "cuda").
+    """Join the processes that the launcher started, and choose this one's device.
 
     Args:
-        device: of this process.
-        stuck_after_s: with several processes, end them all when one does not move for so long; infinite: never.
+        device: "cpu", "cuda", or "auto" for cuda if there is a card.
+        stuck_after_s: if one of several processes makes no progress for so long, all end; infinite: never.
 
     Raises:
-        InputError: half a launcher's environment, no mpi4py under mpiexec, fewer cards than processes on this machine,
-        or processes that do not find each other.
+        InputError: the launcher's environment is incomplete, mpi4py is missing under mpiexec, this machine has fewer
+            cards than processes, or the processes do not find each other.
     """
     place = find_place(os.environ)
     chosen = _device(device, place)
     if place.size == 1:
         return World(place.rank, place.size, chosen, place.relayed)
-    restarts = restart_count(os.environ)  # what ended an earlier start is past
+    restarts = restart_count(os.environ)  # keeps the failure of an earlier start out of sight
     store = PrefixStore(restarts, connected(place))
-    # a connection of its own: the group's is locked while a reduction waits for a peer
+    # The watch has its own connection: the group's is locked while a reduction waits for another process.
     watch = PeerWatch(PrefixStore(restarts, joined_store(place)), place.rank, place.size, stuck_after_s)
     watch.start()
     with _ending_together(watch):
@@ -200,17 +206,6 @@ def start_world(device: str = "auto", stuck_after_s: float = math.inf) -> World:
             device_id=chosen if chosen.type == "cuda" else None,
         )
     return World(place.rank, place.size, chosen, place.relayed, watch)
-
-
-def stop_world(world: World | None = None) -> None:
-    """Leave the process group, if this process joined one, when the others leave it too."""
-    if not distributed.is_initialized():
-        return
-    if world is not None and world.watch is not None:
-        world.watch.ending()
-        distributed.barrier()  # the store must outlast the last look into it
-        world.watch.stop()
-    distributed.destroy_process_group()
 
 
 def _device(name: str, place: Place) -> torch.device:

@@ -1,19 +1,21 @@
 #!/usr/bin/env bash
-# The launcher of an MPIJob (scripts/cluster/kubernetes/mpijob.yaml): waits for the workers, and runs on them until it is done.
+# The launcher of an MPIJob (scripts/cluster/kubernetes/mpijob.yaml): waits for the workers, and starts the run on them
+# until it is done.
 #
-# A worker that is preempted has the run save and end with code 75 (stop_worker.sh); its place is filled, and the run
-# goes on from here, in the same pod. Only failures, and the launcher's own preemption, count in the job's backoffLimit.
+# When a worker is preempted, the run saves and ends with code 75 (stop_worker.sh). The worker gets a successor, and this
+# script starts the run again in the same pod. So only failures, and the launcher's own preemption, count in the job's
+# backoffLimit.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../../.." || exit
 export HOSTFILE=${HOSTFILE-/etc/mpi/hostfile}
 ASK_EVERY_S=${ASK_EVERY_S-5}
-LEAVING_S=${LEAVING_S-30} # a worker that leaves answers for so long after its last process ended
+LEAVING_S=${LEAVING_S-30} # seconds that a leaving worker still answers after its last process has ended
 
 told=
 job=
 trap 'told=1; [ -z "$job" ] || kill -TERM "$job" 2>/dev/null' TERM
 
-finish() { # wait for the job, and return its code; a signal ends the waiting, not the job
+finish() { # wait for the job and return its code; a signal ends the wait, but not the job
     wait "$job"
     while kill -0 "$job" 2>/dev/null; do wait "$job"; done
     wait "$job"
@@ -36,7 +38,7 @@ wait_for_workers() {
 while wait_for_workers && [ -z "$told" ]; do
     scripts/cluster/mpiexec.sh "$@" &
     job=$!
-    [ -z "$told" ] || kill -TERM "$job" # just before there was a job to pass it on to
+    [ -z "$told" ] || kill -TERM "$job" # the signal came before there was a job to pass it on to
     finish
     code=$?
     job=

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The preStop hook of an MPIJob's worker pod: has the run save before the pod's sshd ends, and with it all it started.
+# The preStop hook of an MPIJob's worker pod: makes the run save before the pod's sshd ends with all that it started.
 #
-# Where the launcher is told to stop at the same moment, its signal reaches the same processes through mpiexec, and at a
-# second signal they would leave unsaved. So this waits, and then tells only those that still listen.
+# If the launcher is told to stop at the same moment, its signal reaches the same processes through mpiexec, and at a
+# second signal they would end unsaved. So this waits, and then signals only those that still listen.
 #
-#     stop_worker.sh [PID...]    these processes; without any, every process of a run in this pod
+#     stop_worker.sh [PID...]    signals these processes; without any, every process of a run in this pod
 set -uo pipefail
-BEFORE_S=${BEFORE_S-10} # more than the launcher's signal takes, less than terminationGracePeriodSeconds
+BEFORE_S=${BEFORE_S-10} # longer than the launcher's signal needs, shorter than terminationGracePeriodSeconds
 
 of_this_pod() {
     local folder
@@ -17,7 +17,7 @@ of_this_pod() {
     done
 }
 
-listens() { # a run catches SIGUSR1 (number 10: the tenth bit) until its first signal
+listens() { # whether a run catches SIGUSR1 (number 10: the tenth bit), as it does until its first signal
     local caught
     caught=$(sed -n 's/^SigCgt:[[:space:]]*//p' "/proc/$1/status" 2>/dev/null)
     (((0x${caught:-0} >> 9) & 1))

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 from refusals import refused
 
-from vdvae_lr.datasets.folder import hold_out_by_name, open_folder, split_by_name
+from vdvae_lr.datasets.folder import open_folder
+from vdvae_lr.datasets.folder_splits import split_by_name
 from vdvae_lr.datasets.sources import ImageSource, Splits
 
 
@@ -72,11 +73,13 @@ def test_beside_a_test_folder_alone_validation_is_cut_from_train(tmp_path: Path)
 
 
 def test_the_cut_leaves_no_part_empty_and_is_that_of_the_whole_folder() -> None:
-    assert list(map(len, hold_out_by_name(["a", "b"], Path("train")))) == [1, 1]
-    with refused("train", "1 image", "add images"):
-        hold_out_by_name(["a"], Path("train"))
+    assert list(map(len, split_by_name(["a", "b"], Path("train"), held_out_parts=1))) == [1, 1]
+    with refused("train", "holds 1 of the 2 images", "add images"):
+        split_by_name(["a"], Path("train"), held_out_parts=1)
     names = [f"train/{number}.png" for number in range(500)]
-    assert hold_out_by_name(names, Path("train"))[1] == split_by_name(names, Path())[1]
+    train, valid = split_by_name(names, Path("train"), held_out_parts=1)
+    assert valid == split_by_name(names, Path())[1]
+    assert sorted(train + valid) == sorted(names)
 
 
 def test_what_lies_beside_the_parts_is_left_out_and_said(tmp_path: Path) -> None:
