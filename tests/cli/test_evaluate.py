@@ -112,7 +112,7 @@ def test_leaves_table_json_and_pictures(
     assert (out / "evaluation.txt").read_text() in printed
     assert "\x1b" not in printed  # plain: this is no terminal
     assert printed.startswith("Images: ")
-    assert "bound and rates" in printed
+    assert "posterior passes" in printed
     for name in FILES - {"evaluation.json", "evaluation.txt"}:
         with Image.open(out / name) as picture:
             picture.verify()
@@ -340,7 +340,7 @@ def test_noise_that_makes_no_images_is_a_note(
     save: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The rest is measured; the picture is left out too, and not that of the images nearest collapse."""
-    monkeypatch.setattr(sections, "SECTIONS", (sections.SECTIONS[0], sections._noise))
+    monkeypatch.setattr(sections, "SECTIONS", (sections.SECTIONS[0], sections.noise_section))
     out = tmp_path / "out"
     run(settings_of(save(), "--out", str(out), "--examples", "4", *LITTLE, "--noise_variances", "0.3", "1e80"))
     found = read_evaluation(out)

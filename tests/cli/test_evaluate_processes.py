@@ -26,7 +26,7 @@ def test_two_processes_find_what_one_finds(tmp_path: Path) -> None:
     command = ["-m", "vdvae_lr", "evaluate", *command, str(tmp_path / "two")]
     ended = launch("torchrun", tmp_path / "output", command, OMP_NUM_THREADS="1")
     assert [process.code for process in ended] == [0], ended
-    assert ended[0].output.count("bound and rates") == 1
+    assert ended[0].output.count("posterior passes") == 1
     found = [read_evaluation(tmp_path / name) for name in ("one", "two")]
     for one, two in zip(found[0].quantities, found[1].quantities, strict=True):
         assert one.key == two.key

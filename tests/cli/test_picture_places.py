@@ -16,7 +16,7 @@ from vdvae_lr.cli import traverse as traverse_command
 from vdvae_lr.cli.main import main
 from vdvae_lr.cli.shared import picture_output
 from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError
-from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.hub.pretrained import VDVAE, PretrainedModel
 
 NAMED = [
     "reconstruct model own --first_groups 1,3",
@@ -120,7 +120,7 @@ def test_rows_of_an_interpolation_are_told_apart(model: VDVAE) -> None:
 def test_a_place_that_cannot_be_written_is_refused_before_any_work(
     model: VDVAE, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, option: str
 ) -> None:
-    monkeypatch.setattr(picture_output.VDVAE, "from_pretrained", lambda *_, **__: pytest.fail("too late"))
+    monkeypatch.setattr(PretrainedModel, "from_pretrained", lambda *_, **__: pytest.fail("too late"))
     place = {"--out": "own/0.png/new/a.png", "--files": "own/0.png/new"}[option]
     assert f"{place} cannot be written (own/0.png is no folder)" in refusal(capsys, "sample", "model", option, place)
     access = os.access

@@ -42,6 +42,7 @@ class SignalSource(ArraySource):
 
 SIGNALLED = """
 import itertools, multiprocessing, os, re, signal, sys, time
+from pathlib import Path
 import numpy as np
 from vdvae_lr.datasets.loader import training_batches
 from vdvae_lr.datasets.sampler import TrainingOrder

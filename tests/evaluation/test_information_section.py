@@ -6,7 +6,7 @@ from refusals import refused
 from torch import Tensor
 
 from vdvae_lr.evaluation.quantities import Quantity
-from vdvae_lr.evaluation.sections import SectionSettings, Task, measure_sections, mixtures_section, passes_section
+from vdvae_lr.evaluation.sections import SectionSettings, Task, mixtures_section, passes_section
 from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.processes.world import World
 
@@ -19,7 +19,7 @@ WITH_PARTS = {*RECOVERED, *LOSSES, *SHARES, "information_from_samples", "mutual_
 
 def information(model: VDVAE, before: VDVAE | None, pixels: Tensor, world: World, **settings: int) -> list[Quantity]:
     task = Task(model, before, measuring_of(pixels, world), SectionSettings(**settings))
-    found = list(measure_sections(task, [passes_section, mixtures_section]).quantities)
+    found = [*passes_section(task).quantities, *mixtures_section(task).quantities]
     return found[[quantity.key for quantity in found].index("information_from_samples") :]
 
 

@@ -130,7 +130,8 @@ def test_a_count_of_zero_leaves_a_section_out(
 ) -> None:
     nothing = SectionSettings(mixture_batch=0, mixture_images=0, jacobian_images=0, noise_images=0)
     measure_sections(Task(small_model, None, measuring_of(pixels, world), nothing))
-    assert calls.keys() == {"information", "importance"}
+    assert calls["mutual_information"] == {"mixture_batch": 0, "mixture_images": 0}
+    assert (calls["noise"]["images"], calls["bi_lipschitz"]["images"]) == (0, 0)  # which measure nothing then
 
 
 def test_the_threshold_is_used(small_model: VDVAE, pixels: Tensor, world: World, calls: dict[str, Any]) -> None:

@@ -23,6 +23,8 @@ CONTENT = random.Random(0).randbytes(20_480)
 REMEDY = "try another door"
 PROGRAM = f"""
 import sys
+from pathlib import Path
+from loopback_client import client_at
 from vdvae_lr.files.download import fetch
 
 url, folder = sys.argv[1], Path(sys.argv[2])

@@ -312,6 +312,8 @@ def test_a_full_disk_is_named_and_nothing_stays(tmp_path: Path, monkeypatch: pyt
 
 PROGRAM = f"""
 import sys
+from pathlib import Path
+from loopback_client import client_at
 from vdvae_lr.hub.hub_client import HubAccess, repository_file
 
 with client_at(sys.argv[1], Path(sys.argv[2]), timeout=60):

@@ -17,7 +17,7 @@ from vdvae_lr.cli.shared.measured_models import ModelsOnImages, evaluate_models,
 from vdvae_lr.cli.shared.output_folder import check_writable
 from vdvae_lr.cli.shared.progress import ConsoleTracker, plain_console
 from vdvae_lr.evaluation.document import write_evaluations
-from vdvae_lr.evaluation.sections import SECTIONS, SectionSettings
+from vdvae_lr.evaluation.sections import SectionSettings, measure_sections
 from vdvae_lr.model.precision import float32_convolutions
 from vdvae_lr.pictures.comparison_pictures import comparison_pictures
 from vdvae_lr.pictures.picture_grid import save_png
@@ -60,13 +60,15 @@ def _compare(settings: CompareSettings, world: World) -> None:
     models = find_models(settings, named_sources(settings.models), world)
     console = plain_console(world.is_main)
     found = settings.find(models, console)
-    settings.check_enough(found.source, settings.sections)
     check_writable(settings.out, world)
     track = ConsoleTracker(console)
-    evaluations = evaluate_models(settings, models, found, settings.sections, SECTIONS, world, track)
+    evaluations = evaluate_models(settings, models, found, settings.sections, measure_sections, world, track)
     if not world.is_main:
         return
     console.print(comparison_table(evaluations))
+    for name, evaluation in evaluations.items():
+        for note in evaluation.notes:
+            console.print(f"{name}: {note}", soft_wrap=True)
     write_evaluations(evaluations, settings.out / COMPARISON_NAME)
     if settings.images:
         pixels = first_pixels(found.source, settings.images)

@@ -79,7 +79,6 @@ def _evaluate(settings: EvaluateSettings, world: World) -> None:
     console = plain_console(world.is_main)
     found = settings.find({without_secrets(settings.model): model}, console)
     measuring = settings.measuring(found.source, world, ConsoleTracker(console))
-    settings.check_enough(found.source, settings.sections)
     check_writable(settings.folder, world)
     before, before_name, note = _before(settings, model, world)
     findings = measure_sections(Task(model, before, measuring, settings.sections))

@@ -80,7 +80,7 @@ def _noise(settings: NoiseSettings, world: World) -> None:
     check_writable(settings.out, world)
     track = ConsoleTracker(console)
     sections = settings.sections(len(found.source))
-    evaluations = evaluate_models(settings, models, found, sections, [noise_section], world, track)
+    evaluations = evaluate_models(settings, models, found, sections, noise_section, world, track)
     if not world.is_main:
         return
     console.print(noise_table(evaluations))

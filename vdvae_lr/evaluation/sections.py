@@ -1,6 +1,6 @@
 """All measurements of one model, section by section, and on how many images each is made."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -101,16 +101,17 @@ class Task:
 Section = Callable[[Task], Findings]
 
 
-def measure_sections(task: Task, sections: Sequence[Section] | None = None) -> Findings:
-    """The sections (None: all) in their order. Every process must call this, and gets the same.
+def measure_sections(task: Task) -> Findings:
+    """All sections in their order. Every process must call this, and gets the same.
 
     A section that cannot be measured on this model is left out, and a note says why.
 
     Raises:
         InputError: too few images, before anything is measured.
     """
+    task.settings.check_enough(task.measuring.count())
     findings = Findings()
-    for section in SECTIONS if sections is None else sections:
+    for section in SECTIONS:
         try:
             found = section(task)
         except UnmeasurableError as error:

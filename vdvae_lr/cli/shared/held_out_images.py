@@ -20,7 +20,6 @@ from vdvae_lr.datasets.loader import check_readers
 from vdvae_lr.datasets.sources import ImageSource
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.measuring import Measuring, Tracker
-from vdvae_lr.evaluation.sections import SectionSettings
 from vdvae_lr.hub.pretrained import PretrainedModel
 from vdvae_lr.hub.sources import WeightSettings
 from vdvae_lr.processes.world import World
@@ -91,10 +90,6 @@ class HeldOutImages:
         """How the model called `name` is measured on `source` (raises InputError where that is empty)."""
         examples = self.examples or len(source)
         return Measuring(source, examples, self.batch, self.seed, world, track, name, self.num_workers)
-
-    def check_enough(self, source: ImageSource, sections: SectionSettings) -> None:
-        """Refuse, before any work, too few images for what is to be measured (raises InputError)."""
-        sections.check_enough(min(self.examples or len(source), len(source)))
 
     def _data(self, models: Mapping[str, PretrainedModel]) -> DataSettings:
         """As named, else what the first model was trained on; where the first run among the models had them."""

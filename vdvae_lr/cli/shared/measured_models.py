@@ -2,7 +2,7 @@
 
 import dataclasses
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -17,7 +17,7 @@ from vdvae_lr.cli.shared.progress import ConsoleTracker
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.document import Evaluation
 from vdvae_lr.evaluation.quantities import Findings
-from vdvae_lr.evaluation.sections import Section, SectionSettings, Task, measure_sections
+from vdvae_lr.evaluation.sections import Section, SectionSettings, Task
 from vdvae_lr.files.network_errors import without_secrets
 from vdvae_lr.files.paths import expanded
 from vdvae_lr.hub.pretrained import PretrainedModel
@@ -86,19 +86,19 @@ def evaluate_models(
     models: Mapping[str, PretrainedModel],
     found: FoundImages,
     sections: SectionSettings,
-    chosen: Sequence[Section],
+    measure: Section,
     world: World,
     track: ConsoleTracker,
 ) -> dict[str, Evaluation]:
     """One evaluation of each model by name, on the same images and with the same noise.
 
-    Every process must call this.
+    Every process must call this. `measure` is one section, or all of them (`measure_sections`).
     """
     sources = named_sources(settings.models)
     evaluations = {}
     for name, model in models.items():
         measuring = settings.measuring(found.source, world, track, name)
-        findings = measure_sections(Task(model, None, measuring, sections), chosen)
+        findings = measure(Task(model, None, measuring, sections))
         evaluations[name] = evaluation_of(
             settings, name, sources[name], model, found, measuring.count(), findings, dataclasses.asdict(sections)
         )
