@@ -9,7 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vdvae_lr.hub.pretrained import VDVAE
+    from vdvae_lr.cli.main import main_for
+    from vdvae_lr.hub.pretrained import VDVAE, PretrainedModel
     from vdvae_lr.model.vdvae.vae import VAEConfig
     from vdvae_lr.pictures.interpolating import interpolate
     from vdvae_lr.pictures.reconstructing import reconstruct
@@ -18,10 +19,23 @@ if TYPE_CHECKING:
     from vdvae_lr.pictures.traversing import traverse
 
 __version__ = "0.1.0"
-__all__ = ["VDVAE", "VAEConfig", "__version__", "interpolate", "reconstruct", "sample", "swap", "traverse"]
+__all__ = [
+    "VDVAE",
+    "PretrainedModel",
+    "VAEConfig",
+    "__version__",
+    "interpolate",
+    "main_for",
+    "reconstruct",
+    "sample",
+    "swap",
+    "traverse",
+]
 _MODULES = {
     "VDVAE": "hub.pretrained",
     "VAEConfig": "model.vdvae.vae",
+    "PretrainedModel": "hub.pretrained",
+    "main_for": "cli.main",
     "interpolate": "pictures.interpolating",
     "reconstruct": "pictures.reconstructing",
     "sample": "pictures.sampling",

@@ -130,8 +130,11 @@ def test_command_is_understood(command: Command, only_parsing: Path, monkeypatch
         word for word in command.words if re.fullmatch(r"(\./)?(scripts(/\w+){0,2}|data/\w+)/\w+\.(py|sh)", word)
     ]
     assert [word for word in scripts if not (CHECKOUT_ROOT / word).is_file()] == []
+    own = next((word for word in command.words if word.endswith(".py") and (only_parsing / word).is_file()), None)
     arguments = vdvae_lr_arguments(command.words)
-    if arguments is not None:
+    if own is not None:  # a program that the document told the reader to save
+        check_script(only_parsing / own, command.words[command.words.index(own) + 1 :], monkeypatch)
+    elif arguments is not None:
         check_vdvae_lr(arguments)
     elif scripts:
         check_script(CHECKOUT_ROOT / scripts[0], command.words[command.words.index(scripts[0]) + 1 :], monkeypatch)
@@ -146,7 +149,9 @@ def test_language_of_a_block_is_known(block: Block) -> None:
 
 
 @pytest.mark.parametrize("block", [b for b in BLOCKS if b.language == "python"], ids=lambda block: block.where)
-def test_python_block_imports_what_exists(block: Block) -> None:
+def test_python_block_imports_what_exists(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_files(block.document, tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
     for node in ast.walk(ast.parse(block.text)):
         if isinstance(node, ast.Import):
             for alias in node.names:

@@ -36,6 +36,7 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # more only wait for each other, on tensors this small
     monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))  # as for a script in it
     return folder
 
 

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 from vdvae_lr import __version__
 from vdvae_lr.cli.start import leaving_at_ctrl_c
@@ -30,13 +32,19 @@ class Command:
     module: str
     settings: str = ""
 
-    def __call__(self, arguments: Sequence[str], program: str) -> int:
-        """Run on the rest of the line; `program` is what the program calls itself."""
+    def __call__(self, arguments: Sequence[str], program: str, **options: Any) -> int:
+        """Run on the rest of the line.
+
+        Args:
+            arguments: the rest of the line.
+            program: what the program calls itself.
+            options: of the command `train`, as `vdvae_lr.cli.train.main` takes them.
+        """
         with leaving_at_ctrl_c():
             module = import_module(f"vdvae_lr.cli.{self.module}")
             command_line = import_module("vdvae_lr.cli.shared.command_line")
         if not self.settings:
-            return int(module.main(arguments, program))
+            return int(module.main(arguments, program, **options))
         return module.run(command_line.parse_settings(getattr(module, self.settings), arguments, program)) or 0
 
 
@@ -61,21 +69,40 @@ COMMANDS: dict[str, Command] = {
 @ends_with_exit_code
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line (default: this process's); returns the exit code."""
-    words = take_debug_flag(sys.argv[1:] if arguments is None else arguments)
+    return _run(sys.argv[1:] if arguments is None else arguments, PROGRAM)
+
+
+@ends_with_exit_code
+def main_for(model: Any, arguments: Sequence[str] | None = None) -> int:
+    """The same commands for a model of your own (docs/your_model.md): `python my_vae.py COMMAND …`.
+
+    Args:
+        model: its class, which derives from `PretrainedModel`; what `train` trains. The other commands know it by its
+            name, as they know every class that is defined.
+        arguments: the words of the command line; None: this process's.
+
+    Returns:
+        The exit code.
+    """
+    return _run(sys.argv[1:] if arguments is None else arguments, f"python {Path(sys.argv[0]).name}", model=model)
+
+
+def _run(arguments: Sequence[str], program: str, **options: Any) -> int:
+    words = take_debug_flag(arguments)
     if not words:
-        print(help_text(), file=sys.stderr)
+        print(help_text(program), file=sys.stderr)
         return EXIT_INPUT_ERROR
     name, *rest = words
     if name in ("-h", "--help"):
-        print(help_text())
+        print(help_text(program))
         return 0
     if name == "--version":
         print(f"{PROGRAM} {__version__}")
         return 0
     if name not in COMMANDS:
         hint = nearest_name_hint(name, list(COMMANDS))
-        raise InputError(f"there is no command '{name}'{hint}; {PROGRAM} knows {', '.join(COMMANDS)}.")
-    return COMMANDS[name](rest, f"{PROGRAM} {name}")
+        raise InputError(f"there is no command '{name}'{hint}; {program} knows {', '.join(COMMANDS)}.")
+    return COMMANDS[name](rest, f"{program} {name}", **(options if name == "train" else {}))
 
 
 @ends_with_exit_code
@@ -85,19 +112,19 @@ def train(arguments: Sequence[str] | None = None) -> int:
     return COMMANDS["train"](words, "train.py")
 
 
-def help_text() -> str:
+def help_text(program: str = PROGRAM) -> str:
     """What `--help` prints."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
-            f"usage: {PROGRAM} COMMAND [--SETTING VALUE …]",
+            f"usage: {program} COMMAND [--SETTING VALUE …]",
             "",
             "Hierarchical VAEs fine-tuned with Latent Reconstruction.",
             "",
             *lines,
             "",
-            f"{PROGRAM} COMMAND --help lists a command's settings; {PROGRAM} --version prints the version.",
+            f"{program} COMMAND --help lists a command's settings; {program} --version prints the version.",
             DEBUG_HELP,
         ]
     )

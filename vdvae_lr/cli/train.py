@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vdvae_lr.cli.shared.config import resolve_settings
-from vdvae_lr.hub.pretrained import model_class
+from vdvae_lr.hub.pretrained import VDVAE, PretrainedModel, model_class
 from vdvae_lr.processes.failures import ends_with_exit_code, take_debug_flag
 from vdvae_lr.processes.world import joined_world
 from vdvae_lr.training.loop import train
@@ -16,10 +16,12 @@ from vdvae_lr.training.settings import Settings
 
 
 @ends_with_exit_code
-def main(arguments: Sequence[str] | None = None, program: str = "train.py") -> int:
-    """Run `train` with a command line (default: this process's); returns the exit code."""
+def main(
+    arguments: Sequence[str] | None = None, program: str = "train.py", model: type[PretrainedModel] = VDVAE
+) -> int:
+    """Run `train` with a command line (default: this process's) and a class of models; returns the exit code."""
     words = take_debug_flag(sys.argv[1:] if arguments is None else arguments)
-    settings, pretrained = resolve_settings(words, program)
+    settings, pretrained = resolve_settings(words, program, model)
     if settings.run.dry_run:
         describe(settings, Console())
         return 0

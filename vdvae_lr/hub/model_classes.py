@@ -26,8 +26,8 @@ def config_class(name: str, source: str) -> type:
     """
     if name not in _CONFIGS:
         raise InputError(
-            f"{source} describes a model of class {name!r:.100}, which is not known here; import the file that defines "
-            "it first (docs/your_model.md)."
+            f"{source} describes a model of class {name!r:.100}, which is not known here; run the command through the "
+            "file that defines it (python FILE.py COMMAND …), or import that file first (docs/your_model.md)."
         )
     return _CONFIGS[name]
 

@@ -46,6 +46,21 @@ def model_class(config: Any) -> type["PretrainedModel"]:
     return _CLASSES[type(config)]
 
 
+def config_of(model: type["PretrainedModel"]) -> type:
+    """The dataclass of a class's settings.
+
+    Raises:
+        InputError: the class names none.
+    """
+    config = next((config for config, kind in _CLASSES.items() if kind is model), None)
+    if config is None:
+        raise InputError(
+            f"class {model.__name__} does not name its settings; write class {model.__name__}(PretrainedModel, "
+            "config=…) with the dataclass of them."
+        )
+    return config
+
+
 class PretrainedModel(LatentModel, ModelHubMixin, library_name=LIBRARY):
     """A `LatentModel` that knows where its weights came from.
 

@@ -41,8 +41,19 @@ def _model(model: Reported) -> str:
     if "image_size" not in settings:
         return MISSING
     size, channels = settings["image_size"], settings.get("image_channels")
-    groups = f", {len(model.resolutions)} latent groups of {settings.get('zdim')} channels" if model.resolutions else ""
-    return f"{size}×{size} images, {channels} {'channel' if channels == 1 else 'channels'}{groups}"
+    return f"{size}×{size} images, {channels} {'channel' if channels == 1 else 'channels'}{_latents(model)}"
+
+
+def _latents(model: Reported) -> str:
+    """How many latent groups there are, and of how many channels; empty if nothing says so."""
+    if not model.resolutions:
+        return ""
+    known, settings = (), model.settings
+    if model.evaluation is not None:
+        known, settings = model.evaluation.channels, model.evaluation.model
+    channels = " or ".join(map(str, sorted(set(known)))) or settings.get("zdim")
+    count = len(model.resolutions)
+    return f", {count} latent group{'' if count == 1 else 's'} of {channels} channels"
 
 
 def _objective(model: Reported) -> str:

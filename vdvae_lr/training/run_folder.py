@@ -115,7 +115,7 @@ def differences(settings: Mapping[str, Any], earlier: Mapping[str, Any]) -> list
     A setting that an earlier version did not have counts as its default: that is what the run did.
     """
     earlier = Settings().flat() | dict(earlier)
-    names = sorted(settings.keys() - NEUTRAL)
+    names = sorted(name for name in settings.keys() - NEUTRAL if name in earlier)
     return [
         f"{name}: {earlier[name]!r} → {settings[name]!r}"
         for name in names

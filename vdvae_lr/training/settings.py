@@ -168,6 +168,24 @@ class Settings:
         return {name: value for group in dataclasses.asdict(self).values() for name, value in group.items()}
 
 
+def settings_for(config: type) -> type[Settings]:
+    """`Settings` of a run whose model is built from the dataclass `config`.
+
+    Raises:
+        InputError: a setting of the model has the name of another setting.
+    """
+    if config is VAEConfig:
+        return Settings
+    others = Settings().flat().keys() - {field.name for field in dataclasses.fields(VAEConfig)}
+    taken = next((field.name for field in dataclasses.fields(config) if field.name in others), None)
+    if taken is not None:
+        raise InputError(f"{config.__name__} has a setting '{taken}', which a run has already; give it another name.")
+    model = ("model", OmitArgPrefixes[config], dataclasses.field(default_factory=config))  # type: ignore[misc, valid-type]
+    kind = dataclasses.make_dataclass("Settings", [model], bases=(Settings,), frozen=True)
+    kind.__doc__ = Settings.__doc__
+    return kind
+
+
 NEUTRAL = frozenset(
     {"fresh", "dry_run", "save_dir", "desc", "data_root", "weights_mirror", "lr_repository", "device", "num_workers"}
     | {"test_eval", "eval_examples", "iters_per_print", "iters_per_eval", "iters_per_images", "iters_per_save"}

@@ -17,16 +17,24 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.files.bundled import bundled_folder
 from vdvae_lr.files.network_errors import without_secrets
 from vdvae_lr.files.presets import read_presets
+from vdvae_lr.hub.pretrained import VDVAE, PretrainedModel, config_of
 from vdvae_lr.hub.sources import WeightSettings, WeightSource, find_weights, settings_of
 from vdvae_lr.model.vdvae.vae import VAEConfig
 from vdvae_lr.setting_checks import check_types
-from vdvae_lr.training.settings import RunSettings, Settings
+from vdvae_lr.training.settings import RunSettings, Settings, settings_for
 
 
-def resolve_settings(arguments: Sequence[str], program: str) -> tuple[Settings, WeightSource | None]:
+def resolve_settings(
+    arguments: Sequence[str], program: str, model: type[PretrainedModel] = VDVAE
+) -> tuple[Settings, WeightSource | None]:
     """The settings of a command line; `--help` and words that no setting understands end the program, as tyro does it.
 
     Without --hps, weights named by --pretrained bring their settings along. They are fetched for that if needed.
+
+    Args:
+        arguments: the words behind the program's name.
+        program: what the program calls itself.
+        model: the class that a run trains unless its weights are of another.
 
     Returns:
         The settings, and those weights; None if they brought no settings.
@@ -41,9 +49,17 @@ def resolve_settings(arguments: Sequence[str], program: str) -> tuple[Settings, 
         source = find_weights(pretrained, WeightSettings(*places))
         preset = _settings_of_weights(source, pretrained)
     else:
-        hps = given["hps"] or RunSettings.hps
-        preset = apply_values(Settings(), {**read_presets(hps), "hps": hps}, f"--hps {hps}")
-    return parse_settings(Settings, arguments, program, preset), source
+        preset = _settings_of_preset(given["hps"], model)
+    return parse_settings(type(preset), arguments, program, preset), source
+
+
+def _settings_of_preset(hps: str | None, model: type[PretrainedModel]) -> Settings:
+    """The presets of a command line; a model of one's own has none by default, and its run has the class's name."""
+    defaults = settings_for(config_of(model))()
+    if hps is None and model is not VDVAE:
+        return apply_values(defaults, {"hps": "", "desc": model.__name__.lower()}, model.__name__)
+    hps = hps or RunSettings.hps
+    return apply_values(defaults, {**read_presets(hps), "hps": hps}, f"--hps {hps}")
 
 
 def _found(arguments: Sequence[str]) -> dict[str, str | None]:
@@ -67,7 +83,7 @@ def _settings_of_weights(source: WeightSource, pretrained: str) -> Settings:
     values = dataclasses.asdict(config) | {"hps": "", "desc": name}
     if source.dataset in DATASETS:
         values["dataset"] = source.dataset
-    return apply_values(Settings(), values, f"--pretrained {pretrained}")
+    return apply_values(settings_for(type(config))(), values, f"--pretrained {pretrained}")
 
 
 def model_settings(presets: str) -> VAEConfig | None:
