@@ -48,7 +48,8 @@ def _latents(model: Reported) -> str:
     """How many latent groups there are, and of how many channels; empty if nothing says so."""
     if not model.resolutions:
         return ""
-    known, settings = (), model.settings
+    known: tuple[int, ...] = ()
+    settings = model.settings
     if model.evaluation is not None:
         known, settings = model.evaluation.channels, model.evaluation.model
     channels = " or ".join(map(str, sorted(set(known)))) or settings.get("zdim")
