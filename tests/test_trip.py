@@ -44,7 +44,7 @@ def measured(name: str) -> dict[str, Any]:
 
 def command(words: list[str], variables: dict[str, str]) -> str:
     """Run Python with `words` in a process of its own, and see it end well; its output."""
-    places = {"PYTHONPATH": f"{CHECKOUT}:{CHECKOUT / 'tests'}"}
+    places = {"PYTHONPATH": f"{CHECKOUT}:{CHECKOUT / 'tests'}:{CHECKOUT / 'tests' / 'support'}"}
     start = Start([sys.executable, *words], places | variables)
     done = subprocess.run(
         start.command, env=start.environment(), capture_output=True, text=True, check=False, timeout=600
