@@ -31,76 +31,76 @@ class RunSettings:
     hps: Annotated[str, arg(aliases=["--hparam_sets"])] = "fashion"
     """Presets from hps/, comma-separated, applied left to right (ffhq256 or ffhq256,paper)."""
     desc: str = ""
-    """Name of the run's folder inside save_dir (a/b is a folder in a folder); empty: the presets' names."""
+    """Name of the run's folder in save_dir; a/b is a folder in a folder. Empty: the names of the presets."""
     save_dir: PathText = "runs"
-    """Folder for runs. Running the same command again goes on where it stopped."""
+    """Folder for runs. The same command again goes on where the run stopped."""
     fresh: bool = False
-    """Start anew: an existing run of this name is moved aside, never overwritten."""
+    """Start a new run. An existing run of this name is moved aside; it is never overwritten."""
     accept_changed_images: bool = False
-    """Go on although images were added, removed or renamed since the last checkpoint: from there the run differs from
-    an unbroken one."""
+    """Go on although images were added, removed or renamed since the last checkpoint. From there on the run differs
+    from an unbroken one."""
     dry_run: bool = False
     """Print the resolved settings, the parameter count and the schedule, then stop; needs no data and no weights."""
     pretrained: PathText = "none"
-    """Weights to start from: a bundled or published name, a Hub repository, an address, a file, a folder, a run; none:
-    from scratch. Averaged weights are taken, for the weights and for their average. Without --hps they bring their
-    settings along."""
+    """Weights to start from: a bundled or published name, a Hub repository, an address, a file, a folder or a run.
+    none: random weights. The averaged weights serve for both the weights and their average. Without --hps the weights
+    bring their settings along."""
     restore_path: PathText = ""
-    """Published style, in place of `pretrained`: the weights before averaging, by file or name; averages too without
-    restore_ema_path.
-    """
+    """In place of `pretrained`, as in the published code: the weights before averaging, by file or name. They also
+    serve as the average if restore_ema_path is empty."""
     restore_ema_path: PathText = ""
-    """Published style, in place of `pretrained`: averaged weights; weights too without restore_path."""
+    """In place of `pretrained`, as in the published code: the averaged weights. They also serve as the weights if
+    restore_path is empty."""
     restore_optimizer_path: PathText = ""
-    """Published style: the optimiser's state (apex FusedAdam), by file or published name, taken over into AdamW."""
+    """As in the published code: the optimiser's state (apex FusedAdam), by file or name. AdamW takes it over."""
     seed: TrainingSeed = 0
-    """Of initial weights, data order and noise."""
+    """Seed of the initial weights, the data order and the noise."""
     iters: Count = 1000
-    """Iterations of the run."""
+    """Number of iterations."""
     n_batch: AtOnce = 16
-    """Images of one micro-batch on one process."""
+    """Images in one micro-batch on one process."""
     global_batch: Annotated[int, Between(0, 2**24)] = 0
-    """Images of one iteration over all processes, reached by accumulating micro-batches; 0: n_batch times the number of
-    processes."""
+    """Images in one iteration over all processes. Gradients are accumulated over micro-batches until it is reached. 0:
+    n_batch times the number of processes."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Of the convolutions; KL, likelihood and sums are always float32. auto: bf16 on CUDA, fp32 on a CPU. On CUDA, fp32
-    multiplies in TF32, torch's default for convolutions."""
+    """Number format of the convolutions; KL, likelihood and sums are always float32. auto: bf16 on CUDA, fp32 on a CPU.
+    On CUDA, fp32 multiplies in TF32, torch's default for convolutions."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute."""
+    """Where to compute. auto: on CUDA if there is a card."""
     checkpoint_activations: bool = False
-    """Recompute activations in the backward pass: about a third more time for a fraction of the memory."""
+    """Recompute activations in the backward pass. It takes about a third more time and a fraction of the memory."""
     compile: bool = False
-    """Compile the blocks with torch.compile (some minutes at the start, fewer and faster kernels after)."""
+    """Compile the blocks with torch.compile. It takes some minutes at the start and gives fewer, faster kernels."""
     cuda_graph: bool = True
-    """On CUDA, capture a micro-batch once and replay it."""
+    """On CUDA, capture the work of a micro-batch once as a graph, and replay it."""
     stuck_after_s: Annotated[float, Between(0, above=True, infinite=True)] = 1800.0
-    """With several processes: end the run, and say where each one was, when one of them makes no progress for so many
-    seconds."""
+    """With several processes: if one of them makes no progress for this many seconds, the run says where each process
+    was, and ends."""
     test_eval: bool = False
-    """Only evaluate the averaged weights on the test split, where the run stands or on what it would start from."""
+    """Do not train. Evaluate the run's averaged weights, or those that it would start from, on the test split."""
     eval_examples: CountOrNone = 0
-    """Evaluate on the first so many examples only; 0: all of them."""
+    """Evaluate on this many of the first examples only; 0: on all."""
     watch_examples: CountOrNone = 200
-    """At each evaluation, also measure active units and recovered information on the first so many of its examples; 0:
-    only the bound."""
+    """At each evaluation, also measure active units and recovered information on this many of its first examples; 0:
+    measure the bound only."""
     iters_per_print: Count = 100
     """Iterations between log lines."""
     iters_per_eval: Count = 10000
-    """Iterations between evaluations; one more at the end."""
+    """Iterations between evaluations. The end of the run has one, too."""
     iters_per_images: Count = 10000
-    """Iterations between pictures of reconstructions and samples; one more at the end, and one before the first
-    iteration of a run that starts from weights."""
+    """Iterations between pictures of reconstructions and samples. The end of the run has one, too, and so has the start
+    of a run that starts from weights."""
     iters_per_save: Count = 1000
-    """Iterations between checkpoints; one more at the end."""
+    """Iterations between checkpoints. The end of the run has one, too."""
     iters_per_ckpt: CountOrNone = 25000
-    """A checkpoint at every multiple of this as well, which stays for good; 0: none."""
+    """Also save a checkpoint at every multiple of this, and never remove it; 0: none."""
     keep_checkpoints: Count = 2
     """How many of the newest checkpoints to keep."""
     num_images_visualize: AtOnce = 8
-    """Images in a picture's row."""
+    """Images in each row of a picture."""
 
     def __post_init__(self) -> None:
-        """Refuse what no run can be; raises InputError."""
+        """Refuse settings that no run can have; raises InputError."""
         check_settings(self)
         object.__setattr__(self, "hps", ",".join(preset_words(self.hps)))
         if not self.save_dir:
