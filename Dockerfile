@@ -1,17 +1,17 @@
-# One image for every way of docs/cluster.md to start a run; it holds no data and no weights.
+# One image for every way to start a run in docs/cluster.md. It contains neither data nor weights.
 #
-#   docker build --tag vdvae_lr .                     for NVIDIA cards
-#   docker build --tag vdvae_lr:cpu --target cpu .    for none
+#   docker build --tag vdvae_lr .                     for NVIDIA GPUs
+#   docker build --tag vdvae_lr:cpu --target cpu .    for machines without a GPU
 #
-# Plain Debian: PyTorch's wheels bring CUDA, cuDNN and NCCL, and the host brings the driver. The CUDA of an nvidia/cuda
-# base would be a second one that nothing loads. Open MPI is the wheel that the `mpi` extra installs.
+# The base is plain Debian. PyTorch's wheels bring CUDA, cuDNN and NCCL, and the host brings the driver. An nvidia/cuda
+# base would add a second CUDA that nothing loads. Open MPI is the wheel that the `mpi` extra installs.
 ARG BASE=debian:bookworm-20260824-slim
 
 FROM ${BASE} AS system
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
-# g++ and python3-dev: --compile builds C++ and C while it runs. ibverbs: NCCL loads them where there is InfiniBand, and
-# without them goes over Ethernet. openssh: Open MPI reaches other pods and nodes through it. No versions: Debian keeps
-# only the newest build of a package, and a pinned one would soon not be found.
+# g++ and python3-dev: --compile builds C++ and C while it runs. ibverbs: NCCL needs them to use InfiniBand, and uses
+# Ethernet without them. openssh: Open MPI reaches other pods and nodes through it. Versions are not pinned: Debian keeps
+# only the newest build of a package, so a pinned build would soon be missing.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends \
@@ -20,11 +20,11 @@ RUN apt-get update \
 
 FROM system AS install
 WORKDIR /opt/vdvae_lr
-# Only what the dependencies follow from: a change of the code installs nothing again.
+# Copy only the files that define the dependencies, so that a change of the code does not install them again.
 COPY setup.py pyproject.toml ./
 COPY scripts/install.sh scripts/
 COPY vdvae_lr/__init__.py vdvae_lr/
-# A virtual environment, for pip may not install into Debian's own Python (PEP 668).
+# Use a virtual environment, because pip may not install into Debian's own Python (PEP 668).
 ENV VENV=/opt/venv EXTRAS=mpi PIP_NO_CACHE_DIR=1
 
 FROM install AS install-gpu
@@ -49,14 +49,14 @@ LABEL org.opencontainers.image.title="vdvae_lr" \
 WORKDIR /opt/vdvae_lr
 COPY . .
 COPY scripts/cluster/kubernetes/ssh_config /etc/ssh/ssh_config.d/vdvae_lr.conf
-# /runs is a volume's place; `runs`, the default of --save_dir, leads there too. In `models` bundled weights are looked
-# for, before names of published ones.
+# /runs is the place for a volume. `runs`, the default of --save_dir, is a link to it. The program looks in `models` for
+# bundled weights before it tries the names of published ones.
 RUN useradd --uid 1000 --create-home vdvae \
     && install --directory --owner=vdvae --group=vdvae /runs \
     && ln --symbolic /runs runs \
     && mkdir models
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1
-# A number, which lets Kubernetes see that it is not root's.
+# A numeric user lets Kubernetes check that it is not root.
 USER 1000:1000
 ENTRYPOINT ["python", "train.py"]
 
@@ -67,8 +67,8 @@ HEALTHCHECK --interval=5m --timeout=30s --start-period=1m CMD ["vdvae-lr", "--ve
 # The last stage is what `docker build` makes when no target is named.
 FROM runtime AS gpu
 COPY --from=install-gpu /opt/venv /opt/venv
-# What the NVIDIA container toolkit, and enroot, read: the cards, and nvidia-smi beside CUDA.
+# The NVIDIA container toolkit and enroot read these variables: all GPUs, with CUDA and nvidia-smi.
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
-# A card that fell off the bus makes nvidia-smi fail; asking it costs no memory of the card.
+# nvidia-smi fails if a GPU has fallen off the bus. The check uses no GPU memory.
 HEALTHCHECK --interval=5m --timeout=60s --start-period=1m \
     CMD ["/bin/bash", "-o", "pipefail", "-c", "nvidia-smi --list-gpus | grep '^GPU '"]

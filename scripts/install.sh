@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Install this checkout and everything it needs, torch first (another build of it would otherwise come as a dependency).
+# Install this checkout and everything that it needs. Torch comes first: pip would otherwise choose another build of it.
 #
 #   VENV=.venv  PYTHON=python3  TORCH=torch==2.13.0  EXTRAS=dev  scripts/install.sh
 #
-# VENV     virtual environment, made when it is not there; empty: install into PYTHON itself (a container)
-# PYTHON   the interpreter to make it with; 3.11 or newer
-# TORCH    what pip installs first: a version, or a wheel's path
-# EXTRAS   dev, mpi, or both as dev,mpi; empty: none
+# VENV     virtual environment, created if it does not exist; empty: install into PYTHON itself (in a container)
+# PYTHON   the interpreter to create it with; 3.11 or newer
+# TORCH    the torch that pip installs: a version, or the path of a wheel
+# EXTRAS   dev, mpi, or dev,mpi; empty: none
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -25,7 +25,7 @@ command -v "$python" >/dev/null || refuse "there is no '$python'; install Python
     refuse "'$python' is $("$python" --version 2>&1), but 3.11 or newer is needed; name one: PYTHON=python3.11."
 
 if [ -n "$venv" ]; then
-    if ! "$venv/bin/python" -c 'import pip' 2>/dev/null; then # not there, half made, or its interpreter has gone
+    if ! "$venv/bin/python" -c 'import pip' 2>/dev/null; then # it is missing, incomplete, or its interpreter is gone
         "$python" -m venv --clear "$venv" ||
             refuse "'$python' cannot make a virtual environment; install its venv module (python3-venv on Debian and Ubuntu)."
     fi

@@ -1,8 +1,8 @@
-"""Write docs/settings.md: every setting of train.py, read from the dataclasses that define them.
+"""Write docs/settings.md: every setting of train.py, read from the dataclasses that define it.
 
     python scripts/settings_reference.py
 
-`tests/docs/test_settings_reference.py` holds the committed file to what this prints.
+`tests/docs/test_settings_reference.py` checks that the committed file is what this script writes.
 """
 
 import argparse
@@ -27,21 +27,21 @@ from vdvae_lr.training.settings import NEUTRAL, Settings
 
 OUT = CHECKOUT_ROOT / "docs" / "settings.md"
 COMMAND = "python scripts/settings_reference.py"
-_WIDEST_VALUE = 24  # of a preset, in the table; block strings are longer
+_WIDEST_VALUE = 24  # longest value of a preset in the table, in characters; block strings are longer
 _HEAD = """\
 # Settings
 
 `{command}` writes this page from the source code; a test fails when the two differ.
 
-Settings come from four places, later ones winning: the defaults below, the preset that a preset names as its `base`,
-the preset or presets that `--hps` names (left to right), and the command line. On the command line a setting is
-`--NAME VALUE`; one that is true or false is switched on by `--NAME` and off by `--no_NAME` (`--NAME True` and
-`--NAME=false` work as well). In a preset, a TOML file, it is a line `NAME = value`. A name that does not exist is
-refused with the nearest one that does.
-`python train.py --hps PRESET --dry_run` prints what results; a run keeps it in `settings.json`.
+Settings come from four places. Later places override earlier ones: the defaults below, the preset that a preset names
+as its `base`, the presets that `--hps` names (left to right), and the command line. On the command line a setting is
+`--NAME VALUE`. A setting that is true or false is switched on by `--NAME` and off by `--no_NAME` (`--NAME True` and
+`--NAME=false` work too). In a preset, a TOML file, a setting is a line `NAME = value`. A name that does not exist is
+refused, and the message suggests the nearest name. `python train.py --hps PRESET --dry_run` prints the resulting
+settings; a run saves them in `settings.json`.
 
-When a run goes on, these may differ from before, since none of them changes what was computed so far (any other
-difference is refused and named):
+When a run continues, these settings may differ from before, because none of them changes what was computed so far. Any
+other difference is refused, and the message names it:
 
 {neutral}.
 
@@ -50,28 +50,28 @@ the block strings; [what is computed](method.md) the settings of the loss.
 
 ## Paths and numbers
 
-Every setting of every command that names a file or folder reads paths in one way, on the command line, in presets, in
-environment variables and in Python:
+All settings that name a file or folder read paths in the same way, on the command line, in presets, in environment
+variables and in Python:
 
 | written | meaning |
 |---|---|
-| `runs/first`, `../runs/first` | from the working folder, in which the command was started; also a preset's `base` |
-| `~/runs`, `~USER/runs` | in the home folder, also where no shell sees to it (`--save_dir=~/runs`, TOML) |
+| `runs/first`, `../runs/first` | relative to the folder in which the command was started, also in a preset's `base` |
+| `~/runs`, `~USER/runs` | in the home folder, also where the shell does not expand `~` (`--save_dir=~/runs`, TOML) |
 | `./~/runs` | a folder that is really called `~` |
 
-`--save_dir=~/runs` and `--save_dir /home/me/runs` are the same run. A file or folder that this user may not read ends
-the command with a sentence that says so; it never counts as missing or damaged.
+`--save_dir=~/runs` and `--save_dir /home/me/runs` name the same folder. If this user may not read a file or folder, the
+command ends with a sentence that says so. Such a file never counts as missing or damaged.
 
-Numbers have to lie in the range that the tables give. Infinity is allowed for `grad_clip` (no clipping),
-`skip_threshold` (only updates that are not finite are skipped) and `stuck_after_s` (never), NaN nowhere.
+Numbers must lie in the range that the tables give. Infinity is allowed for `grad_clip` (no clipping), `skip_threshold`
+(only updates that are not finite are skipped) and `stuck_after_s` (never). NaN is never allowed.
 
-A preset is UTF-8 text, with or without a byte-order mark. Its settings stand in one list, without tables (`[run]`).
+A preset is UTF-8 text, with or without a byte-order mark. Its settings are one list, without tables such as `[run]`.
 """
 _PRESETS = """\
 ## What the presets set
 
-A preset with a `base` is shown with what it takes from it. Block strings and other values too long for a cell stand as
-"…" and are in `hps/`. Where a cell is empty, the default holds; `paper` goes on top of another preset.
+A preset with a `base` is shown with the settings of its base. Block strings and other values that are too long for a
+cell are shown as "…"; look them up in `hps/`. An empty cell means the default. `paper` goes on top of another preset.
 """
 
 
@@ -87,7 +87,7 @@ class Field:
 
 
 def reference() -> str:
-    """The page."""
+    """The text of the page."""
     neutral = textwrap.fill(", ".join(f"`{name}`" for name in sorted(NEUTRAL)), 120, break_on_hyphens=False)
     groups = [_group(name, type(group)) for name, group in vars(Settings()).items()]
     return "\n".join([_HEAD.format(command=COMMAND, neutral=neutral), *groups, _presets()])
@@ -104,7 +104,7 @@ def _group(name: str, kind: type) -> str:
 
 
 def _fields(kind: type) -> Iterator[Field]:
-    """The fields of a settings dataclass, with the docstrings that stand below them in its source."""
+    """The fields of a settings dataclass, with the docstrings below them in its source."""
     meanings = field_docstrings(kind)
     hints = typing.get_type_hints(kind, include_extras=True)
     for field in dataclasses.fields(kind):
@@ -118,10 +118,10 @@ def _fields(kind: type) -> Iterator[Field]:
 
 
 def field_docstrings(kind: type) -> dict[str, str]:
-    """The string below each annotated attribute of a class, in one line.
+    """The docstring below each annotated attribute of a class, as one line.
 
     Raises:
-        ValueError: a field has none.
+        ValueError: a field has no docstring.
     """
     definition = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
     found: dict[str, str] = {}
@@ -154,7 +154,7 @@ def _cell(values: Mapping[str, Any], name: str) -> str:
 
 
 def _value(value: Any) -> str:
-    """A value as a preset would write it, in code; strings without their quotes."""
+    """A value as inline code, as a preset would write it, but strings without quotes."""
     text = {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
     return f"`{text}`" if text else "empty"
 
@@ -170,7 +170,7 @@ def _row(*cells: str) -> str:
 def main() -> None:
     """Write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=path_of, default=OUT, help="the page's file (default: docs/settings.md)")
+    parser.add_argument("--out", type=path_of, default=OUT, help="file to write (default: docs/settings.md)")
     options = parser.parse_args()
     options.out.write_text(reference(), encoding="utf-8")
     print(f"wrote {options.out}")

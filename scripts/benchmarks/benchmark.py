@@ -1,10 +1,10 @@
-"""How fast the training step is, and how much memory it takes, on this machine.
+"""Measure the speed and the memory of the training step on this machine.
 
-    python scripts/benchmarks/benchmark.py                    cifar10: our step against a plain one; the cost of LR
-    python scripts/benchmarks/benchmark.py --memory           ffhq256: peak memory and time of a step (minutes)
+    python scripts/benchmarks/benchmark.py                    cifar10: our step and a plain step; the cost of LR
+    python scripts/benchmarks/benchmark.py --memory           ffhq256: peak memory and time of a step (takes minutes)
     python scripts/benchmarks/benchmark.py --cifar10 --steps 9 --device cuda
 
-`scripts/gpu_check/gpu_check.py` measures with the same functions on a CUDA card.
+`scripts/gpu_check/gpu_check.py` uses the same functions on a CUDA GPU.
 """
 
 import argparse
@@ -52,8 +52,8 @@ from vdvae_lr.training.settings import Settings
 SMALL = "fashion"
 WARM_UP = 3
 CIFAR10_IMAGES = 4
-LR_TARGET = 1.6  # an LR step costs at most so many ELBO steps
-MEMORY_TARGETS_GB = (17.1, 9.0)  # published ELBO step; any of ours with activations recomputed
+LR_TARGET = 1.6  # goal: an LR step takes at most this many ELBO steps
+MEMORY_TARGETS_GB = (17.1, 9.0)  # goals: ELBO step; any step with activations recomputed
 OBJECTIVES: dict[str, dict[str, Any]] = {
     "ELBO": {"alpha_T": 0.0},
     "LR": {},
@@ -65,7 +65,7 @@ STEP_COLUMNS = ("step", "step time, ms", "min-max", "images/s", "peak, GB", "LR/
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Images as the training step and the evaluation both want them."""
+    """Images in the form that both the training step and the evaluation read."""
 
     pixels: Tensor
     indices: npt.NDArray[np.int64]
@@ -92,7 +92,7 @@ class StepCase:
 
 @dataclass(frozen=True)
 class StepMeasurement:
-    """What some steps took. `peak_bytes` is the card's on CUDA, this whole process's resident memory on a CPU."""
+    """Time and memory of some steps. `peak_bytes` is GPU memory on CUDA, resident memory of the process on a CPU."""
 
     milliseconds: list[float]
     first_seconds: float
@@ -109,7 +109,7 @@ class StepMeasurement:
 
 
 class Report:
-    """Tables in Markdown, printed and written line by line so that a killed run still shows what it measured."""
+    """Tables in Markdown. They are printed and written line by line, so a killed run still shows what it measured."""
 
     def __init__(self, out: Path | None = None) -> None:
         self._file = None
@@ -133,7 +133,7 @@ class Report:
 
 
 def describe_machine(device: torch.device) -> str:
-    """Hardware and versions, in one paragraph."""
+    """The hardware and the versions, as one paragraph."""
     with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -151,7 +151,7 @@ def describe_machine(device: torch.device) -> str:
 
 
 def release_memory() -> None:
-    """Give everything back and start a new peak; a captured graph sits in a reference cycle."""
+    """Free all memory and reset the peak. A captured graph is part of a reference cycle, so collect garbage first."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -160,7 +160,7 @@ def release_memory() -> None:
 
 @contextmanager
 def exact_float32() -> Iterator[None]:
-    """Inside, float32 convolutions and products on CUDA are float32 throughout (no TF32)."""
+    """Inside this context, float32 convolutions and matrix products on CUDA do not use TF32."""
     switches = (torch.backends.cudnn, torch.backends.cuda.matmul)
     before = [switch.allow_tf32 for switch in switches]
     for switch in switches:
@@ -173,12 +173,12 @@ def exact_float32() -> Iterator[None]:
 
 
 def settings_of(preset: str, **changes: Any) -> Settings:
-    """A preset's settings with `changes` on top."""
+    """The settings of a preset, with `changes` applied."""
     return apply_values(Settings(), read_presets(preset) | {"hps": preset, "global_batch": 0} | changes, "benchmark")
 
 
 def case_settings(case: StepCase) -> Settings:
-    """The settings that make a run take the step of `case`."""
+    """The settings with which a run takes the step of `case`."""
     return settings_of(
         case.preset,
         n_batch=case.images,
@@ -191,12 +191,12 @@ def case_settings(case: StepCase) -> Settings:
 
 
 def pinned(pixels: Tensor) -> Tensor:
-    """In page-locked memory where there is a card, as the loader gives them."""
+    """The pixels in page-locked memory if there is a GPU, as the loader returns them."""
     return pixels.pin_memory() if torch.cuda.is_available() else pixels
 
 
 def generated_images(config: VAEConfig, count: int) -> ImageBatch:
-    """Smooth colours with a little noise."""
+    """Images of smooth colours with a little noise."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(count, config.image_channels, 8, 8, generator=generator)
     smooth = F.interpolate(coarse, size=(config.image_size, config.image_size), mode="bilinear")
@@ -212,21 +212,21 @@ def _small_splits() -> Splits:
 
 
 def small_images(start: int, count: int, *, training: bool) -> ImageBatch:
-    """Bundled images `start` … `start + count` (round the end), from the training or the validation split."""
+    """`count` bundled images from index `start` on, from the training or validation split; it restarts at the end."""
     source = _small_splits().train if training else _small_splits().valid
     rows = (np.arange(count) + start) % len(source)
     return ImageBatch(pinned(torch.from_numpy(source.read(rows)).permute(0, 3, 1, 2)), rows)
 
 
 def small_start(settings: Settings) -> tuple[StartWeights, str]:
-    """The bundled small weights, or random ones in a checkout that has none."""
+    """The bundled small weights, or random weights if the checkout has none; and the name of the choice."""
     if (CHECKOUT_ROOT / "models" / SMALL).is_dir():
         return find_start_weights(settings.run, settings.weights, settings.model), "bundled weights"
     return StartWeights(None, None), "random weights"
 
 
 def measure_step(world: World, case: StepCase) -> StepMeasurement:
-    """Time the real training step of one configuration, random weights and generated images."""
+    """Time the real training step of one configuration, with random weights and generated images."""
     settings = case_settings(case)
     release_memory()
     torch.backends.cudnn.benchmark = case.autotune
@@ -241,17 +241,17 @@ def measure_step(world: World, case: StepCase) -> StepMeasurement:
     step_milliseconds(step, range(1, 1 + warm_up), world.device)
     times = step_milliseconds(step, range(1 + warm_up, 1 + warm_up + case.timed), world.device)
     torch.backends.cudnn.benchmark = False
-    # the first step's memory counts: a graph allocates when it is captured
+    # The peak includes the first step, because a graph allocates its memory when it is captured.
     peak = torch.cuda.max_memory_allocated() if world.device.type == "cuda" else _peak_resident_bytes()
     return StepMeasurement(times, first_seconds, peak, float(training.sums[0] / training.finite_steps))
 
 
 def measure_if_it_fits(world: World, case: StepCase) -> StepMeasurement | None:
-    """`measure_step`, or None where the card's memory does not suffice."""
+    """`measure_step`, or None if the memory of the GPU is too small."""
     try:
         return measure_step(world, case)
     except RuntimeError as error:
-        chain = [error, error.__context__]  # running out while a graph is captured shows as a broken capture
+        chain = [error, error.__context__]  # out of memory during a capture is reported as a broken capture
         if case.recompute or not any(isinstance(link, torch.cuda.OutOfMemoryError) for link in chain):
             raise
         return None
@@ -260,7 +260,7 @@ def measure_if_it_fits(world: World, case: StepCase) -> StepMeasurement | None:
 def step_cells(
     case: StepCase, measured: StepMeasurement, others: Mapping[StepCase, StepMeasurement], note: str = ""
 ) -> list[str]:
-    """What STEP_COLUMNS name, after the first; the ratio is to the ELBO step among `others`."""
+    """The cells of STEP_COLUMNS except the first. The ratio is to the ELBO step among `others`."""
     plain = others.get(replace(case, objective="ELBO"))
     ratio = f"{measured.median / plain.median:.2f}" if plain and case.objective != "ELBO" else "-"
     return [
@@ -275,7 +275,7 @@ def step_cells(
 
 
 def step_milliseconds(step: Callable[[int], None], iterations: Sequence[int], device: torch.device) -> list[float]:
-    """Milliseconds of each step, by the card's own clock on CUDA."""
+    """Milliseconds of each step; on CUDA, measured by events on the GPU."""
     if device.type != "cuda":
         moments = [time.perf_counter()]
         for iteration in iterations:
@@ -298,11 +298,11 @@ def _peak_resident_bytes() -> int:
 
 
 def measure_apart(case: StepCase, device: str, seconds: float | None) -> StepMeasurement:
-    """`measure_step` in a process of its own, with nothing else in its memory.
+    """`measure_step` in a new process, with nothing else in its memory.
 
     Raises:
-        TimeoutError: it took longer than `seconds`; it and what it started were ended.
-        RuntimeError: it failed; its own words are on stderr.
+        TimeoutError: the process took longer than `seconds`; it and its children were killed.
+        RuntimeError: the process failed; its error message is on stderr.
     """
     command = [sys.executable, __file__, "--device", device, "--case", json.dumps(asdict(case))]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
@@ -312,7 +312,7 @@ def measure_apart(case: StepCase, device: str, seconds: float | None) -> StepMea
         raise TimeoutError(f"not finished after {seconds:.0f} s") from None
     finally:
         with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)  # its own session: the compiler's workers too
+            os.killpg(child.pid, signal.SIGKILL)  # the whole session, which includes the compiler's workers
         child.wait()
     if child.returncode != 0:
         raise RuntimeError(f"the measuring process ended with {child.returncode}")
@@ -320,7 +320,7 @@ def measure_apart(case: StepCase, device: str, seconds: float | None) -> StepMea
 
 
 def compare_with_plain(report: Report, world: World, steps: int) -> None:
-    """Our cifar10 step and a plain pass of the same model, alternating; and what LR adds to it."""
+    """Measure our cifar10 step, a plain step of the same model, and LR steps, taking turns."""
     objectives = ("ELBO", "LR", "LR, prior latents")
     cases = {objective: StepCase(CIFAR10_IMAGES, objective, "eager", precision="fp32") for objective in objectives}
     trainings = {
@@ -334,20 +334,20 @@ def compare_with_plain(report: Report, world: World, steps: int) -> None:
     for name, training in trainings.items():
         runs[name] = lambda iteration, training=training: training(iteration, 1.0, [batch])
     times: dict[str, list[float]] = {name: [] for name in runs}
-    for iteration in range(1 + steps):  # in turn, so that a machine that slows down slows all of them
+    for iteration in range(1 + steps):  # in turn, so a slow phase of the machine affects all of them
         for name, run in runs.items():
             times[name] += step_milliseconds(run, [iteration], world.device)
     title = f"cifar10, {CIFAR10_IMAGES} images, float32, {steps} steps of each in turn"
     report.table(title, ("step", "median, ms", "min-max", "against our ELBO step"))
     ours = median(times["ELBO"][1:])
     for name, values in times.items():
-        kept = values[1:]  # without the first, which allocates
+        kept = values[1:]  # without the first step, which allocates memory
         report.row(name, f"{median(kept):.0f}", f"{min(kept):.0f}-{max(kept):.0f}", f"{median(kept) / ours:.2f}")
     report.line(f"\nTarget: LR at most {LR_TARGET} ELBO steps.")
 
 
 def measure_memory(report: Report, steps: int) -> None:
-    """Peak memory of the full model's step on a CPU, each in a process of its own, one after another."""
+    """Measure the peak memory of the full model's step on a CPU, each case in a new process, one after another."""
     report.table(f"ffhq256, 1 image, float32, CPU, {steps} steps after the first", STEP_COLUMNS)
     measured: dict[StepCase, StepMeasurement] = {}
     for objective, recompute in (("ELBO", False), ("ELBO", True), ("LR", True)):
@@ -364,14 +364,14 @@ def measure_memory(report: Report, steps: int) -> None:
 
 
 def main() -> int:
-    """Run what the command line asks for."""
+    """Run the parts that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cifar10", action="store_true", help="speed of the cifar10 step (when no part is named)")
-    parser.add_argument("--memory", action="store_true", help="memory of the ffhq256 step on a CPU (minutes)")
+    parser.add_argument("--cifar10", action="store_true", help="speed of the cifar10 step (the default)")
+    parser.add_argument("--memory", action="store_true", help="memory of the ffhq256 step on a CPU (takes minutes)")
     parser.add_argument("--steps", type=int, default=5, help="measured steps of each kind (default: 5)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of --cifar10 (default: cpu)")
-    parser.add_argument("--out", type=path_of, help="file to write the tables to as well")
-    parser.add_argument("--case", help=argparse.SUPPRESS)  # one measurement in a process of its own: `measure_apart`
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="device for --cifar10 (default: cpu)")
+    parser.add_argument("--out", type=path_of, help="also write the tables to this file")
+    parser.add_argument("--case", help=argparse.SUPPRESS)  # one measurement in a new process: `measure_apart`
     options = parser.parse_args()
     if options.steps < 1:
         parser.error("--steps must be at least 1")

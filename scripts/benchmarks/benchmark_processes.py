@@ -1,11 +1,11 @@
-"""What a second process, the bookkeeping and the checkpoints cost a training step, on a CPU under Linux.
+"""Measure what a second process, bookkeeping and checkpoints add to a training step, on a CPU under Linux.
 
     python scripts/benchmarks/benchmark_processes.py                       all three parts, for the cifar10 preset
-    python scripts/benchmarks/benchmark_processes.py --scaling --images 4  two processes against one, 4 images a process
-    python scripts/benchmarks/benchmark_processes.py --overhead --steps 5  average, skip rule, metrics, log, display
+    python scripts/benchmarks/benchmark_processes.py --scaling --images 4  one process and two, 4 images each
+    python scripts/benchmarks/benchmark_processes.py --overhead --steps 5  EMA, skip rule, metrics, log, display
     python scripts/benchmarks/benchmark_processes.py --saving --saves 8    the steps around a save, in a real run
 
-`benchmark.py` measures the step itself. `docs/scaling.md` works out what reductions cost on many cards.
+`benchmark.py` measures the step itself. `docs/scaling.md` computes the cost of reductions on many GPUs.
 """
 
 import argparse
@@ -35,7 +35,7 @@ from vdvae_lr.processes.world import World, joined_world
 from vdvae_lr.training.build import StartWeights, build_training
 from vdvae_lr.training.settings import Settings
 
-SCALING_TARGET = 0.85  # t1 / t2 at the same images a process, at least
+SCALING_TARGET = 0.85  # goal: t1 / t2 is at least this, with equal numbers of images in each process
 
 Turn = Literal["alone", "apart", "together", "reduction"]
 TURNS: tuple[Turn, ...] = ("alone", "apart", "together", "reduction")
@@ -49,11 +49,11 @@ STEP_COLUMNS = ("what runs", "median, ms", "min-max, ms", "images/s, all process
 
 
 def serve_steps(link: Connection, core: int, settings: Settings) -> None:
-    """One of two processes: take a turn whenever the link names one, and send back its milliseconds, until None.
+    """Run one of two processes: take the turn that the link names, send back its milliseconds, and stop at None.
 
-    The same model steps in every turn, and only the world it belongs to changes: weights, memory and images are equal.
+    The same model steps in every turn, so weights, memory and images are equal. Only its world changes.
     """
-    os.sched_setaffinity(0, {core})  # before any thread is started: they inherit it
+    os.sched_setaffinity(0, {core})  # before any thread starts, because threads inherit it
     torch.set_num_threads(1)
     with joined_world("cpu") as pair:
         _serve(link, pair, settings)
@@ -66,7 +66,7 @@ def _serve(link: Connection, pair: World, settings: Settings) -> None:
     iteration = 0
     while (turn := link.recv()) is not None:
         if turn != "alone":
-            pair.highest(0)  # both start at once
+            pair.highest(0)  # wait for each other, so that both start at the same time
         training.world = pair if turn == "together" else single
         start = time.perf_counter()
         if turn == "reduction":
@@ -78,7 +78,7 @@ def _serve(link: Connection, pair: World, settings: Settings) -> None:
 
 
 def free_port() -> int:
-    """A port nobody listens on."""
+    """A port on which nobody listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -86,7 +86,7 @@ def free_port() -> int:
 
 @contextmanager
 def two_processes(cores: Sequence[int], settings: Settings) -> Iterator[list[Connection]]:
-    """Links to two processes that `serve_steps`, each with a core and one thread; ended at the end, however it ends."""
+    """Start two processes that run `serve_steps`, each with one core and one thread; yield links to them; end them."""
     context = multiprocessing.get_context("spawn")
     launched = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
     links, children = [], []
@@ -96,7 +96,7 @@ def two_processes(cores: Sequence[int], settings: Settings) -> Iterator[list[Con
             child = context.Process(target=serve_steps, args=(there, core, settings), daemon=True)
             with mock.patch.dict(os.environ, launched | {"RANK": str(rank), "LOCAL_RANK": str(rank)}):
                 child.start()
-            there.close()  # the child has its own end; this one would hide the child's death
+            there.close()  # an open end here would hide that the child has died
             links.append(here)
             children.append(child)
         yield links
@@ -111,20 +111,20 @@ def two_processes(cores: Sequence[int], settings: Settings) -> Iterator[list[Con
 
 
 def take_turn(links: Sequence[Connection], turn: Turn) -> float:
-    """Milliseconds until the slower of the processes is done."""
+    """Milliseconds until the slower process is done."""
     for link in links:
         link.send(turn)
     return max(link.recv() for link in links)
 
 
 def measure_round(links: Sequence[Connection], number: int) -> dict[Turn, float]:
-    """Each turn once: on either core alone from round to round, and in either order, so that drift cancels."""
+    """Each turn once. The core that steps alone and the order change from round to round, so that drift cancels."""
     order = TURNS if number % 2 else TURNS[::-1]
     return {turn: take_turn([links[number % 2]] if turn == "alone" else links, turn) for turn in order}
 
 
 def share_a_core(cores: Sequence[int]) -> bool:
-    """Whether the system says that these are hardware threads of one physical core."""
+    """Whether these cores are hardware threads of one physical core, as far as the system says."""
     path = Path(f"/sys/devices/system/cpu/cpu{cores[0]}/topology/thread_siblings_list")
     if not path.is_file():
         return False
@@ -136,13 +136,13 @@ def share_a_core(cores: Sequence[int]) -> bool:
 
 
 def measure_scaling(report: Report, preset: str, images: int, round_count: int) -> None:
-    """Weak scaling of the ELBO step from one process to two, each with a core of its own and one thread."""
+    """Measure weak scaling of the ELBO step from one process to two, each with one core and one thread."""
     cores = sorted(os.sched_getaffinity(0))[:2]
     if len(cores) < 2:
-        report.line("\nScaling needs two cores; this process may use one only.")
+        report.line("\nScaling needs two cores; this process may use only one.")
         return
     with two_processes(cores, elbo_settings(preset, images)) as links:
-        for number in range(2):  # the first step on each core allocates
+        for number in range(2):  # the first step on each core allocates memory
             measure_round(links, number)
         rounds = [measure_round(links, number) for number in range(round_count)]
     title = f"{preset}, ELBO, float32, {images} image(s) a process, 1 core and 1 thread a process, {round_count} rounds"
@@ -156,7 +156,7 @@ def measure_scaling(report: Report, preset: str, images: int, round_count: int) 
 
 
 def report_efficiency(report: Report, cores: Sequence[int], rounds: Sequence[dict[Turn, float]]) -> None:
-    """What the second process brings, and where the rest goes."""
+    """Report the weak-scaling efficiency, and its two factors."""
     middle = {turn: median(each[turn] for each in rounds) for turn in TURNS}
     each_round = sorted(each["alone"] / each["together"] for each in rounds)
     report.line(
@@ -170,30 +170,30 @@ def report_efficiency(report: Report, cores: Sequence[int], rounds: Sequence[dic
     )
     shared = "are two hardware threads of one physical core" if share_a_core(cores) else "share no physical core"
     report.line(
-        f"\nCores {cores[0]} and {cores[1]} {shared}, as far as the system says. A time is that of the slower process. "
-        "In each round each row is measured once, one after another; the single process runs on either core in turn. "
-        "It has the machine's memory bandwidth and cache to itself, which two processes share: "
-        "the first factor is what that costs, and no communication could win it back."
+        f"\nAs far as the system says, cores {cores[0]} and {cores[1]} {shared}. A time is that of the slower process. "
+        "Each round measures each row once, one after another; the single process runs on either core in turn. "
+        "A single process has the machine's memory bandwidth and cache to itself, and two processes share them. "
+        "The first factor is the cost of this sharing, which no communication could win back."
     )
 
 
 def main() -> int:
-    """Run what the command line asks for."""
+    """Run the parts that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scaling", action="store_true", help="two processes against one")
-    parser.add_argument("--overhead", action="store_true", help="what bookkeeping costs")
-    parser.add_argument("--saving", action="store_true", help="what checkpoints cost the steps around them")
-    parser.add_argument("--preset", default="cifar10", help="the model (default: cifar10)")
-    parser.add_argument("--images", type=int, default=2, help="a process, of --scaling (default: 2)")
-    parser.add_argument("--steps", type=int, default=9, help="rounds, or measured steps of --overhead (default: 9)")
-    parser.add_argument("--saves", type=int, default=7, help="checkpoints of --saving (default: 7)")
-    parser.add_argument("--folder", type=path_of, help="where --saving writes (default: the system's temporary folder)")
-    parser.add_argument("--out", type=path_of, help="file to write the tables to as well")
+    parser.add_argument("--scaling", action="store_true", help="compare one process with two")
+    parser.add_argument("--overhead", action="store_true", help="measure the cost of bookkeeping")
+    parser.add_argument("--saving", action="store_true", help="measure the steps around checkpoints")
+    parser.add_argument("--preset", default="cifar10", help="preset of the model (default: cifar10)")
+    parser.add_argument("--images", type=int, default=2, help="images in each process, for --scaling (default: 2)")
+    parser.add_argument("--steps", type=int, default=9, help="rounds of --scaling, steps of --overhead (default: 9)")
+    parser.add_argument("--saves", type=int, default=7, help="checkpoints, for --saving (default: 7)")
+    parser.add_argument("--folder", type=path_of, help="folder for --saving (default: the system's temporary folder)")
+    parser.add_argument("--out", type=path_of, help="also write the tables to this file")
     options = parser.parse_args()
     if min(options.steps, options.images, options.saves) < 1:
         parser.error("--steps, --images and --saves must be at least 1")
     if not hasattr(os, "sched_setaffinity"):
-        parser.error("processes can be given a core of their own on Linux only")
+        parser.error("this needs Linux, where a process can be bound to one core")
     everything = not (options.scaling or options.overhead or options.saving)
     report = Report(options.out)
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())

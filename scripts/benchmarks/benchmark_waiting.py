@@ -1,10 +1,10 @@
-"""What other work on the cores costs a run, for each way in which OpenMP's threads may wait for each other (CPU).
+"""Measure how other work on the cores slows a run, for each way in which OpenMP's threads can wait (CPU).
 
     python scripts/benchmarks/benchmark_waiting.py  the bundled model's LR step beside 0, 1 and 2 busy processes
     python scripts/benchmarks/benchmark_waiting.py --rounds 9 --seconds 8
 
-OpenMP reads its variables when torch is imported, so each measurement is a process of its own. The ways take turns, so
-that all of them meet the same machine. Figures are images a second; the ratios are to one thread, alone.
+OpenMP reads its variables when torch is imported, so each measurement is a new process. The ways take turns, so all of
+them see the same state of the machine. Numbers are images a second; ratios are to one thread, alone.
 """
 
 import argparse
@@ -27,7 +27,7 @@ PRESET, WARM_UP_STEPS = "fashion", 2
 
 
 def measure_here(seconds: float) -> float:
-    """Images a second of the preset's training step in this process."""
+    """Measure the images a second of the preset's training step in this process."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout need not be installed
     from benchmark import generated_images, settings_of
 
@@ -47,7 +47,7 @@ def measure_here(seconds: float) -> float:
 
 
 def measure_apart(way: str, seconds: float) -> float:
-    """The same in a process that begins with the variables of `way`."""
+    """`measure_here` in a new process, started with the environment variables of `way`."""
     unset = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "KMP_"))}
     command = [sys.executable, __file__, "--here", "--seconds", str(seconds)]
     done = subprocess.run(command, env=unset | WAYS[way], capture_output=True, text=True, check=True)
@@ -56,7 +56,7 @@ def measure_apart(way: str, seconds: float) -> float:
 
 @contextmanager
 def busy_processes(count: int) -> Iterator[None]:
-    """`count` processes that do nothing but compute."""
+    """Run `count` processes that only compute."""
     processes = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(count)]
     try:
         yield
@@ -67,7 +67,7 @@ def busy_processes(count: int) -> Iterator[None]:
 
 
 def main() -> None:
-    """Measure and print a table in Markdown."""
+    """Measure, and print a table in Markdown."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="turns of each way")
     parser.add_argument("--seconds", type=float, default=6.0, help="length of one turn")

@@ -1,4 +1,4 @@
-"""What a training run does beside the passes and AdamW, and what that costs; for `benchmark_processes.py`."""
+"""Measure what a training run does besides the passes and AdamW; for `benchmark_processes.py`."""
 
 import io
 import os
@@ -28,14 +28,14 @@ from vdvae_lr.training.settings import Settings
 from vdvae_lr.training.speed import Speedometer
 from vdvae_lr.training.step import TrainingStep
 
-OVERHEAD_TARGET_PERCENT = 3.0  # of the step, below
+OVERHEAD_TARGET_PERCENT = 3.0  # goal: less than this share of the step
 OVERHEAD_IMAGES = 4
-UPDATES_A_STEP = 4  # bookkeeping measured so often for each whole step
+UPDATES_A_STEP = 4  # measurements of the bookkeeping for each whole step
 LOG_LINES = 50
 BAR_SECONDS = 3.0
 MILLISECONDS = 1000
 
-SAVING_TARGET = 1.5  # the step after a save costs at most so many ordinary ones
+SAVING_TARGET = 1.5  # goal: the step after a save takes at most this many ordinary steps
 SAVING_IMAGES = 2
 STEPS_A_SAVE = 6
 TRAINING_FILES = 24
@@ -45,25 +45,28 @@ SAVING_COLUMNS = ("what", "how many", "median, ms", "min-max, ms", "longest agai
 
 
 def elbo_settings(preset: str, images: int, **changes: Any) -> Settings:
-    """The ELBO step; no update is skipped, for a skipped one is cheaper and random weights have large gradients."""
+    """Settings of an ELBO step that skips no update.
+
+    Random weights have large gradients, which the skip rule would skip, and a skipped update is cheaper.
+    """
     return settings_of(preset, n_batch=images, precision="fp32", alpha_T=0.0, skip_threshold=-1.0, **changes)
 
 
 class Call(NamedTuple):
-    """One call of a method, by `time.perf_counter`."""
+    """When one call of a method began and ended, by `time.perf_counter`."""
 
     begin_s: float
     end_s: float
 
     @property
     def milliseconds(self) -> float:
-        """How long it took."""
+        """The length of the call."""
         return MILLISECONDS * (self.end_s - self.begin_s)
 
 
 @contextmanager
 def timed_calls(owner: object, name: str, calls: list[Call]) -> Iterator[None]:
-    """Inside, every call of the method `name` of `owner`, an object or a class, is added to the list."""
+    """Inside this context, add every call of the method `name` of `owner` (an object or a class) to the list."""
     original = getattr(owner, name)
 
     def run(*arguments: Any) -> Any:
@@ -77,12 +80,12 @@ def timed_calls(owner: object, name: str, calls: list[Call]) -> Iterator[None]:
 
 
 def median_milliseconds(calls: Sequence[Call]) -> float:
-    """Of all these calls."""
+    """Median length of the calls."""
     return median(call.milliseconds for call in calls)
 
 
 def milliseconds_of(action: Callable[[], object]) -> float:
-    """Wall-clock time of one call."""
+    """Wall-clock milliseconds of one call."""
     start = time.perf_counter()
     action()
     return MILLISECONDS * (time.perf_counter() - start)
@@ -93,7 +96,7 @@ def milliseconds_of(action: Callable[[], object]) -> float:
 
 @dataclass
 class UpdateTimes:
-    """Milliseconds of whole steps, and of the parts of steps that have no images: all of a step but its passes."""
+    """Milliseconds of whole steps and of parts of steps without images, which do everything except the passes."""
 
     step: list[float]
     without_images: list[float]
@@ -103,24 +106,24 @@ class UpdateTimes:
 
     @property
     def rule(self) -> list[float]:
-        """Norm, clipping, skip rule and its counters."""
+        """Milliseconds of the gradient norm, clipping, the skip rule and its counters."""
         parts = zip(self.optimiser, self.adamw, self.average, strict=True)
         return [whole.milliseconds - adamw.milliseconds - average.milliseconds for whole, adamw, average in parts]
 
     @property
     def sums(self) -> list[float]:
-        """The gradient set to zero, and the running sums."""
+        """Milliseconds of setting the gradient to zero and of the running sums."""
         return [whole - part.milliseconds for whole, part in zip(self.without_images, self.optimiser, strict=True)]
 
 
 def measure_updates(training: TrainingStep, batch: ImageBatch, steps: int) -> UpdateTimes:
-    """Whole steps, and between them some without images, which do everything but the passes."""
+    """Time whole steps, and between them steps without images, which do everything except the passes."""
     times = UpdateTimes([], [], [], [], [])
     optimiser = training.optimiser
     for iteration in range(1 + steps):
         step_time = milliseconds_of(lambda: training(iteration, 1.0, [batch]))  # noqa: B023 # called at once
         if iteration == 0:
-            continue  # it allocates
+            continue  # the first step allocates memory
         times.step.append(step_time)
         with ExitStack() as stack:
             for owner, name, calls in (
@@ -135,20 +138,20 @@ def measure_updates(training: TrainingStep, batch: ImageBatch, steps: int) -> Up
 
 
 class QuietTerminal(io.StringIO):
-    """Takes what is meant for a terminal, so that the bar is drawn as for a person and nobody sees it."""
+    """A terminal that nobody sees, so that the bar is drawn as for a person."""
 
     def isatty(self) -> bool:
         return True
 
 
 def measure_lines(training: TrainingStep, display: Display) -> dict[str, list[float]]:
-    """Milliseconds of each part of a log line, as the loop makes it, and of moving the bar."""
+    """Milliseconds of each part of a log line, as the loop writes it, and of moving the bar."""
     times: dict[str, list[float]] = defaultdict(list)
     speed = Speedometer(LOG_LINES, OVERHEAD_IMAGES)
     with tempfile.TemporaryDirectory() as folder:
         log = RunLog(Path(folder), 0)
         for iteration in range(1, 1 + LOG_LINES):
-            training.finite_steps.fill_(1)  # or the means are no numbers, which are not drawn as curves
+            training.finite_steps.fill_(1)  # else the means are NaN, which are not written as curves
             speed.step()
             moments = [time.perf_counter()]
             line = read_line(training, iteration, 0.0, 0)
@@ -166,19 +169,19 @@ def measure_lines(training: TrainingStep, display: Display) -> dict[str, list[fl
 
 
 def cpu_share_while_waiting() -> float:
-    """Processor time this process uses in a while of doing nothing, as a share of one core."""
+    """Processor time that this process uses while its main thread sleeps, as a share of one core."""
     start, used = time.perf_counter(), time.process_time()
     time.sleep(BAR_SECONDS)
     return (time.process_time() - used) / (time.perf_counter() - start)
 
 
 def measure_overhead(report: Report, preset: str, steps: int) -> None:
-    """The share of the step that is neither passes nor AdamW."""
+    """Measure the share of the step that is neither passes nor AdamW."""
     settings = elbo_settings(preset, OVERHEAD_IMAGES)
     training = build_training(settings, start_world("cpu"), StartWeights(None, None))
     updates = measure_updates(training, generated_images(training.model.config, OVERHEAD_IMAGES), steps)
     idle_share = cpu_share_while_waiting()
-    terminal = mock.patch.dict(os.environ, {"TERM": "xterm"})  # a dumb one is shown no bar
+    terminal = mock.patch.dict(os.environ, {"TERM": "xterm"})  # a dumb terminal gets no bar
     with terminal, redirect_stdout(QuietTerminal()), Display(shown=True, done=0, iterations=LOG_LINES) as display:
         lines = measure_lines(training, display)
         bar_share = max(0.0, cpu_share_while_waiting() - idle_share)
@@ -199,7 +202,7 @@ def measure_overhead(report: Report, preset: str, steps: int) -> None:
 def report_overhead(
     report: Report, preset: str, updates: UpdateTimes, counted: Sequence[tuple[str, float, int]]
 ) -> None:
-    """The table of parts and what those that count sum to."""
+    """Write the table of the parts, and the sum of those that count as overhead."""
     step_time = median(updates.step)
     passes = step_time - median(updates.without_images)
     title = f"{preset}, ELBO, float32, {OVERHEAD_IMAGES} images, {len(updates.step)} step(s)"
@@ -215,11 +218,11 @@ def report_overhead(
         total += each_step if (name, milliseconds, every) in counted else 0.0
         report.row(name, f"{milliseconds:.3f}", str(every), f"{each_step:.3f}", f"{100 * each_step / step_time:.3f}")
     report.line(
-        f"\nAll but passes and AdamW: {total:.2f} ms a step, {100 * total / step_time:.2f}% of it. "
+        f"\nEverything except passes and AdamW takes {total:.2f} ms a step, {100 * total / step_time:.2f}% of it. "
         f"Goal: below {OVERHEAD_TARGET_PERCENT:g}%.\n"
-        "A step without images is the real one with no micro-batch: what is left is everything but the passes. "
-        "The bar's thread counts with its share of one core, though another one may be free for it. "
-        "Images are read beside training, and evaluations, pictures and checkpoints are not in this table."
+        "A step without images is the real step with no micro-batch: it does everything except the passes. "
+        "The bar's thread counts with the processor time it takes, although another core may be free for it. "
+        "Images are read beside training. Evaluations, pictures and checkpoints are not in this table."
     )
 
 
@@ -227,18 +230,18 @@ def report_overhead(
 
 
 class SavingTimes(NamedTuple):
-    """Of a run: its steps, when it took copies of its state, and when these were written, beside the steps."""
+    """The steps of a run, the copies of its state, and the writing of these copies beside the steps."""
 
     steps: list[Call]
     copies: list[Call]
     writes: list[Call]
 
     def laps(self) -> list[Call]:
-        """From the begin of a step to the begin of the next one, with all the loop does between; not the first one."""
+        """Times from the start of one step to the start of the next, with all that the loop does; without the first."""
         return [Call(step.begin_s, after.begin_s) for step, after in pairwise(self.steps)][1:]
 
     def kinds(self) -> dict[str, list[Call]]:
-        """Laps by what else went on: a copy in the lap; the first and further laps beside a write; nothing."""
+        """Laps by what happened in them: a copy; the first lap after a copy; a write beside a later lap; nothing."""
         laps = self.laps()
         with_copy = [any(lap.begin_s < copy.begin_s < lap.end_s for copy in self.copies) for lap in laps]
         kinds: dict[str, list[Call]] = {name: [] for name in ("ordinary", "copying", "after", "beside")}
@@ -251,14 +254,14 @@ class SavingTimes(NamedTuple):
 
 
 def write_image_files(folder: Path, settings: Settings) -> None:
-    """Files for a run to read."""
+    """Write image files for a run to read."""
     pixels = generated_images(settings.model, TRAINING_FILES).pixels.permute(0, 2, 3, 1)
     for number, levels in enumerate(pixels.numpy()):
         Image.fromarray(levels.squeeze(-1) if levels.shape[-1] == 1 else levels).save(folder / f"{number:03d}.png")
 
 
 def run_with_saves(preset: str, saves: int, folder: Path) -> SavingTimes:
-    """Train for real, into `folder`, with a checkpoint every few steps; the last one, at the end, has no step after."""
+    """Do a real run in `folder` with a checkpoint every few steps. No step follows the last checkpoint."""
     iterations = STEPS_A_SAVE * (saves + 1)
     run = {"iters": iterations, "iters_per_save": STEPS_A_SAVE, "save_dir": str(folder / "runs"), "fresh": True}
     once_at_the_end = {"iters_per_eval": iterations, "iters_per_images": iterations, "eval_examples": 1}
@@ -270,13 +273,13 @@ def run_with_saves(preset: str, saves: int, folder: Path) -> SavingTimes:
         stack.enter_context(timed_calls(TrainingStep, "__call__", times.steps))
         stack.enter_context(timed_calls(BackgroundSaver, "save", times.copies))
         stack.enter_context(timed_calls(CheckpointFolder, "write", times.writes))
-        stack.enter_context(redirect_stdout(io.StringIO()))  # the run's own lines
+        stack.enter_context(redirect_stdout(io.StringIO()))  # hide what the run prints
         train(settings, World(0, 1, torch.device("cpu")))
     return times
 
 
 def measure_saving(report: Report, preset: str, saves: int, parent: Path | None) -> None:
-    """What checkpoints cost the steps around them."""
+    """Measure how checkpoints slow the steps around them."""
     with tempfile.TemporaryDirectory(dir=parent) as folder:
         times = run_with_saves(preset, saves, Path(folder))
     kinds = times.kinds()
@@ -297,8 +300,8 @@ def measure_saving(report: Report, preset: str, saves: int, parent: Path | None)
         report.row(name, str(len(calls)), f"{median(values):.0f}", spread, f"{max(values) / ordinary:.2f}")
     after = [call.milliseconds / ordinary for call in kinds["after"]]
     report.line(
-        f"\nFirst step after a save: {median(after):.2f} ordinary steps (median), {max(after):.2f} (the longest). "
+        f"\nThe first step after a save takes {median(after):.2f} ordinary steps (median), {max(after):.2f} at most. "
         f"Goal: at most {SAVING_TARGET}.\n"
-        "A step here lasts until the next one begins, with all the loop does between. "
-        "An ordinary one has nothing written beside it; the first step of the run is left out."
+        "A step here lasts until the next step begins, with everything that the loop does in between. "
+        "During an ordinary step nothing is written. The first step of the run is left out."
     )

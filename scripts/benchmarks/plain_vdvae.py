@@ -1,8 +1,8 @@
-"""The textbook training step of a VDVAE, to measure ours against: same mathematics, same weights, nothing arranged.
+"""A textbook training step of a VDVAE, as a baseline for ours: same mathematics, same weights, no optimisation.
 
-Each network activates its own input, state and feature are concatenated before one convolution, tensors lie in NCHW
-order, and AdamW and the average go parameter by parameter. It reads the modules of a `VDVAE` but none of its passes;
-the likelihood is the package's own.
+Each network activates its own input. State and feature are concatenated before one convolution. Tensors are in NCHW
+order. AdamW and the averaging go parameter by parameter. The code uses the modules of a `VDVAE` but none of its passes;
+the likelihood is that of the package.
 
 Shapes: B batch, C width, Z latent channels, H W resolution.
 """
@@ -19,7 +19,7 @@ from vdvae_lr.training.optim import OptimisationSettings
 
 
 class PlainTraining:
-    """An ELBO step of `model`, whose weights it takes over and changes."""
+    """An ELBO step of `model`. It changes the weights of `model`."""
 
     def __init__(self, model: VDVAE, settings: OptimisationSettings) -> None:
         self.model = model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -32,7 +32,7 @@ class PlainTraining:
         )
 
     def __call__(self, pixels: Tensor) -> float:
-        """One update from images (B, C, H, W) uint8; the negative ELBO in nats/dim."""
+        """Do one update with images (B, C, H, W) uint8; return the negative ELBO in nats/dim."""
         self.optimiser.zero_grad()
         loss = negative_elbo(self.model, pixels.contiguous().float())
         loss.backward()
@@ -46,7 +46,7 @@ class PlainTraining:
 
 
 def negative_elbo(model: VDVAE, levels: Tensor, noise: list[Tensor] | None = None) -> Tensor:
-    """Rate plus distortion of images (B, C, H, W), in nats/dim; one `noise` (B, Z, H, W) for each group, or drawn."""
+    """Rate plus distortion of images (B, C, H, W) in nats/dim. `noise`: (B, Z, H, W) for each group; None: drawn."""
     features = _encode(model, model.pixel_scale.input_from_levels(levels))
     states = {int(r): bias.repeat(len(levels), 1, 1, 1) for r, bias in model.decoder.start_states.items()}
     rate = torch.zeros(len(levels), device=levels.device)
@@ -82,7 +82,7 @@ def _encode(model: VDVAE, image: Tensor) -> dict[int, Tensor]:
 
 
 def _top_down_block(block: TopDownBlock, state: Tensor, feature: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The state after the block (B, C, H, W), and its group's KL divergence (B, Z, H, W)."""
+    """The state after the block (B, C, H, W), and the KL divergence of its group (B, Z, H, W)."""
     posterior_mean, posterior_log_scale = _joined_bottleneck(block.posterior, state, feature).chunk(2, dim=1)
     from_prior = _bottleneck(block.prior, state)
     prior_mean, prior_log_scale = from_prior[:, : 2 * block.latent_channels].chunk(2, dim=1)

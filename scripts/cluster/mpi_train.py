@@ -1,6 +1,6 @@
-"""train.py as scripts/cluster/mpiexec.sh starts it: a process that ends well makes the file DONE_FILE.
+"""train.py for scripts/cluster/mpiexec.sh: a process that ends without error creates the file DONE_FILE.
 
-Open MPI 5.0's mpiexec also ends with 0 when it loses a machine (seen with 5.0.11), so its own code proves nothing.
+Open MPI 5.0's mpiexec also ends with 0 when it loses a machine (seen with 5.0.11), so its exit code proves nothing.
 """
 
 import os

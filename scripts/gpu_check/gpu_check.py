@@ -1,10 +1,11 @@
-"""What one CUDA card makes of this project: parity, precisions, speed and memory, in one table.
+"""Check this project on one CUDA GPU: parity, precisions, speed and memory, in one table.
 
-    bash scripts/gpu_check.sh                       everything, in under eight minutes
-    bash scripts/gpu_check.sh --sections steps      only some of it (--help lists them)
-    bash scripts/gpu_check.sh --compile             compiled blocks too, however long they take
+    bash scripts/gpu_check.sh                       everything, in at most eight minutes
+    bash scripts/gpu_check.sh --sections steps      only some sections (--help lists them)
+    bash scripts/gpu_check.sh --compile             also compiled blocks, without a time limit
 
-Rows are printed, and written to --out, as they are measured; what does not fit into --minutes is named and left out.
+Each row is printed, and written to --out, as soon as it is measured. Rows for which --minutes leaves no time are named
+and skipped.
 """
 
 import argparse
@@ -21,9 +22,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout need not be installed
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
-sys.path.insert(
-    0, str(Path(__file__).resolve().parents[2] / "tests" / "support")
-)  # where the reference files are opened
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "support"))  # it opens the reference files
 
 from benchmark import (
     SMALL,
@@ -51,11 +50,11 @@ from vdvae_lr.processes.world import start_world
 from vdvae_lr.training.build import build_training
 from vdvae_lr.training.step import TrainingStep
 
-COMPILE_SECONDS = 120.0  # with less time left, compilation is not begun
+COMPILE_SECONDS = 120.0  # compilation starts only if this much time is left
 
 
 def check_steps(check: Check) -> None:
-    """The full model with and without LR at 1 and 8 images."""
+    """Time the full model with and without LR, at 1 and 8 images."""
     check.report.table(f"20 steps of {BIG} (random weights, generated images), median", STEP_COLUMNS)
     for images in (1, 8):
         _step_rows(check, [StepCase(images, objective) for objective in ("ELBO", "LR", "LR, prior latents")])
@@ -63,18 +62,18 @@ def check_steps(check: Check) -> None:
 
 
 def check_more_steps(check: Check) -> None:
-    """What else the step can do; the first to go when time is short."""
+    """Time other variants of the step. They are skipped first if time is short."""
     check.report.table(f"{BIG}: variants", STEP_COLUMNS)
     both = ("ELBO", "LR")
     _step_rows(check, [StepCase(8, objective, recompute=True) for objective in both])
     _step_rows(check, [StepCase(images, objective, autotune=True) for images in (1, 8) for objective in both])
     _step_rows(check, [StepCase(1, "LR, mean image"), StepCase(1, "LR", recompute=True)])
-    for precision in ("fp16", "fp32"):  # fp32 as torch computes it by default, convolutions in TF32
+    for precision in ("fp16", "fp32"):  # torch computes fp32 convolutions in TF32 by default
         _step_rows(check, [StepCase(1, objective, precision=precision) for objective in both])
 
 
 def check_compiled_steps(check: Check) -> None:
-    """Compiled blocks in a graph, in a process that can be ended when it compiles for too long."""
+    """Time compiled blocks in a CUDA graph, in a process that can be killed if it compiles for too long."""
     check.report.table(f"{BIG}: compiled blocks and CUDA graph", STEP_COLUMNS)
     for objective in ("ELBO", "LR"):
         case = StepCase(1, objective, "compile + graph")
@@ -86,7 +85,7 @@ def _compiled_cells(check: Check, case: StepCase) -> list[str]:
     try:
         measured = measure_apart(case, "cuda", None if check.force_compile else check.seconds_left)
     except TimeoutError as error:
-        return [f"{error}; --compile gives it all the time it wants"]
+        return [f"{error}; --compile lets it run without a limit"]
     check.steps[case] = measured
     return step_cells(case, measured, check.steps)
 
@@ -100,14 +99,14 @@ def _step_cells(check: Check, case: StepCase) -> list[str]:
     measured = measure_if_it_fits(check.world, case)
     note = ""
     if measured is None:
-        check.report.row(str(case), "does not fit; once more with activations recomputed")
+        check.report.row(str(case), "does not fit; trying again with activations recomputed")
         measured, note = measure_step(check.world, replace(case, recompute=True)), " (recomputed)"
     check.steps[case] = measured
     return step_cells(case, measured, check.steps, note)
 
 
 def check_behaviour(check: Check) -> None:
-    """What a step must not do, on the small model."""
+    """Check with the small model what a step must not do."""
     check.report.table("Behaviour of the step, small model", ("what", "verdict", "found"))
     for precision, graph in (("bf16", False), ("fp16", False), ("bf16", True), ("fp16", True)):
         label = f"host synchronisations in 3 steps, {precision}, {'graph' if graph else 'eager'}"
@@ -151,7 +150,7 @@ def _graph_against_eager(check: Check) -> list[str]:
 
 
 def _capture_beside_pinning(check: Check) -> list[str]:
-    """The loader pins its batches in a thread, and may do so while the first step is captured."""
+    """Capture a step while another thread pins memory, as the loader may do."""
     stop, errors = threading.Event(), list[Exception]()
 
     def pin() -> None:
@@ -160,7 +159,7 @@ def _capture_beside_pinning(check: Check) -> list[str]:
             while not stop.is_set():
                 held.append(torch.empty(1 << 16, dtype=torch.uint8).pin_memory())
                 time.sleep(0.001)
-        except Exception as error:  # reported as the row's result
+        except Exception as error:  # it becomes the result of the row
             errors.append(error)
 
     thread = threading.Thread(target=pin)
@@ -174,7 +173,7 @@ def _capture_beside_pinning(check: Check) -> list[str]:
 
 
 def check_tests(check: Check) -> None:
-    """The tests that need a card."""
+    """Run the tests that need a GPU."""
     check.report.table("Tests", ("command", "verdict", "last line"))
     check.row("python -m pytest -m cuda -q", 20, lambda: _pytest_cells(check))
 
@@ -182,7 +181,7 @@ def check_tests(check: Check) -> None:
 def _pytest_cells(check: Check) -> list[str]:
     command = [sys.executable, "-m", "pytest", "-m", "cuda", "-q"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=check.seconds_left, check=False)
-    passed = done.returncode in (0, 5)  # 5: no test is marked
+    passed = done.returncode in (0, 5)  # 5: pytest found no test with this mark
     if not passed:
         print(done.stdout[-4000:], done.stderr[-2000:], file=sys.stderr)
     return [check.verdict(passed), (done.stdout.strip() or done.stderr.strip() or "no output").splitlines()[-1]]
@@ -202,24 +201,24 @@ SECTIONS: dict[str, Callable[[Check], None]] = {
 
 
 def main() -> int:
-    """Run the sections asked for, in order of importance; 0 when nothing failed."""
+    """Run the chosen sections in the given order; return 0 if nothing failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=8.0, help="time for everything (default: 8)")
     parser.add_argument("--sections", default=",".join(SECTIONS), help="comma-separated (default: %(default)s)")
-    parser.add_argument("--compile", action="store_true", help="compile however long it takes")
-    parser.add_argument("--out", type=path_of, default=ROOT / "docs/benchmarks/gpu_check.md", help="the table's file")
+    parser.add_argument("--compile", action="store_true", help="compile without a time limit")
+    parser.add_argument("--out", type=path_of, default=ROOT / "docs/benchmarks/gpu_check.md", help="file for the table")
     options = parser.parse_args()
     sections: list[str] = options.sections.split(",")
     if unknown := [name for name in sections if name not in SECTIONS]:
         parser.error(f"there is no section '{unknown[0]}'; choose from {', '.join(SECTIONS)}")
     deadline = time.monotonic() + 60 * options.minutes
     if not torch.cuda.is_available():
-        print("error: this check needs a CUDA card, and torch sees none on this machine.", file=sys.stderr)
+        print("error: this check needs a CUDA GPU, and torch finds none on this machine.", file=sys.stderr)
         return 1
     world = start_world("cuda")
     report = Report(options.out)
     check = Check(world, report, deadline, options.compile)
-    report.line(f"# One CUDA card\n\n`{' '.join(['python', *sys.argv])}`\n\n{describe_machine(world.device)}")
+    report.line(f"# One CUDA GPU\n\n`{' '.join(['python', *sys.argv])}`\n\n{describe_machine(world.device)}")
     for name in sections:
         SECTIONS[name](check)
     report.line("\nNothing failed." if check.sound else "\nSOMETHING FAILED.")

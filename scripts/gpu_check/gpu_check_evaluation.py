@@ -1,6 +1,6 @@
-"""What `vdvae-lr evaluate` costs on a CUDA card, section by section, and whether its noiseless numbers are the CPU's.
+"""Time and memory of each section of `vdvae-lr evaluate` on a CUDA GPU; compares numbers without noise with the CPU.
 
-A section of `gpu_check.py`.
+This is a section of `gpu_check.py`.
 """
 
 import math
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 BIG = "ffhq256"
 SMALL_IMAGES, BIG_IMAGES = 128, 2
-ACTIVITY_TOLERANCE = 1e-3  # of a variance over images; 128 of them leave float32's rounding far below
+ACTIVITY_TOLERANCE = 1e-3  # relative error of a variance over 128 images; float32 rounding is far smaller
 LITTLE = SectionSettings(
     mixture_batch=2,
     mixture_images=2,
@@ -39,7 +39,7 @@ LITTLE = SectionSettings(
     noise_variances=(0.3,),
     noise_units=("prior_scale",),
 )
-"""For ffhq256: every section once, at its least."""
+"""For ffhq256: every section, with its smallest settings."""
 
 
 def _silently(items: Iterable[T], total: int, what: str) -> Iterable[T]:
@@ -51,7 +51,7 @@ def _measuring(images: np.ndarray, world: World, batch: int) -> Measuring:  # ty
 
 
 def check_evaluation(check: Check) -> None:
-    """Every section of an evaluation: the small model at its defaults, then ffhq256 at its least."""
+    """Run every section of an evaluation: the small model with default settings, then ffhq256 with the smallest."""
     columns = ("section", "verdict", "seconds", "peak, GB", "quantities", "not finite")
     small = build_training(settings_of(SMALL), check.world, small_start(settings_of(SMALL))[0]).model
     pixels = small_images(0, SMALL_IMAGES, training=False).pixels
@@ -64,7 +64,7 @@ def check_evaluation(check: Check) -> None:
 
 
 def _big_rows(check: Check, columns: tuple[str, ...]) -> None:
-    """With random weights and generated images; all but what an untrained model cannot show is cost."""
+    """Run the sections on ffhq256 with random weights and generated images; only their cost means something."""
     settings = settings_of(BIG)
     big = build_training(settings, check.world, StartWeights(None, None)).model
     images = generated_images(settings.model, BIG_IMAGES).pixels.permute(0, 2, 3, 1).contiguous().numpy()
@@ -92,7 +92,7 @@ def _section_cells(check: Check, section: Callable[[Task], Findings], task: Task
 
 
 def _activity_cells(check: Check, model: VDVAE, images: np.ndarray) -> list[str]:  # type: ignore[type-arg]
-    """No noise enters these: card and CPU compute the same thing."""
+    """Compare variances of posterior means. They contain no noise, so GPU and CPU compute the same numbers."""
     beside = World(0, 1, torch.device("cpu"))
     on_cpu = VDVAE(model.config)
     on_cpu.load_state_dict({name: tensor.cpu() for name, tensor in model.state_dict().items()})

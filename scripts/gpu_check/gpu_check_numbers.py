@@ -1,6 +1,6 @@
-"""What numbers a CUDA card gives: against the reference files, and in each precision, before and after training.
+"""Check the numbers that a CUDA GPU computes: against the reference files, and in each precision.
 
-Sections of `gpu_check.py`.
+These are sections of `gpu_check.py`.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,13 +35,13 @@ from vdvae_lr.training.step import autocast, batch_terms
 BIG = "ffhq256"
 PRECISIONS = ("fp32", "bf16", "fp16")
 PRECISION_STEPS, PRECISION_BATCH = 200, 16
-SKIPPED_SHARE = 0.05  # fp16 finds its loss scale by skipping a few updates; a run that skips them all ends equal too
+SKIPPED_SHARE = 0.05  # fp16 skips a few updates to find its loss scale; a run that skips all of them proves nothing
 BOUND_IMAGES, BOUND_BATCH = 256, 64
 VALUE_TOLERANCE, GRADIENT_TOLERANCE, HALF_TOLERANCE = 1e-4, 1e-3, 1e-2
 
 
 def check_parity(check: Check) -> None:
-    """The three reference files on the card in float32."""
+    """Compare with the three reference files in float32."""
     columns = ("reference file", "verdict", "numbers", "worst relative error", "worst error of a gradient norm")
     check.report.table("Reference files, float32 with TF32 off", columns)
     for name in NAMES:
@@ -62,7 +62,7 @@ def _parity_cells(check: Check, name: str) -> list[str]:
 
 
 def _inferred_numbers(case: ReferenceCase, device: torch.device) -> dict[str, Tensor]:
-    """Latents, rates, bound, and the norms of its gradient in every published tensor."""
+    """Latents, rates, the bound, and the norm of the bound's gradient for every published tensor."""
     levels, noise = case.levels.to(device), [draw.to(device) for draw in case.groups("noise")]
     passed = case.model.infer(levels, noise)
     target = case.model.pixel_scale.target_from_levels(levels)
@@ -82,20 +82,20 @@ def _inferred_numbers(case: ReferenceCase, device: torch.device) -> dict[str, Te
 
 @torch.no_grad()
 def _decoded_numbers(case: ReferenceCase, device: torch.device) -> dict[str, Tensor]:
-    """Passes without an image: from the prior, and from all latents."""
+    """Numbers of passes without an image: from the prior, and with all latents given."""
     prior = [FromPrior(draw.to(device), 0.7) for draw in case.groups("prior_noise")]
     given = [Given(latent.to(device)) for latent in case.groups("latent")]
     return {"px_z_prior_t07": _final_state(case, prior), "px_z_given": _final_state(case, given)}
 
 
 def _final_state(case: ReferenceCase, sources: Sequence[LatentSource]) -> Tensor:
-    """What the output convolution reads: (B, C, H, W)."""
+    """The input of the output convolution: (B, C, H, W)."""
     state: Tensor = case.model.decoder(sources, len(case.levels), keep_states=False)[1]
     return state
 
 
 def check_losses(check: Check) -> None:
-    """The same losses in the three precisions, without any training."""
+    """Compare the losses in the three precisions, without training."""
     check.report.table("Losses by precision, nats/dim", ("model", "verdict", *PRECISIONS, "bf16 - fp32", "fp16 - fp32"))
     label = f"{SMALL}, {small_start(settings_of(SMALL))[1]}: bound of {BOUND_IMAGES} held-out images"
     check.row(label, 5, lambda: _difference_cells(check, _small_bound(check)))
@@ -120,7 +120,7 @@ def _small_bound(check: Check) -> Callable[[str], float]:
 
 
 def _held_out_bound(check: Check, model: VDVAE, precision: str) -> float:
-    """−ELBO of the first held-out images in `precision`, nats/dim."""
+    """−ELBO of the first held-out images in `precision`, in nats/dim."""
     starts = range(0, BOUND_IMAGES, BOUND_BATCH)
     batches = [small_images(start, BOUND_BATCH, training=False) for start in starts]
     with autocast(check.world.device, precision):  # type: ignore[arg-type]
@@ -143,7 +143,7 @@ def _big_loss(check: Check, term: str) -> Callable[[str], float]:
 
 
 def check_precisions(check: Check) -> None:
-    """The same 200 steps in the three precisions: they must end at the same bound of held-out images."""
+    """Do the same 200 steps in the three precisions; the bounds of held-out images must then agree."""
     columns = (
         "precision",
         "verdict",
@@ -176,7 +176,7 @@ def _precision_cells(check: Check, precision: str, bounds: dict[str, float]) -> 
         times = step_milliseconds(step, range(PRECISION_STEPS), check.world.device)
         bounds[precision] = after = _held_out_bound(check, training.model, precision)
     if "fp32" not in bounds:
-        raise RuntimeError("float32, which this is held against, gave no bound")
+        raise RuntimeError("there is no bound in float32 to compare with, because that row failed")
     difference = after / bounds["fp32"] - 1
     skipped, scale = int(training.optimiser.skipped), training.optimiser.scaler.get_scale()
     passed = abs(difference) <= HALF_TOLERANCE and skipped <= SKIPPED_SHARE * PRECISION_STEPS

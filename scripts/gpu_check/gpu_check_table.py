@@ -1,4 +1,4 @@
-"""The table that `gpu_check.py` fills: rows that may fail or find no time, and whether anything failed."""
+"""The table that `gpu_check.py` fills. A row may fail, or be skipped for lack of time."""
 
 import time
 import traceback
@@ -12,7 +12,7 @@ from vdvae_lr.processes.world import World
 
 @dataclass
 class Check:
-    """The card, the report, and the time there is."""
+    """The device, the report, the deadline, and whether everything passed so far."""
 
     world: World
     report: Report
@@ -26,13 +26,13 @@ class Check:
         return self.deadline - time.monotonic()
 
     def row(self, label: str, seconds: float, measure: Callable[[], Sequence[str]]) -> None:
-        """One row that takes about so many `seconds`; a failure is a row as well, and the check goes on."""
+        """Measure one row that takes about `seconds`. A failure becomes a row too, and the check continues."""
         if self.seconds_left < seconds:
             self.report.row(label, f"skipped: no {seconds:.0f} s left")
             return
         try:
             cells = measure()
-        except Exception as error:  # whatever it is, the other rows are still worth having
+        except Exception as error:  # after any error, the other rows are still useful
             traceback.print_exc()
             cells = [self.verdict(False), f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"]
         self.report.row(label, *cells)

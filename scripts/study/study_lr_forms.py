@@ -1,16 +1,16 @@
-"""The study behind the defaults of Latent Reconstruction (docs/study_lr_forms.md): fine-tune, measure, tabulate.
+"""Run the study behind the defaults of LR: fine-tune, measure, write tables (docs/study_lr_forms.md).
 
-    python scripts/study/study_lr_forms.py screen --data_root FASHION   every row, one seed
+    python scripts/study/study_lr_forms.py screen --data_root FASHION   all rows, one seed
     python scripts/study/study_lr_forms.py photos --photos PHOTOS.npz   images and weights of the colour model
     python scripts/study/study_lr_forms.py confirm --data_root FASHION  the best rows and plain, three seeds
     python scripts/study/study_lr_forms.py confirm --data photos        the same on the colour model
     python scripts/study/study_lr_forms.py longer --data_root FASHION   some rows, four times as long, one seed
     python scripts/study/study_lr_forms.py table                        tables and figure of the document
 
-A row is one `train.py` and one `vdvae-lr compare`, each in a process of its own. Its result is one JSON file; a row
-that has one is not run again, and a run that was stopped goes on. Several of these commands may share one --work
-folder: each row is taken by one of them. --jobs runs rows side by side, each on OMP_NUM_THREADS threads (1 where that
-is not set); --iters and --examples make a row smaller.
+A row is one `train.py` and one `vdvae-lr compare`, each in a new process. The result of a row is one JSON file. A row
+that has a result is not run again, and a stopped run continues. Several of these commands may share one --work folder:
+only one of them runs each row. --jobs runs several rows at a time, each on OMP_NUM_THREADS threads (1 if that is not
+set). --iters and --examples make a row smaller.
 """
 
 import argparse
@@ -44,7 +44,7 @@ from vdvae_lr.files.paths import path_of
 from vdvae_lr.files.whole_file import write_whole
 
 PHOTOS_PRESET = "docs/studies/lr_forms/photos16.toml"
-# Neighbours are cut from one photograph: parts that are drawn at random would share it.
+# Neighbouring images come from one photograph, so randomly drawn parts would share photographs.
 PHOTOS_PARTS = {"train": (0, 7700), "valid": (7700, 8200), "test": (8200, 9200)}
 PHOTOS_SCHEDULE = (
     "--iters 3000 --n_batch 32 --global_batch 32 --lr 0.001 --lr_final_share 0.412 --warmup_iters 200 --ema_rate 0.998 "
@@ -67,7 +67,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """Of the row in tables and file names."""
+        """The name of the row in tables and file names."""
         if self.alpha_T == 0:
             return "plain"
         parts = (self.lr_form, self.lr_target, self.lr_image, self.lr_latents, self.lr_reduction)
@@ -109,7 +109,7 @@ ROWS = tuple(
         "information constant mean prior sum 0.1",
     )
 )
-"""Most instructive first. `nll` with a constant target is left out: its gradients are those of `information`."""
+"""All rows, the most instructive first. `nll` with a constant target has the gradients of `information`: left out."""
 
 CONFIRMED = (
     "plain",
@@ -119,8 +119,8 @@ CONFIRMED = (
     "information-live-sample-posterior-sum-1",
     "information-constant-sample-posterior-sum-0.1",
 )
-"""Of the rows within 1% of the bound: the most information, in either kind of latents, and the most noise response;
-then the two that the first readings made worth it.
+"""Rows for three seeds. Within 1% of the bound: the most information for each kind of latents, and the strongest noise
+response. The last two were added after the first readings.
 """
 
 LONGER = (
@@ -130,39 +130,39 @@ LONGER = (
     "information-live-sample-posterior-sum-0.3",
     "information-constant-sample-posterior-sum-0.3",
 )
-"""The default, and its live target, which gains for both encoders but at α 1 trains no prior (docs/method.md); and both
-with less α.
+"""Rows for longer runs: plain, and the default and its live target, with two values of α. A live target gains for both
+encoders, but at α 1 it does not train the prior (docs/method.md).
 """
 
 
 @dataclass(frozen=True)
 class Study:
-    """Where a stage's rows start from, how long they are, and where everything lies."""
+    """How the rows of a stage start, how long they are, and where their files are."""
 
     data: str
-    """fashion or photos; with _longer where rows are longer: the name of their results' folder."""
+    """fashion or photos, with _longer for longer rows; also the name of the folder with the results."""
     model: tuple[str, ...]
-    """Words for train.py: the model's settings and weights."""
+    """Arguments for train.py: settings and weights of the model."""
     dataset: tuple[str, ...]
-    """Words for both commands: the data set."""
+    """Arguments for both commands: the data set."""
     work: Path
-    """Runs, logs and locks."""
+    """Folder of runs, logs and locks."""
     results: Path
-    """A folder per data set, with one JSON file per row and seed."""
+    """Folder of results: one folder for each data set, with one JSON file for each row and seed."""
     iters: int
     examples: int
 
     def label(self, row: Row, seed: int) -> str:
-        """Of the row's run, log and comparison in `work`."""
+        """The name of the row's run, log and comparison in `work`."""
         return f"{self.data}-{row.name}-seed{seed}"
 
     def result(self, row: Row, seed: int) -> Path:
-        """The file of a row's result."""
+        """The file with the result of a row."""
         return self.results / self.data / f"{row.name}-seed{seed}.json"
 
 
 def training_words(study: Study, row: Row, seed: int) -> list[str]:
-    """The words after `python train.py` of a row."""
+    """Arguments of `train.py` for a row."""
     settings = [word for name, value in dataclasses.asdict(row).items() for word in (f"--{name}", str(value))]
     length = ["--iters", str(study.iters), "--seed", str(seed), "--num_workers", "0"]
     quiet = ["--eval_examples", "16", "--iters_per_eval", "100000", "--iters_per_images", "100000"]
@@ -171,7 +171,7 @@ def training_words(study: Study, row: Row, seed: int) -> list[str]:
 
 
 def measuring_words(study: Study, row: Row, seed: int) -> list[str]:
-    """The words after `vdvae-lr` of a row; every row is measured with the same images and noise, whatever its seed."""
+    """Arguments of `vdvae-lr` for a row. All rows are measured with the same images and noise, for any seed."""
     run = study.work / "runs" / study.label(row, seed)
     what = ["--examples", str(study.examples), "--images", "0", "--split", "test", "--seed", "0"]
     return ["compare", f"{row.name}={run}", *study.dataset, *what, "--out", str(_comparison(study, row, seed))]
@@ -182,7 +182,7 @@ def _comparison(study: Study, row: Row, seed: int) -> Path:
 
 
 def run_rows(study: Study, todo: Iterable[tuple[Row, int]], jobs: int) -> int:
-    """Run what has no result yet, `jobs` rows at a time; how many failed."""
+    """Run the rows that have no result yet, `jobs` at a time; return how many failed."""
 
     def attempt(row: Row, seed: int) -> bool:
         try:
@@ -210,7 +210,7 @@ def _run_row(study: Study, row: Row, seed: int) -> bool:
             write_whole(path, (json.dumps(result, indent=1) + "\n").encode())
             print(f"{time.strftime('%H:%M:%S')} {label}: {train_s:.0f} s + {measure_s:.0f} s", flush=True)
     except Timeout:
-        pass  # another of these commands has this row in hand
+        pass  # another command runs this row
     return True
 
 
@@ -258,7 +258,7 @@ def _commit() -> str:
 
 
 def prepare_photos(archive: Path, study: Study) -> None:
-    """Photographs (N, 32, 32, 3) of an archive's `train` as 16×16 PNGs, and a model trained on them from scratch."""
+    """Write the photographs `train` (N, 32, 32, 3) of an archive as 16×16 PNGs; train a model on them from scratch."""
     with np.load(archive) as arrays:
         pixels = arrays["train"]
     folder = Path(study.dataset[-1])
@@ -274,22 +274,22 @@ def prepare_photos(archive: Path, study: Study) -> None:
 
 
 def arguments() -> argparse.Namespace:
-    """What the command line asks for."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description="Compare the forms of Latent Reconstruction.")
     parser.add_argument("stage", choices=("screen", "photos", "confirm", "longer", "table"))
     parser.add_argument(
-        "--data", choices=("fashion", "photos"), default="fashion", help="to confirm, or train longer, on"
+        "--data", choices=("fashion", "photos"), default="fashion", help="data set of the stages confirm and longer"
     )
-    parser.add_argument("--data_root", type=path_of, help="folder of the images; photos: where their PNGs are or go")
+    parser.add_argument("--data_root", type=path_of, help="folder of the images; for photos: of their PNGs")
     parser.add_argument("--photos", type=path_of, help="archive of 32×32 colour images under the key 'train'")
     names = [row.name for row in ROWS]
-    parser.add_argument("--rows", nargs="*", choices=names, metavar="ROW", help="rows to run; none: those of the stage")
-    parser.add_argument("--seeds", nargs="*", type=int, help="none: 0, 1 and 2 to confirm, else 0")
+    parser.add_argument("--rows", nargs="*", choices=names, metavar="ROW", help="rows to run (default: the stage's)")
+    parser.add_argument("--seeds", nargs="*", type=int, help="seeds (default: 0, 1 and 2 for confirm, else 0)")
     parser.add_argument("--work", type=path_of, default=ROOT / "runs" / "study_lr_forms", help="for runs and logs")
     parser.add_argument("--results", type=path_of, default=ROOT / "docs" / "studies" / "lr_forms")
-    parser.add_argument("--iters", type=int, help=f"of a row; none: {ITERS}, or {LONGER_ITERS} to go on longer")
-    parser.add_argument("--examples", type=int, default=1000, help="test images a row is measured on")
-    parser.add_argument("--jobs", type=int, default=1, help="rows at a time")
+    parser.add_argument("--iters", type=int, help=f"iterations of a row (default: {ITERS}; {LONGER_ITERS} for longer)")
+    parser.add_argument("--examples", type=int, default=1000, help="test images on which a row is measured")
+    parser.add_argument("--jobs", type=int, default=1, help="number of rows that run at a time")
     given = parser.parse_args()
     if given.stage == "photos" and given.photos is None:
         parser.error("the stage photos needs --photos ARCHIVE.npz")
@@ -297,7 +297,7 @@ def arguments() -> argparse.Namespace:
 
 
 def study_of(given: argparse.Namespace) -> Study:
-    """Where the rows of a command line start from."""
+    """The study that the command line asks for."""
     work = given.work.resolve()
     if given.data == "fashion" and given.stage != "photos":
         data, name, default = "fashion", "fashion", ROOT / "data" / "fashion"
@@ -312,7 +312,7 @@ def study_of(given: argparse.Namespace) -> Study:
 
 
 def main() -> int:
-    """The stage that was asked for; the exit status."""
+    """Run the stage that the command line names; return the exit status."""
     given = arguments()
     if given.stage == "table":
         write_document(given.results)

@@ -1,4 +1,4 @@
-"""The figure of docs/study_lr_forms.md: held-out bound against information, a point a row, a panel a data set."""
+"""Draw the figure of docs/study_lr_forms.md: bound against information, one point a row, one panel a data set."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ from vdvae_lr.files.whole_file import replacing
 
 BOUND = "negative_elbo"
 FAR = 1.03
-"""Rows with a bound so many times plain's are told in words: drawn, they would squeeze the others into a corner."""
+"""Rows with a bound of at least this many times plain's are listed in words; drawn, they would squeeze the others."""
 SAME_BOUND, SAME_INFORMATION = 0.0005, 0.006
-"""Rows that differ from plain by less, as a share of its bound and in nats/dim, share its place; words name them."""
+"""Rows that differ from plain by less (a share of its bound; nats/dim) would cover it; they are listed in words."""
 FIGURE = CHECKOUT_ROOT / "docs" / "figures" / "study_lr_forms.png"
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Rows that are drawn alike: colours of Okabe and Ito, and a marker each, so that no colour is needed."""
+    """How a kind of row is drawn. The colours are by Okabe and Ito; markers alone also tell the kinds apart."""
 
     title: str
     colour: str
@@ -41,7 +41,7 @@ KINDS = {
 
 
 def kind_of(result: Result) -> Kind:
-    """How a row is drawn."""
+    """The kind of a row, which says how it is drawn."""
     settings = result.settings
     if result.name == PLAIN:
         return KINDS[PLAIN]
@@ -51,7 +51,7 @@ def kind_of(result: Result) -> Kind:
 
 
 def label_of(result: Result) -> str:
-    """What the marker does not say: what differs from the default, and α."""
+    """The label of a row: α, and what differs from the default and is not shown by the marker."""
     settings = result.settings
     if result.name == PLAIN:
         return "plain"
@@ -64,7 +64,7 @@ def label_of(result: Result) -> str:
 
 
 def draw(results: Sequence[Result], path: Path) -> None:
-    """Bound against information, a panel a data set; bars are standard errors over seeds."""
+    """Draw bound against information, one panel a data set. Bars are standard errors over seeds."""
     titles = {"fashion": "Fashion-MNIST, 32×32", "photos": "photographs, 16×16 (data not shipped)"}
     panels = [data for data in titles if any(result.data == data for result in results)]
     figure = Figure(figsize=(7.2 * len(panels), 6.4), layout="constrained")
@@ -117,7 +117,7 @@ def _point(axes: Axes, row: Sequence[Result], *, leftwards: bool, label: str) ->
     where = (x.value, y.value)
     words: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8}
     side: Literal["left", "right"] = "right" if leftwards else "left"
-    if kind is KINDS["squared"]:  # long words, and close together
+    if kind is KINDS["squared"]:  # these labels are long, and their points close together
         axes.annotate(label, where, (2, -4), ha="right", va="top", rotation=20, rotation_mode="anchor", **words)
     else:
         below = kind is KINDS["plain"]

@@ -1,12 +1,13 @@
-"""Who can read the images of the study's rows: the encoder trained along, and the one from before fine-tuning.
+"""Measure who can read the images of the study's rows: the row's own encoder, and the one from before fine-tuning.
 
-    python scripts/study/study_lr_forms_reading.py --data_root FASHION            every row with a result and a run
+    python scripts/study/study_lr_forms_reading.py --data_root FASHION            all rows with a result and a run
     python scripts/study/study_lr_forms_reading.py --data photos
-    python scripts/study/study_lr_forms_reading.py --longer                       the rows that went on longer
+    python scripts/study/study_lr_forms_reading.py --longer                       the rows of the longer runs
     python scripts/study/study_lr_forms_reading.py --samples                      the picture of the document
 
-Eq. 5 bounds the information in a model's samples whoever reads them. Where the encoder from before reads nothing,
-decoder and encoder have agreed on a code. A row is one `vdvae-lr evaluate`; rows that were read are not read again.
+Eq. 5 bounds the information in a model's samples for any encoder that reads them. If the encoder from before
+fine-tuning reads nothing, decoder and encoder have agreed on a code. A row is one `vdvae-lr evaluate`. A row that has a
+reading is not read again.
 """
 
 import argparse
@@ -61,7 +62,7 @@ Readings = dict[str, dict[str, Any]]
 
 
 def reading_words(study: Study, row: Row, seed: int, examples: int) -> list[str]:
-    """The words after `vdvae-lr` of a row; the run says which model it started from."""
+    """Arguments of `vdvae-lr` for a row. The run itself says which model it started from."""
     label = study.label(row, seed)
     nothing = [word for name in (*LEFT_OUT, "images") for word in (f"--{name}", "0")]
     out = study.work / "evaluations" / label
@@ -72,7 +73,7 @@ def reading_words(study: Study, row: Row, seed: int, examples: int) -> list[str]
 
 
 def read_rows(study: Study, path: Path, examples: int) -> Readings:
-    """Read what has a result, a run and no reading; every reading is on the disk when it is made."""
+    """Read the rows that have a result and a run, but no reading. Each reading is written as soon as it is made."""
     readings: Readings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for row in ROWS:
         for seed in range(10):
@@ -97,7 +98,7 @@ def _reading(folder: Path) -> dict[str, Any]:
 
 
 def reading_table(readings: Mapping[str, Mapping[str, Any]], data: str) -> str:
-    """One line a row of a data set, means over its seeds; plain first, then by what the old encoder reads."""
+    """One line for each row of a data set, with means over seeds; plain first, then by the old encoder's reading."""
     rows: dict[str, list[Mapping[str, Any]]] = {}
     for reading in readings.values():
         if reading["data"] == data:
@@ -114,7 +115,7 @@ def reading_table(readings: Mapping[str, Mapping[str, Any]], data: str) -> str:
 
 
 def write_tables(readings: Mapping[str, Mapping[str, Any]]) -> None:
-    """Between the comments of the document."""
+    """Write the tables between the comments of the document."""
     text = BLOCK.sub(
         lambda match: f"{match[1]}\n{reading_table(readings, match[2])}\n{match[3]}",
         DOCUMENT.read_text(encoding="utf-8"),
@@ -123,7 +124,7 @@ def write_tables(readings: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def draw_samples(study: Study) -> None:
-    """Mean images of prior latents, the same noise for every row, seed 0."""
+    """Draw mean images of latents from the prior, with the same noise for every row, seed 0."""
     models = [
         VDVAE.from_pretrained(study.work / "runs" / f"{name}-seed0" if name else "fashion") for name in SHOWN.values()
     ]
@@ -131,15 +132,15 @@ def draw_samples(study: Study) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Read, and write the document's tables; the exit status."""
+    """Read the rows and write the document's tables; return the exit status."""
     parser = argparse.ArgumentParser(description="Read the study's rows by the encoder from before fine-tuning.")
     parser.add_argument("--data", choices=("fashion", "photos"), default="fashion")
     parser.add_argument("--data_root", type=path_of, help="folder of the images")
-    parser.add_argument("--work", type=path_of, default=ROOT / "runs" / "study_lr_forms", help="of the rows' runs")
+    parser.add_argument("--work", type=path_of, default=ROOT / "runs" / "study_lr_forms", help="folder of the runs")
     parser.add_argument("--results", type=path_of, default=ROOT / "docs" / "studies" / "lr_forms")
-    parser.add_argument("--examples", type=int, default=300, help="images and samples of a row")
-    parser.add_argument("--longer", action="store_true", help="the rows that went on longer")
-    parser.add_argument("--samples", action="store_true", help="only draw the picture")
+    parser.add_argument("--examples", type=int, default=300, help="images and samples for each row")
+    parser.add_argument("--longer", action="store_true", help="read the longer runs")
+    parser.add_argument("--samples", action="store_true", help="only draw the picture of samples")
     given = parser.parse_args(words)
     given.stage, given.iters = "longer" if given.longer else "confirm", None
     study = study_of(given)

@@ -1,7 +1,7 @@
-"""Tables of docs/study_lr_forms.md, from the results that `study_lr_forms.py` leaves.
+"""Write the tables of docs/study_lr_forms.md from the results of `study_lr_forms.py`.
 
-A table goes between two comments of the document, `<!-- results: DATA STAGE -->` and `<!-- end of results -->`, where
-STAGE is `screen` (seed 0) or `confirm` (means over seeds, of the rows that have several).
+A table stands between two comments of the document, `<!-- results: DATA STAGE -->` and `<!-- end of results -->`. STAGE
+is `screen` (seed 0) or `confirm` (means over seeds, for rows with several seeds).
 """
 
 import json
@@ -25,13 +25,13 @@ BLOCK = re.compile(r"(<!-- results: (\w+) (\w+) -->\n).*?(<!-- end of results --
 
 @dataclass(frozen=True)
 class Column:
-    """One measurement of the tables."""
+    """A column of the tables: one measurement."""
 
     key: str
     title: str
     decimals: int
     errors_of_one_seed: bool = True
-    """Whether the error over images says something about the difference between two rows."""
+    """Whether to show the error over images for one seed: it must say something about differences between rows."""
     sign: int = 1
 
 
@@ -58,12 +58,12 @@ class Result:
     seed: int
     settings: Mapping[str, Any]
     measured: Mapping[str, tuple[float, float | None]]
-    """Value and standard error over images, by the names of comparison.json."""
+    """Value and standard error over images, under the keys of comparison.json."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A mean over seeds with its standard error, or the value of one seed with that over images."""
+    """A mean over seeds with its standard error; or the value of one seed with its standard error over images."""
 
     value: float
     error: float | None
@@ -71,7 +71,7 @@ class Cell:
 
 
 def read_results(folder: Path) -> list[Result]:
-    """Every result below `folder`, in the order of data set, row and seed."""
+    """All results below `folder`, in the order of data set, row and seed."""
     found = []
     for path in sorted(folder.glob("*/*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -82,20 +82,20 @@ def read_results(folder: Path) -> list[Result]:
 
 
 def over_seeds(values: Sequence[float]) -> Cell:
-    """Mean and standard error of several seeds; no error for one."""
+    """The mean over seeds and its standard error; one seed has no error."""
     error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
     return Cell(statistics.fmean(values), error, len(values))
 
 
 def cell(row: Sequence[Result], key: str) -> Cell:
-    """One measurement of a row, over its seeds."""
+    """One measurement of a row over its seeds."""
     if len(row) == 1:
         return Cell(*row[0].measured[key], 1)
     return over_seeds([result.measured[key][0] for result in row])
 
 
 def bound_against_plain(row: Sequence[Result], plain: Sequence[Result]) -> Cell:
-    """How much worse the bound is than that of plain fine-tuning with the same seed, in percent of it."""
+    """By how many percent the bound is worse than that of plain fine-tuning with the same seed."""
     reference = {result.seed: result.measured["negative_elbo"][0] for result in plain}
     ratios = [
         result.measured["negative_elbo"][0] / reference[result.seed] for result in row if result.seed in reference
@@ -104,7 +104,7 @@ def bound_against_plain(row: Sequence[Result], plain: Sequence[Result]) -> Cell:
 
 
 def rows_of(results: Sequence[Result], data: str, stage: str) -> dict[str, list[Result]]:
-    """Results of a data set by row, plain first: seed 0 of every row to screen, all seeds of some to confirm."""
+    """The results of a data set by row, plain first. `screen`: seed 0; `confirm`: rows with several seeds."""
     rows: dict[str, list[Result]] = {}
     for result in results:
         if result.data == data:
@@ -118,7 +118,7 @@ def rows_of(results: Sequence[Result], data: str, stage: str) -> dict[str, list[
 
 
 def markdown_table(rows: Mapping[str, Sequence[Result]]) -> str:
-    """One line a row; the most information first, after plain fine-tuning."""
+    """One line for each row: plain first, then the others by information, the most first."""
     several = any(len(row) > 1 for row in rows.values())
     heads = ["row", "bound against plain, %", *(column.title for column in COLUMNS), *(["seeds"] if several else [])]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
@@ -141,7 +141,7 @@ def _text(found: Cell, decimals: int, *, signed: bool = False) -> str:
 
 
 def filled(document: str, results: Sequence[Result]) -> str:
-    """The document with its tables made anew."""
+    """The document with new tables."""
 
     def fill(match: re.Match[str]) -> str:
         return f"{match[1]}\n{markdown_table(rows_of(results, match[2], match[3]))}\n{match[4]}"

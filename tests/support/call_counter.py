@@ -1,4 +1,4 @@
-"""How often a module is called."""
+"""Count the calls of a module."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ class Calls:
 
 
 def count_calls(module: nn.Module) -> Calls:
-    """A counter that `module` raises at each forward pass."""
+    """A counter that goes up by one at each forward pass of `module`."""
     calls = Calls()
 
     def raise_count(*_: object) -> None:

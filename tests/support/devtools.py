@@ -1,4 +1,4 @@
-"""A headless Chromium for tests, driven through its DevTools pipe: no driver, no port, no network."""
+"""A headless Chromium for tests. It is driven through its DevTools pipe: no driver, no port, no network."""
 
 import base64
 import json
@@ -25,17 +25,17 @@ _PATIENCE_S = 60.0
 
 
 def browser_program() -> str | None:
-    """The browser that is installed here, if any, and that starts: some systems' is a stub that asks for another."""
+    """The path of a browser that starts, or None. Some systems have a stub that only asks for another package."""
     return next((path for name in NAMES if (path := shutil.which(name)) is not None and _starts(path)), None)
 
 
 def wanted_browser() -> str:
-    """The same; without one the test that asks is skipped, or fails where BROWSER_TESTS is `required`."""
+    """The path of a browser. Without one the test is skipped, or fails if BROWSER_TESTS is `required`."""
     program = browser_program()
     if program is not None:
         return program
     missing = f"no browser is installed: none of {', '.join(NAMES)} is on the path, and starts"
-    if os.environ.get("BROWSER_TESTS") == "required":  # as in .ci/run: no test vanishes there unseen
+    if os.environ.get("BROWSER_TESTS") == "required":  # .ci/run sets this, so that no test is skipped unseen
         pytest.fail(missing)
     pytest.skip(missing)
 
@@ -49,7 +49,7 @@ def _starts(program: str) -> bool:
 
 
 class Page:
-    """One tab. What happened in it, requests and console messages among others, is kept in `events`."""
+    """One tab of the browser. `events` has all that happened in it, such as requests and console messages."""
 
     def __init__(self, commands: BinaryIO, answers: BinaryIO) -> None:
         self._commands = commands
@@ -64,7 +64,7 @@ class Page:
             self.call(f"{domain}.enable")
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """One DevTools command; its answer."""
+        """Send one DevTools command; return its answer."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
         if self._session is not None:
@@ -77,7 +77,7 @@ class Page:
         return dict(answer["result"])
 
     def open(self, path: Path, *, width: int, dark: bool) -> None:
-        """Load a file as a screen of this width and theme would show it, and wait until it is there."""
+        """Load a file as on a screen of this width and theme, and wait until it is loaded."""
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=844, deviceScaleFactor=1, mobile=width < 600
         )
@@ -89,17 +89,17 @@ class Page:
             self.events.append(self._next())
 
     def value(self, expression: str) -> Any:
-        """What a JavaScript expression is in the page."""
+        """The value of a JavaScript expression in the page."""
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
     def named(self, method: str) -> list[dict[str, Any]]:
-        """The parameters of all events of one name since the page was opened."""
+        """The parameters of all events with this name since the page was opened."""
         return [event["params"] for event in self.events if event.get("method") == method]
 
     def save_picture(self, path: Path) -> None:
-        """The whole page as PNG."""
+        """Save the whole page as a PNG."""
         answer = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
         path.write_bytes(base64.b64decode(answer["data"]))
 
@@ -116,7 +116,7 @@ class Page:
 
 @contextmanager
 def open_browser(program: str) -> Iterator[Page]:
-    """A browser with a profile of its own, and one page in it."""
+    """Start a browser with a new profile and one page; end it afterwards."""
     with TemporaryDirectory(prefix="vdvae_lr-browser-", ignore_cleanup_errors=True) as profile:
         yield from _opened(program, profile)
 

@@ -1,9 +1,9 @@
-"""The documents as the tests see them: code blocks with their marks, commands, inline code, links.
+"""Read documents: code blocks with their marks, commands, inline code, links.
 
 A comment on the line above a block says what the tests do with it:
 
-    <!-- run -->               execute it, after the blocks before it, in a folder of the document's own
-    <!-- prints -->            what the executed block above printed, numbers aside; lines of "…" stand for others
+    <!-- run -->               execute it after the blocks before it, in a folder for this document
+    <!-- prints -->            the executed block above printed these lines; numbers may differ, "…" is any lines
     <!-- file photos.toml -->  save it under this name in that folder first
 
 Every other command is only parsed.
@@ -24,7 +24,7 @@ DOCUMENTS = sorted(
 )
 SHELL = frozenset({"", "bash", "sh", "shell", "console"})
 LISTINGS = frozenset({"train.py", "cli", "L", "model.safetensors"})
-"""First words of indented blocks that are no commands: trees of files, layers, a formula."""
+"""First words of indented blocks that are not commands: trees of files, layers, a formula."""
 _FENCE = re.compile(r"^ {0,3}(?P<fence>`{3,}|~{3,}) *(?P<language>\w*)")
 _MARK = re.compile(r"^<!-- (?P<mark>.+) -->$")
 _ASSIGNMENT = re.compile(r"^[A-Za-z_]\w*=")
@@ -49,7 +49,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Command:
-    """The words of one command of a shell block, without comment, redirection and assignments before it."""
+    """The words of one command of a shell block, without its comment, redirections and leading assignments."""
 
     document: Path
     line: int  # 0: inline code
@@ -64,7 +64,7 @@ def relative(path: Path) -> str:
 
 
 def read_blocks(document: Path) -> list[Block]:
-    """The code blocks of a document, in order."""
+    """The code blocks of a document, in their order."""
     lines = document.read_text(encoding="utf-8").splitlines()
     blocks: list[Block] = []
     number = 0
@@ -91,7 +91,7 @@ def _ends_a_paragraph(lines: list[str], number: int) -> bool:
 
 
 def _end_of_indented(lines: list[str], start: int) -> int:
-    """One past the last indented line; blank lines belong to a block that goes on after them."""
+    """The index after the last indented line. Blank lines belong to a block that continues after them."""
     end = number = start
     while number < len(lines) and (lines[number].startswith("    ") or not lines[number].strip()):
         number += 1
@@ -108,7 +108,7 @@ def _mark_above(lines: list[str], number: int) -> str:
 
 
 def commands_of(block: Block) -> list[Command]:
-    """The commands of a shell block; none for other languages and for listings."""
+    """The commands of a shell block. Blocks in other languages and listings have none."""
     if block.language not in SHELL or block.mark.startswith(("prints", "file ")):
         return []
     commands: list[Command] = []
@@ -120,7 +120,7 @@ def commands_of(block: Block) -> list[Command]:
 
 
 def all_commands(document: Path) -> list[Command]:
-    """The commands of a document's shell blocks, then those of its inline code that start a program of ours."""
+    """The commands in a document's shell blocks, then the commands in its inline code that start our programs."""
     commands = [command for block in read_blocks(document) for command in commands_of(block)]
     for span in inline_code(document):
         if _OURS.match(span):
@@ -129,7 +129,7 @@ def all_commands(document: Path) -> list[Command]:
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Lines with their continuations, numbered from 0; the content of here-documents is left out."""
+    """Lines joined with their continuations, numbered from 0, without the content of here-documents."""
     lines = text.splitlines()
     number = 0
     while number < len(lines):
@@ -147,7 +147,7 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _simple_commands(line: str) -> Iterator[tuple[str, ...]]:
-    """The commands that operators join in one line."""
+    """The commands of one line, which operators such as | and && join."""
     words: list[str] = []
     for word in [*_words(line), ";"]:
         if word not in _OPERATORS:
@@ -161,7 +161,7 @@ def _simple_commands(line: str) -> Iterator[tuple[str, ...]]:
 
 
 def _words(line: str) -> Iterator[str]:
-    """Words of a line up to its comment, lazily: a comment may hold a lone apostrophe."""
+    """The words of a line up to its comment. The generator stops there, since a comment may have a lone apostrophe."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>")
     lexer.whitespace_split, lexer.commenters = True, ""
     redirected = False
@@ -177,20 +177,20 @@ def _words(line: str) -> Iterator[str]:
 
 
 def inline_code(document: Path) -> list[str]:
-    """The contents of `…` spans outside code blocks, with line breaks as spaces."""
+    """The contents of `…` spans outside code blocks; line breaks become spaces."""
     spans = re.findall(r"(`+)(.+?)\1", _prose(document), flags=re.DOTALL)
     return [" ".join(span.split()) for _, span in spans]
 
 
 def links(document: Path) -> list[str]:
-    """Targets of links and pictures, but those to other sites."""
+    """The targets of links and pictures, except links to other sites."""
     prose = re.sub(r"`[^`]*`", "", _prose(document))
     targets = re.findall(r"\]\(([^)\s]+)\)", prose)
     return [target for target in targets if not re.match(r"[a-z]+:", target)]
 
 
 def anchors(document: Path) -> set[str]:
-    """What can follow `#` in a link to a document: its headings as GitHub names them."""
+    """The anchors that a link to a document can name after `#`: its headings as GitHub writes them."""
     found: set[str] = set()
     for title in re.findall(r"^#{1,6} (.+?)\s*#*$", _prose(document), flags=re.MULTILINE):
         plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title).replace("`", "")
@@ -205,7 +205,7 @@ def anchors(document: Path) -> set[str]:
 
 
 def _prose(document: Path) -> str:
-    """A document with its code blocks blank."""
+    """The text of a document with blank code blocks."""
     lines = document.read_text(encoding="utf-8").splitlines()
     for block in read_blocks(document):
         count = len(block.text.splitlines())

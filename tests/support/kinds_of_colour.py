@@ -1,4 +1,4 @@
-"""Made files for the rows on colours, depth and transparency of the table in docs/own_data.md."""
+"""Image files made for the table in docs/own_data.md: the rows on colours, depth and transparency."""
 
 import struct
 import zlib

@@ -1,4 +1,4 @@
-"""Made files for the rows on orientation, animation, damage and size of the table in docs/own_data.md."""
+"""Image files made for the table in docs/own_data.md: the rows on orientation, animation, damage and size."""
 
 import struct
 import zlib
@@ -14,7 +14,7 @@ QUARTERS = np.kron([[0, 80], [160, 240]], np.ones((8, 8))).astype(np.uint8)
 
 
 def turned() -> Cases:
-    """By the EXIF standard: 6 means that the first row is the right side and the first column the top."""
+    """Files for each EXIF orientation. In orientation 6, the first row is the right side, the first column the top."""
     stored = {
         1: QUARTERS,
         2: QUARTERS[:, ::-1],
@@ -41,7 +41,7 @@ def with_damaged_exif() -> Cases:
     far = Image.Exif()
     far[0x0112] = 3
     moved = bytearray(far.tobytes())
-    moved[10:14] = struct.pack("<I", 10**9)  # the directory lies outside
+    moved[10:14] = struct.pack("<I", 10**9)  # the directory is outside the file
     pieces = [b"Exif\0\0no exif", b"Exif\0\0II*\0", bytes(moved), b"Exif\0\0" + b"\xff" * 60]
     image = Image.fromarray(QUARTERS).convert("RGB")
     return [
@@ -52,7 +52,7 @@ def with_damaged_exif() -> Cases:
 
 
 def damaged_last_page(tiff: bytes) -> bytes:
-    """With an unknown compression of the last page alone."""
+    """The TIFF file with an unknown compression in its last page only."""
     known, unknown = struct.pack("<HHII", 259, 3, 1, 1), struct.pack("<HHII", 259, 3, 1, 9)
     place = tiff.rindex(known)
     return tiff[:place] + unknown + tiff[place + len(unknown) :]
@@ -76,7 +76,7 @@ def with_odd_chunks() -> Cases:
     large = [
         chunk(b"zTXt", b"a\0\0" + zeros),
         chunk(b"iTXt", b"a\0\1\0\0\0" + zeros),
-        chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1_000_000))) * 70,  # each is allowed, but not their sum
+        chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(1_000_000))) * 70,  # each chunk is allowed, but not their sum
         chunk(b"zTXt", b"a\0\0" + zeros) + chunk(b"tEXt", b"a\0" + bytes(17 << 20)),
     ]
     damaged = [
@@ -110,7 +110,7 @@ def thin() -> Cases:
 
 
 def of_size(width: int, height: int) -> bytes:
-    """A PNG that claims to be so large."""
+    """A PNG file whose header claims this size."""
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     return png(8, 0, b"").replace(
         chunk(b"IHDR", struct.pack(">IIBBBBB", SIDE, SIDE, 8, 0, 0, 0, 0)), chunk(b"IHDR", header)
@@ -149,7 +149,7 @@ FILE_KINDS: Mapping[str, Cases] = {
     "animation (PNG, WebP) or several pages (TIFF)": several(),
     "PNG with large or damaged texts": with_odd_chunks(),
     "very thin image": thin(),
-    "name that ends for another format": [  # every file is read under the same name
+    "name that ends for another format": [  # all these files have the same name
         (plain("RGB", SKIN, kind, **lossless(kind)), SKIN) for kind in ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
     ],
     "more than 89 million pixels": [

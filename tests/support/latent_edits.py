@@ -1,4 +1,4 @@
-"""The slow way to edit latents: one group after the other, each from a pass of its own with all coarser ones given.
+"""Edit latents slowly, to check the fast way: one pass for each group, with all coarser groups given.
 
 Shapes: B images, L latent groups of (Z, R, R).
 """
@@ -15,14 +15,14 @@ from vdvae_lr.model.latent_model import FromPrior, Given
 
 
 def image_of(model: VDVAE, latents: Sequence[Tensor]) -> np.ndarray:
-    """The mixture's mean image of given latents, as levels (B, H, W, C)."""
+    """The mean image of the mixture for given latents, as levels (B, H, W, C)."""
     with torch.no_grad():
         mean = model.decode(latents).likelihood.mean()
     return ((mean + 1) * 127.5).round().permute(0, 2, 3, 1).numpy().astype(np.uint8)
 
 
 def posterior_means(model: VDVAE, pictures: np.ndarray) -> list[Tensor]:
-    """Every group's latents when each takes its posterior's mean, given the coarser ones: one pass for each group."""
+    """Latents in which each group is the mean of its posterior given the coarser groups; one pass for each group."""
     levels = torch.from_numpy(pictures).permute(0, 3, 1, 2).to(model.weight)
     latents: list[Tensor] = []
     with torch.no_grad():
@@ -36,14 +36,14 @@ def posterior_means(model: VDVAE, pictures: np.ndarray) -> list[Tensor]:
 
 
 def standardised(model: VDVAE, latents: Sequence[Tensor]) -> list[Tensor]:
-    """(z − μ_p)/σ_p of every group."""
+    """(z − μ_p)/σ_p for every group."""
     with torch.no_grad():
         groups = groups_of(model.top_down([Given(latent) for latent in latents], len(latents[0])))
     return [(group.latent - group.prior.mean) / group.prior.log_scale.exp() for group in groups]
 
 
 def following(model: VDVAE, given: Mapping[int, Tensor], noise: Sequence[Tensor]) -> list[Tensor]:
-    """Latents that are `given` in some groups and μ_p(z_<l) + σ_p(z_<l) · noise in the others."""
+    """Latents that are `given` in some groups, and μ_p(z_<l) + σ_p(z_<l) · noise in the other groups."""
     latents: list[Tensor] = []
     with torch.no_grad():
         for number, draw in enumerate(noise):

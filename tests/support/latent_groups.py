@@ -23,6 +23,6 @@ def groups_of(passed: Latents) -> list[Group]:
 
 
 def output_of(passed: LatentPass) -> Tensor:
-    """Every number of a VDVAE's mixture: (B, ...)."""
+    """All numbers of the logistic mixture of a VDVAE: (B, ...)."""
     mixture = passed.likelihood
     return torch.cat([part.flatten(1) for part in (mixture.logits, mixture.means, mixture.log_scales)], dim=1)

@@ -1,4 +1,4 @@
-"""Runs of train.py, or of a script like it, started as each launcher starts them; and what they leave."""
+"""Start train.py, or a script like it, as each launcher does; read what the runs write."""
 
 import json
 import os
@@ -15,11 +15,11 @@ from training_runs import TINY
 
 CHECKOUT = Path(__file__).parents[2]
 TRAIN = CHECKOUT / "train.py"
-AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}  # containers have no other user
+AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}  # a container may have no other user
 
 
 def train_command(images: Path, save_dir: Path, script: Path = TRAIN, **changes: Any) -> list[str]:
-    """The words after `python` that start a tiny run named "run" in `save_dir`."""
+    """The arguments of `python` that start a tiny run named "run" in `save_dir`."""
     values = TINY | {"data_root": str(images), "save_dir": str(save_dir), "desc": "run"} | changes
     flags = [f"--{name}" for name, value in values.items() if value is True]
     valued = {name: value for name, value in values.items() if not isinstance(value, bool)}
@@ -44,7 +44,7 @@ def by_mpiexec(train: list[str], variables: Mapping[str, str]) -> list[Start]:
 
 
 def by_srun(train: list[str], variables: Mapping[str, str]) -> list[Start]:
-    """Two tasks of one node, with the environment srun gives them."""
+    """Two tasks on one node, with the environment that srun gives them."""
     step = {
         "SLURM_JOB_ID": str(free_job()),
         "SLURM_STEP_ID": "0",
@@ -58,8 +58,8 @@ def by_srun(train: list[str], variables: Mapping[str, str]) -> list[Start]:
 
 
 def free_job() -> int:
-    """The number of a job whose port is free, one that the system does not give to outgoing connections."""
-    for number in range(os.getpid() % 10_000, 12_000):  # other workers of these tests begin elsewhere
+    """The number of a job whose port is free, and which the system does not use for outgoing connections."""
+    for number in range(os.getpid() % 10_000, 12_000):  # other test workers begin at other numbers
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", 20_000 + number * 131 % 12_000)):
                 return number
@@ -76,7 +76,7 @@ LAUNCHERS: dict[str, Callable[[list[str], Mapping[str, str]], list[Start]]] = {
 def launch(
     launcher: str, folder: Path, train: list[str], timeout_s: float = TIMEOUT_S, **variables: str
 ) -> list[Ended]:
-    """Run two processes to their end (with "alone": one); their output is kept in `folder`."""
+    """Run two processes ("alone": one) to their end; keep their output in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     start = by_itself if launcher == "alone" else LAUNCHERS[launcher]
     return run_together(folder, start(train, {"PYTHONPATH": str(CHECKOUT)} | variables), timeout_s)
@@ -91,11 +91,11 @@ def log_of(save_dir: Path) -> list[dict[str, Any]]:
 
 
 def measured_lines(save_dir: Path) -> list[dict[str, Any]]:
-    """The lines with measurements: all but those that say what images were found."""
+    """The lines of the log with measurements: all except those about the images that were found."""
     return [line for line in log_of(save_dir) if line["kind"] != "images"]
 
 
 def final_tensors(save_dir: Path) -> dict[str, Any]:
-    """Every tensor of the newest checkpoint: weights, average, AdamW's state."""
+    """All tensors of the newest checkpoint: weights, averaged weights, AdamW's state."""
     newest = max((save_dir / "run" / "checkpoints").glob("step-*"))
     return {f"{path.name}/{name}": t for path in newest.glob("*.safetensors") for name, t in load_file(path).items()}

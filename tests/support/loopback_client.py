@@ -1,4 +1,4 @@
-"""huggingface_hub talking to a server of the tests: in this process, and in a child."""
+"""Let huggingface_hub use a server of the tests, in this process or in a child process."""
 
 import importlib
 import importlib.util
@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-# For pytest.mark.filterwarnings: what huggingface_hub 2.4 itself warns of when it uploads a large file.
+# For pytest.mark.filterwarnings: a warning of huggingface_hub 2.4 itself when it uploads a large file.
 LARGE_UPLOAD_WARNING = "ignore:Use 'content=:DeprecationWarning"
 
 CHUNK = 1 << 16  # bytes
 
-# Copies of constants that other modules of the package took when they were imported.
+# Other modules of the package copied these constants when they were imported.
 _COPIES = {
     "utils._cache_manager": "HF_HUB_CACHE",
     "utils._cache_assets": "HF_ASSETS_CACHE",
@@ -26,13 +26,13 @@ _COPIES = {
 
 
 class HastyClock:
-    """Stands in for the module `time` inside one other module: there, `sleep` only notes for how long."""
+    """Replaces the module `time` inside one other module. Its `sleep` only records the seconds."""
 
     def __init__(self) -> None:
         self.naps: list[float] = []
 
     def sleep(self, seconds: float) -> None:
-        """Note the time and go on."""
+        """Record the seconds, and return at once."""
         self.naps.append(seconds)
 
     def __getattr__(self, name: str) -> Any:
@@ -40,10 +40,10 @@ class HastyClock:
 
 
 def client_environment(endpoint: str, home: Path, token: str = "", timeout: int = 5) -> dict[str, str]:
-    """The variables to add to a child's environment: all files under `home`, nothing from this machine's own login.
+    """The environment variables for a child process: all files are under `home`, and no login of this machine is used.
 
-    Retries there take the library's own time: after a first failure the timeout for a file's headers is a minute,
-    and no variable changes that.
+    Retries in the child take the library's own time. After a first failure, the timeout for the headers of a file is a
+    minute, and no variable changes that.
     """
     paths = {"HF_HOME": "", "HF_HUB_CACHE": "hub", "HF_ASSETS_CACHE": "assets", "HF_XET_CACHE": "xet"}
     return {
@@ -69,29 +69,29 @@ def client_environment(endpoint: str, home: Path, token: str = "", timeout: int 
 def client_at(
     endpoint: str, home: Path, token: str = "", timeout: float = 5.0, chunk: int = CHUNK
 ) -> Iterator[list[float]]:
-    """Inside, huggingface_hub uses `endpoint` and keeps its files under `home`; it retries at once.
+    """Inside this context, huggingface_hub uses `endpoint`, keeps its files under `home`, and retries at once.
 
-    Its `http_get` writes, and resumes after, whole chunks only. The library's are 10 MiB: with those a file of the
-    tests would never be resumed, but fetched anew. For the offline mode, set `HF_HUB_OFFLINE` of
-    `huggingface_hub.constants` inside. Downloads from a file server of the tests go inside as well.
+    Its `http_get` writes whole chunks, and resumes only after whole chunks. The library's chunks are 10 MiB, so the
+    small files of the tests would never be resumed; they get smaller chunks. For the offline mode, set `HF_HUB_OFFLINE`
+    of `huggingface_hub.constants` inside the context. Downloads from a file server of the tests also need it.
 
     Yields:
-        The sleeps, in seconds, that were left out so far.
+        The sleeps, in seconds, that were skipped so far.
     """
     from huggingface_hub import _tree_cache, constants, file_download, hf_api
     from huggingface_hub.utils import _http
 
     clock = HastyClock()
-    _http.close_session()  # it may hold another proxy, and connections to another server
+    _http.close_session()  # it may have another proxy, and connections to another server
     try:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in client_environment(endpoint, home, token).items():
                 patch.setenv(name, value)
             _patch_constants(patch)
-            patch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", timeout)  # variables know whole seconds only
+            patch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", timeout)  # a variable takes whole seconds only
             patch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", timeout)
             patch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", chunk)
-            patch.setattr(hf_api.api, "endpoint", endpoint)  # that of the functions without an HfApi
+            patch.setattr(hf_api.api, "endpoint", endpoint)  # for functions that are called without an HfApi
             patch.setattr(_http, "_HUB_ORIGINS", frozenset({_http._url_origin(endpoint)}))
             patch.setattr(_tree_cache, "_IN_MEMORY_TREE_CACHE", {})
             patch.setattr(file_download, "_ETAG_RETRY_TIMEOUT", timeout)
@@ -104,7 +104,7 @@ def client_at(
 
 
 def _patch_constants(patch: pytest.MonkeyPatch) -> None:
-    """Give huggingface_hub's constants the values they would have, had it been imported in this environment."""
+    """Set huggingface_hub's constants to the values of a fresh import in this environment."""
     constants = importlib.import_module("huggingface_hub.constants")
     fresh = _executed_anew(constants)
     for name, value in vars(fresh).items():
@@ -117,7 +117,7 @@ def _patch_constants(patch: pytest.MonkeyPatch) -> None:
 
 
 def _executed_anew(module: ModuleType) -> ModuleType:
-    """The module as an import would make it now, without putting it in anybody's place."""
+    """The module as a fresh import would make it; the imported one stays in place."""
     specification = importlib.util.spec_from_file_location(module.__name__, os.fspath(module.__file__ or ""))
     if specification is None or specification.loader is None:
         raise ImportError(f"{module.__name__} has no source to execute")

@@ -1,11 +1,11 @@
-"""Servers on this machine for the tests, which fail in the way, at the place and as often as a test says.
+"""Servers on this machine for tests. A test says how, where and how often they fail.
 
     with LoopbackFiles({"/a.bin": content}) as site:
         site.faults.append(Fault("cut", "a.bin", after=0.3, times=1))
         ...
     assert site.requests == [("GET", "/a.bin", None), ("GET", "/a.bin", "bytes=300-")]
 
-`loopback_files.py` and `loopback_hub.py` say what the two servers answer; here is what both do with a request.
+`loopback_files.py` and `loopback_hub.py` define the answers of the two servers. This file has what they share.
 """
 
 import contextlib
@@ -27,27 +27,27 @@ _INVERTED = bytes(range(255, -1, -1))
 
 @dataclass
 class Fault:
-    """What goes wrong with requests. Each request meets the first fault of the list that fits it and has strikes left.
+    """A fault of the server. The first fault in the list that fits a request, and has strikes left, applies to it.
 
-    The answer to HEAD has no body: `cut`, `reset` and `stall` leave it alone, and `length` announces another size.
-    Mind that "model" is also in the path of every request about a repository that is called so.
+    The answer to HEAD has no body, so `cut`, `reset` and `stall` do not change it; `length` announces another size.
+    The path "model" also fits every request for a repository whose name contains "model".
 
-    | kind    | what the client meets                                                             |
+    | kind    | what the client sees                                                              |
     |---------|-----------------------------------------------------------------------------------|
-    | cut     | the whole length is announced, the share `after` comes, the connection is closed  |
-    | reset   | the same, ended by a TCP reset (a process that died) instead of an orderly close  |
+    | cut     | the whole length is announced; after the share `after` the connection is closed   |
+    | reset   | as cut, but ended by a TCP reset (as if a process died), not by an orderly close  |
     | stall   | the share `after` comes, then nothing until the server closes or is released      |
     | silent  | nothing comes, until the server closes or is released                             |
     | hangup  | the connection is closed without an answer                                        |
     | status  | the answer is `status`, with Retry-After if `retry_after` is given                |
-    | content | the announced length, but other bytes                                             |
-    | length  | a body that is `change` bytes longer (shorter where negative), announced as such  |
+    | content | a body of the announced length, but with other bytes                              |
+    | length  | a body that is `change` bytes longer (negative: shorter), announced with its size |
     """
 
     kind: Literal["cut", "reset", "stall", "silent", "hangup", "status", "content", "length"]
-    path: str = ""  # strikes where the request's path, without quoting and query, holds this
+    path: str = ""  # fits a path (unquoted, without query) that contains this
     method: str = "GET"
-    times: int | None = None  # how often it strikes; None: always
+    times: int | None = None  # the number of times that it applies; None: always
     after: float = 0.5
     status: int = 503
     retry_after: int | None = None
@@ -55,12 +55,12 @@ class Fault:
     struck: int = field(default=0, init=False)
 
     def fits(self, method: str, path: str) -> bool:
-        """Whether it strikes this request."""
+        """Whether the fault applies to this request."""
         left = self.times is None or self.struck < self.times
         return left and method == self.method and self.path in path
 
     def spoil(self, body: bytes) -> bytes:
-        """The body that is announced instead of the right one."""
+        """The wrong body, which is announced instead of the right one."""
         if self.kind == "content":
             return body.translate(_INVERTED)
         if self.kind == "length":
@@ -69,7 +69,7 @@ class Fault:
 
 
 class Seen(NamedTuple):
-    """A request that came in; equal to the plain tuple."""
+    """A request that was received; it equals the plain tuple."""
 
     method: str
     path: str
@@ -77,15 +77,15 @@ class Seen(NamedTuple):
 
 
 class LoopbackServer(ThreadingHTTPServer):
-    """A server on a free port of 127.0.0.1 for the length of a `with` block, after which no thread or socket is left.
+    """A server on a free port of 127.0.0.1 inside a `with` block. Afterwards no thread or socket is left.
 
     Attributes:
-        address: where it listens, http://127.0.0.1:PORT.
-        faults: what shall go wrong; the test fills it.
-        requests: what came in, in order.
+        address: the server's address, http://127.0.0.1:PORT.
+        faults: the faults; the test fills this list.
+        requests: the requests that were received, in order.
     """
 
-    daemon_threads = False  # those are the ones that server_close waits for
+    daemon_threads = False  # server_close waits only for threads that are not daemons
     request_queue_size = 64
 
     def __init__(self, handler: type["LoopbackHandler"]) -> None:
@@ -107,17 +107,17 @@ class LoopbackServer(ThreadingHTTPServer):
         self.shutdown()
         self._thread.join()
         with self._lock:
-            for connection in self._connections:  # kept-alive ones would wait for another request forever
+            for connection in self._connections:  # open ones would wait for another request forever
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
         self.server_close()
 
     def release(self) -> None:
-        """End the silence of `silent` and `stall`: the connections that wait are closed."""
+        """End the waiting of `silent` and `stall`: close their connections."""
         self.released.set()
 
     def strike(self, method: str, path: str) -> Fault | None:
-        """The fault that this request meets."""
+        """The fault that applies to this request, or None; it counts as a strike."""
         with self._lock:
             fault = next((fault for fault in self.faults if fault.fits(method, path)), None)
             if fault is not None:
@@ -125,7 +125,7 @@ class LoopbackServer(ThreadingHTTPServer):
             return fault
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Keep the connection, to end it with the server."""
+        """Remember the connection, so that it ends with the server."""
         with self._lock:
             self._connections.add(request)
         super().process_request(request, client_address)
@@ -137,24 +137,24 @@ class LoopbackServer(ThreadingHTTPServer):
         super().close_request(request)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client may go away; anything else is a defect of the server, which pytest sees as a thread's exception."""
+        """Ignore a client that disconnects. Any other error is a defect; pytest sees it as an exception of a thread."""
         if not isinstance(sys.exception(), ConnectionError):
             raise
 
 
 class LoopbackHandler(BaseHTTPRequestHandler):
-    """Notes each request, applies its fault, and leaves the answer to `respond`."""
+    """Records each request, applies its fault, and lets `respond` answer."""
 
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # or headers and body, which are two writes, wait 40 ms for each other
+    disable_nagle_algorithm = True  # else headers and body, which are two writes, wait 40 ms for each other
     server: LoopbackServer
 
     def respond(self) -> None:
-        """Answer `self.command` on `self.path`, whose body is `self.body`."""
+        """Answer the request `self.command` for `self.path` with the body `self.body`."""
         raise NotImplementedError
 
     def do_GET(self) -> None:
-        """Any request."""
+        """Handle any request."""
         self.body = self._read_body()
         path = unquote(urlsplit(self.path).path)
         self.server.requests.append(Seen(self.command, path, self.headers.get("Range")))
@@ -182,7 +182,7 @@ class LoopbackHandler(BaseHTTPRequestHandler):
         return b"".join(chunks)
 
     def answer(self, status: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> None:
-        """Send an answer, spoiled by the request's fault; the body of an answer to HEAD is only measured."""
+        """Send an answer, changed by the request's fault. An answer to HEAD has only the length of the body."""
         fault = self.fault
         body = fault.spoil(body) if fault is not None else body
         self.send_response(status)
@@ -201,10 +201,10 @@ class LoopbackHandler(BaseHTTPRequestHandler):
             self.server.released.wait()
         elif fault.kind == "reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            os.close(self.connection.detach())  # not close(): `rfile` would hold the socket open for an orderly end
+            os.close(self.connection.detach())  # close() is not enough, as `rfile` keeps the socket open
 
     def answer_file(self, content: bytes, headers: Mapping[str, str]) -> None:
-        """Send `content`, or what Range asks of it as long as If-Range names the version that `headers` describe."""
+        """Send `content`, or the part that Range asks for if If-Range names the version in `headers`."""
         ranged = {"Accept-Ranges": "bytes", **headers}
         versions = (None, headers.get("ETag"), headers.get("Last-Modified"))
         same = self.command == "GET" and self.headers.get("If-Range") in versions
@@ -218,11 +218,11 @@ class LoopbackHandler(BaseHTTPRequestHandler):
             self.answer(HTTPStatus.PARTIAL_CONTENT, content[wanted.start : wanted.stop], ranged)
 
     def log_message(self, *arguments: object) -> None:
-        """Keep the test's output quiet."""
+        """Print nothing."""
 
 
 def wanted_bytes(header: str | None, size: int) -> range | None:
-    """What a Range header asks of a file of `size` bytes: None for the whole, an empty range for what is not there.
+    """The bytes that a Range header asks for in a file of `size` bytes. None: all. Empty: none of them exist.
 
     A header that is not one range of bytes counts as absent, as RFC 9110 allows.
     """

@@ -1,4 +1,4 @@
-"""Plain file downloads on this machine: ranges, versions and faults, for code that fetches from any web server."""
+"""A file server on this machine, with ranges, versions and faults, for code that downloads from any web server."""
 
 import email.utils
 import hashlib
@@ -11,7 +11,7 @@ from loopback_faults import LoopbackHandler, LoopbackServer
 
 
 class _Download(LoopbackHandler):
-    """HEAD and GET of the files; anything else is 404."""
+    """Answers HEAD and GET for the files, and 404 to anything else."""
 
     server: "LoopbackFiles"
 
@@ -28,12 +28,12 @@ class _Download(LoopbackHandler):
 
 
 class LoopbackFiles(LoopbackServer):
-    """Serves `files`, which a test may change at any time.
+    """Serves `files`. A test may change them at any time.
 
     Args:
-        files: path (with its slash) → content.
-        ranges: whether Range is honoured; else every GET gets the whole file.
-        without: headers that are left out of the answers, of ETag and Last-Modified.
+        files: the content for each path (with its leading slash).
+        ranges: whether the server obeys Range; otherwise every GET gets the whole file.
+        without: headers that the answers lack: ETag, Last-Modified or both.
     """
 
     def __init__(self, files: dict[str, bytes], ranges: bool = True, without: Collection[str] = ()) -> None:
@@ -44,7 +44,7 @@ class LoopbackFiles(LoopbackServer):
 
 
 def described(content: bytes) -> dict[str, str]:
-    """ETag and Last-Modified of a file; the date is made up, but another one for another content."""
+    """ETag and Last-Modified of a file. The date is invented, and differs for other contents."""
     date = 1_700_000_000 + zlib.crc32(content) % 10_000_000
     return {
         "ETag": f'"{hashlib.sha256(content).hexdigest()[:32]}"',

@@ -1,13 +1,13 @@
-"""The part of the Hugging Face Hub that huggingface_hub 2.4 asks for, on this machine.
+"""A server on this machine with the part of the Hugging Face Hub that huggingface_hub 2.4 uses.
 
     with LoopbackHub() as hub, hub.client(tmp_path) as naps:
         commit = hub.put("tester/model", {"config.json": b"{}", "model.safetensors": weights})
         hub.faults.append(Fault("cut", "model.safetensors", after=0.3, times=1))
         snapshot_download("tester/model")
 
-What differs from the real Hub: large files come from the same address instead of a redirect to a CDN, nothing is
-stored as Xet, listings are one page of files, `.gitignore` is not applied, and a new repository has no
-`.gitattributes`. Only model repositories exist. Whose repository it is shows in its name: OWNER/NAME.
+Differences from the real Hub: large files come from the same address instead of a redirect to a CDN, nothing is stored
+as Xet, listings have one page, `.gitignore` is not applied, a new repository has no `.gitattributes`, and only model
+repositories exist. The name of a repository says who owns it: OWNER/NAME.
 """
 
 import base64
@@ -44,7 +44,7 @@ _ROUTES = {
 
 
 class _Refused(Exception):
-    """An answer other than success: its status, what the Hub says, and its X-Error-Code where it sends one."""
+    """An answer other than success: its status, the Hub's message, and its X-Error-Code if there is one."""
 
     def __init__(self, status: int, message: str, code: str = "", headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
@@ -53,7 +53,7 @@ class _Refused(Exception):
 
 
 class _Endpoint(LoopbackHandler):
-    """The methods named in `_ROUTES`: each takes what its pattern finds and answers, or raises `_Refused`."""
+    """Has the methods that `_ROUTES` names. Each takes the groups of its pattern, and answers or raises `_Refused`."""
 
     server: "LoopbackHub"
 
@@ -73,7 +73,7 @@ class _Endpoint(LoopbackHandler):
         self.answer(status, json.dumps(content).encode(), {"Content-Type": "application/json", **(headers or {})})
 
     def _user(self) -> str | None:
-        """Whose token came with the request; None without one."""
+        """The user whose token came with the request; None without a token."""
         authorization = self.headers.get("Authorization")
         if authorization is None:
             return None
@@ -85,7 +85,7 @@ class _Endpoint(LoopbackHandler):
     def _repository(self, name: str, write: bool = False) -> Repository:
         user, owner = self._user(), name.partition("/")[0]
         repository = self.server.repositories.get(name)
-        # The code also where the real Hub leaves it out: over plain http the client does not recognise a bare 401.
+        # The real Hub sends no code here. Over plain http, the client does not recognise a 401 without one.
         if user is None and (repository is None or repository.visibility == "private" or write):
             raise _Refused(HTTPStatus.UNAUTHORIZED, "Invalid username or password.", "RepoNotFound")
         if repository is None or (repository.visibility == "private" and user != owner):
@@ -146,7 +146,7 @@ class _Endpoint(LoopbackHandler):
         if re.match(r"---\n.*?\n---(\n|$)", text, re.DOTALL) is None:
             self._json({"errors": [], "warnings": [{"message": "empty or missing yaml metadata in repo card"}]})
             return
-        import yaml  # huggingface_hub brings it
+        import yaml  # a dependency of huggingface_hub
 
         try:
             yaml.safe_load(text.split("---", 2)[1])
@@ -193,7 +193,7 @@ class _Endpoint(LoopbackHandler):
         self._json({"transfer": "basic", "objects": offers}, headers=kind)
 
     def _store(self, oid: str) -> None:
-        self.server.objects[oid] = self.body  # whatever it is: storage does not look, `_verify` does
+        self.server.objects[oid] = self.body  # unchecked: `_verify` checks it
         self.answer(HTTPStatus.OK)
 
     def _verify(self, oid: str) -> None:
@@ -219,7 +219,7 @@ class _Endpoint(LoopbackHandler):
         self._json({"success": True, "commitOid": commit, "commitUrl": url})
 
     def _changes(self, key: str, value: dict[str, Any], present: Mapping[str, object]) -> dict[str, StoredFile | None]:
-        """What one line of a commit does to the files."""
+        """The change of files by one line of a commit."""
         path = value["path"]
         if key == "file":
             return {path: StoredFile(base64.b64decode(value["content"]), large=False)}
@@ -233,12 +233,12 @@ class _Endpoint(LoopbackHandler):
 
 
 class LoopbackHub(LoopbackServer):
-    """A Hub with two users: `tester`, who owns what is called tester/…, and `stranger`.
+    """A Hub with two users: `tester`, who owns the repositories tester/…, and `stranger`.
 
     Attributes:
-        endpoint: what HF_ENDPOINT should be.
-        tokens: token → user; `token` and `stranger` are the two that there are at first.
-        repositories: name → repository, for what `put` and `files` do not reach (visibility, listing, refs).
+        endpoint: the value for HF_ENDPOINT.
+        tokens: the user for each token; at first there are the tokens `token` and `stranger`.
+        repositories: the repository for each name, to change what `put` and `files` cannot (visibility, listing, refs).
         objects: uploaded large files by SHA-256.
     """
 
@@ -253,22 +253,22 @@ class LoopbackHub(LoopbackServer):
         self.objects: dict[str, bytes] = {}
 
     def put(self, name: str, files: Mapping[str, bytes], revision: str = "main") -> str:
-        """Commit `files` to a branch (and make it, and the repository, if new); the commit's id."""
+        """Commit `files` to a branch, and create the branch and the repository if needed; return the commit's id."""
         repository = self.repositories.setdefault(name, Repository(name))
         stored = {path: StoredFile(content, is_large(path, len(content))) for path, content in files.items()}
         return repository.commit(revision, stored)
 
     def files(self, name: str, revision: str = "main") -> dict[str, bytes]:
-        """What a branch, tag or commit holds; KeyError if there is no such thing."""
+        """The files of a branch, tag or commit. Raises KeyError if it does not exist."""
         repository = self.repositories[name]
         return {path: file.content for path, file in repository.commits[repository.resolve(revision) or ""].items()}
 
     def client(
         self, home: Path, token: str = "", timeout: float = 5.0, chunk: int = CHUNK
     ) -> AbstractContextManager[list[float]]:
-        """huggingface_hub of this process talks to this server: see `loopback_client.client_at`."""
+        """Inside this context, huggingface_hub in this process uses this server: see `loopback_client.client_at`."""
         return client_at(self.endpoint, home, token, timeout, chunk)
 
     def environment(self, home: Path, token: str = "", timeout: int = 5) -> dict[str, str]:
-        """The same for a child process: see `loopback_client.client_environment`."""
+        """The variables with which a child process uses this server: see `loopback_client.client_environment`."""
         return client_environment(self.endpoint, home, token, timeout)

@@ -1,4 +1,4 @@
-"""Repositories as the Hub keeps them, in memory: commits, branches, tags, and files that are regular or large."""
+"""Repositories of the Hub, in memory: commits, branches, tags, and regular and large files."""
 
 import hashlib
 from collections.abc import Mapping
@@ -7,35 +7,35 @@ from functools import cached_property
 from typing import Any, Literal
 
 LARGE_SUFFIXES = (".safetensors", ".th")
-LARGE_SIZE = 1 << 20  # bytes from which a file of any name is large; the real Hub's is 10 MB
+LARGE_SIZE = 1 << 20  # bytes; a file of at least this size is large (10 MB on the real Hub)
 
 Entry = dict[str, Any]
 
 
 def is_large(name: str, size: int) -> bool:
-    """Whether the Hub keeps a file in its large file storage (LFS) instead of in git."""
+    """Whether the Hub keeps a file in its large file storage (LFS), not in git."""
     return name.endswith(LARGE_SUFFIXES) or size >= LARGE_SIZE
 
 
 def git_blob_id(content: bytes) -> str:
-    """What git calls a file of this content: 40 hexadecimal digits."""
+    """The id that git gives to a file with this content: 40 hexadecimal digits."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file of a commit, with the names by which the Hub knows its content."""
+    """A file of a commit, with the ids that the Hub gives to its content."""
 
     content: bytes
     large: bool
 
     @cached_property
     def etag(self) -> str:
-        """SHA-256 (64 digits) of a large file, git's id (40 digits) of a regular one."""
+        """The SHA-256 (64 digits) of a large file, or git's id (40 digits) of a regular file."""
         return hashlib.sha256(self.content).hexdigest() if self.large else git_blob_id(self.content)
 
     def entry(self, path: str) -> Entry:
-        """Its line in a tree listing."""
+        """The entry of the file in a tree listing."""
         size = len(self.content)
         if not self.large:
             return {"type": "file", "path": path, "size": size, "oid": self.etag}
@@ -46,11 +46,11 @@ class StoredFile:
 
 @dataclass
 class Repository:
-    """Every commit is a whole tree; `refs` are branches and tags. A new one has an empty first commit on `main`.
+    """A repository that begins with an empty commit on `main`. A commit is a whole tree; `refs` are branches and tags.
 
     Attributes:
-        visibility: a private one does not exist for others; a gated one is listed for all, but not given out.
-        listing: tree entries that are shown instead of the true ones of any commit: for listings that lie.
+        visibility: private: others do not see it; gated: all see its listing, but only its owner gets the files.
+        listing: tree entries that the server shows instead of the true entries, to test wrong listings.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Repository:
         self.commit("main", {})
 
     def commit(self, branch: str, changes: Mapping[str, StoredFile | None]) -> str:
-        """Put a commit on `branch`, which starts from `main` if it is new; a change to None removes the file."""
+        """Add a commit to `branch`. A new branch starts from `main`. A change to None removes the file."""
         parent = self.refs.get(branch) or self.refs.get("main", "")
         merged = {**self.commits.get(parent, {}), **changes}
         tree = {name: file for name, file in merged.items() if file is not None}
@@ -74,7 +74,7 @@ class Repository:
         return commit
 
     def resolve(self, revision: str) -> str | None:
-        """The commit that a branch, a tag or a commit id names."""
+        """The commit with this branch name, tag or id."""
         return self.refs.get(revision) or (revision if revision in self.commits else None)
 
     def entries(self, commit: str) -> list[Entry]:

@@ -1,4 +1,4 @@
-"""Image files made chunk by chunk and tag by tag, of kinds that Pillow does not write; all of one colour."""
+"""Image files of one colour, built from chunks and tags: kinds of files that Pillow does not write."""
 
 import io
 import struct
@@ -8,26 +8,26 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-SIDE = 4  # pixels in each direction, where nothing else is said
+SIDE = 4  # default width and height, in pixels
 Colour = Sequence[int] | int
 Cases = Sequence[tuple[bytes, Colour | np.ndarray | str]]
-"""Files, with the colour of all their pixels, or every pixel, or the reason (a pattern) why they are refused."""
+"""Files with their expected result: one colour for all pixels, every pixel, or a pattern of the refusal."""
 
 
 def saved(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    """What Pillow writes."""
+    """The file that Pillow writes for an image."""
     file = io.BytesIO()
     image.save(file, kind, **options)  # type: ignore[arg-type]
     return file.getvalue()
 
 
 def chunk(kind: bytes, content: bytes, damaged: bool = False) -> bytes:
-    """Of a PNG file; a damaged one has the wrong checksum."""
+    """A chunk of a PNG file. A damaged chunk has a wrong checksum."""
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content) ^ damaged)
 
 
 def png(depth: int, colour_type: int, row: bytes, *chunks: bytes, after: Sequence[bytes] = ()) -> bytes:
-    """Of SIDE equal rows, with chunks before and after the pixels."""
+    """A PNG file of SIDE equal rows, with more chunks before and after the pixels."""
     header = struct.pack(">IIBBBBB", SIDE, SIDE, depth, colour_type, 0, 0, 0)
     pixels = chunk(b"IDAT", zlib.compress((b"\0" + row) * SIDE))
     parts = [chunk(b"IHDR", header), *chunks, pixels, *after, chunk(b"IEND", b"")]
@@ -35,17 +35,17 @@ def png(depth: int, colour_type: int, row: bytes, *chunks: bytes, after: Sequenc
 
 
 def png16(colour_type: int, *samples: int) -> bytes:
-    """With 16 bits a sample."""
+    """A PNG file with 16 bits a sample."""
     return png(16, colour_type, struct.pack(f">{len(samples)}H", *samples) * SIDE)
 
 
 def profile_chunk(profile: bytes) -> bytes:
-    """For a PNG file."""
+    """The chunk of a PNG file with a colour profile."""
     return chunk(b"iCCP", b"name\0\0" + zlib.compress(profile))
 
 
 def tiff(photometric: int, bits: Sequence[int], pixels: bytes, order: str = "<", **tags: Sequence[int]) -> bytes:
-    """Of one strip; `pixels` are all of them. `tags` are named by their numbers, such as `t338=[2]`, and are shorts."""
+    """A TIFF file of one strip with all `pixels`. `tags` are shorts, named by their numbers, such as `t338=[2]`."""
     shorts = {256: [SIDE], 257: [SIDE], 258: bits, 259: [1], 262: [photometric], 277: [len(bits)], 278: [SIDE]}
     shorts |= {int(name[1:]): values for name, values in tags.items()}
     count = len(shorts) + 2
@@ -71,7 +71,7 @@ def without_adobe_marker(jpeg: bytes) -> bytes:
 
 
 def ycck(luma: int, blue: int, red: int, key: int) -> bytes:
-    """A JPEG whose components are Y, Cb, Cr and K, as Adobe's programs write them."""
+    """A JPEG file with the components Y, Cb, Cr and K, as Adobe's programs write it."""
     jpeg = saved(Image.new("CMYK", (SIDE, SIDE), (255 - luma, 255 - blue, 255 - red, 255 - key)), "JPEG", quality=100)
     transform = jpeg.index(b"Adobe") + 11
     return jpeg[:transform] + b"\x02" + jpeg[transform + 1 :]
@@ -82,10 +82,10 @@ def plain(mode: str, colour: Colour, kind: str = "PNG", **options: object) -> by
 
 
 def lossless(kind: str) -> dict[str, object]:
-    """Options with which the format loses next to nothing of plain colours."""
+    """Options with which the format keeps plain colours almost exactly."""
     return {"WEBP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}.get(kind, {})
 
 
 def blended(colour: Sequence[int], opacity: float) -> list[int]:
-    """On white; `opacity` is from 0 to 1."""
+    """The colour blended onto white; `opacity` is from 0 to 1."""
     return [round(255 + (level - 255) * opacity) for level in colour]

@@ -1,4 +1,4 @@
-"""Small colour profiles (ICC, version 2) made by hand, and the sRGB levels that colours in them must become."""
+"""Small colour profiles (ICC, version 2), and the sRGB levels that colours in these profiles must become."""
 
 import struct
 
@@ -6,7 +6,7 @@ import numpy as np
 
 Rows = tuple[tuple[float, float, float], ...]
 
-# X, Y and Z under D50 of full red, green and blue.
+# X, Y and Z of full red, green and blue under D50.
 SRGB: Rows = ((0.43607, 0.22249, 0.01392), (0.38515, 0.71687, 0.09708), (0.14307, 0.06061, 0.71410))
 ADOBE_RGB: Rows = ((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457))
 DISPLAY_P3: Rows = ((0.51512, 0.24120, -0.00105), (0.29198, 0.69225, 0.04189), (0.15710, 0.06657, 0.78407))
@@ -15,7 +15,7 @@ _D50 = (0.9642, 1.0, 0.8249)
 
 
 def rgb_profile(primaries: Rows, gamma: float) -> bytes:
-    """Of a display with three equal curves."""
+    """The profile of a display with three equal curves."""
     tags = {b"wtpt": _xyz(_D50)}
     for name, row in zip((b"r", b"g", b"b"), primaries, strict=True):
         tags |= {name + b"XYZ": _xyz(row), name + b"TRC": _curve(gamma)}
@@ -27,7 +27,7 @@ def grey_profile(gamma: float) -> bytes:
 
 
 def ink_profile(papers: dict[tuple[int, int, int, int], tuple[int, int, int]], other: tuple[int, int, int]) -> bytes:
-    """Of CMYK: the Lab colour of each full or empty combination of inks (0 or 1); `other` for the rest."""
+    """A CMYK profile: the Lab colour for combinations of full (1) or empty (0) inks; `other` for all others."""
     corners = [(c, m, y, k) for c in (0, 1) for m in (0, 1) for y in (0, 1) for k in (0, 1)]
     lab = [papers.get(inks, other) for inks in corners]
     table = bytes(n for light, a, b in lab for n in (round(light * 2.55), a + 128, b + 128))
@@ -38,12 +38,12 @@ def ink_profile(papers: dict[tuple[int, int, int, int], tuple[int, int, int]], o
 
 
 def srgb_of_rgb(levels: tuple[int, int, int], primaries: Rows, gamma: float) -> list[int]:
-    """What 8-bit levels become that mean light by `gamma` and `primaries`."""
+    """The sRGB levels of 8-bit levels whose meaning is given by `gamma` and `primaries`."""
     return _srgb_of_xyz((np.array(levels) / 255) ** gamma @ np.array(primaries))
 
 
 def srgb_of_lab(light: float, a: float, b: float) -> list[int]:
-    """What CIELab under D50 becomes."""
+    """The sRGB levels of a CIELab colour under D50."""
     y = (light + 16) / 116
     ratios = [t**3 if t > 6 / 29 else 3 * (6 / 29) ** 2 * (t - 4 / 29) for t in (y + a / 500, y, y - b / 200)]
     return _srgb_of_xyz(np.array(ratios) * _D50)

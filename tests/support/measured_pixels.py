@@ -1,4 +1,4 @@
-"""Measurements of a few images that a test holds in memory. Shapes: N images, C channels, H W resolution."""
+"""Measure a few images that a test has in memory. Shapes: N images, C channels, H W resolution."""
 
 from collections.abc import Iterable
 from typing import TypeVar
@@ -20,18 +20,18 @@ T = TypeVar("T")
 
 
 def silently(items: Iterable[T], total: int, what: str) -> Iterable[T]:
-    """A tracker that shows nothing."""
+    """A progress tracker that shows nothing."""
     return items
 
 
 def measuring_of(pixels: Tensor, world: World, *, batch: int = 3, seed: int = 0) -> Measuring:
-    """Of all of pixels (N, C, H, W) uint8."""
+    """What a measurement of all pixels (N, C, H, W) uint8 needs."""
     images = pixels.permute(0, 2, 3, 1).numpy()
     return Measuring(ArraySource(images, all_rows(images), "pixels"), len(images), batch, seed, world, silently)
 
 
 def numbers_of(quantities: Iterable[Quantity]) -> dict[str, list[float]]:
-    """Every number of every quantity by key: total, resolutions and groups, each with its error (NaN for none)."""
+    """All numbers of each quantity by key: total, resolutions and groups, each with its error (NaN if it has none)."""
     return {
         quantity.key: [
             number
@@ -48,7 +48,7 @@ def numbers_of(quantities: Iterable[Quantity]) -> dict[str, list[float]]:
 
 
 def read(model: LatentModel, measuring: Measuring, *readers: Reader) -> None:
-    """Show the passes over all images to the readers."""
+    """Give the passes over all images to the readers."""
     batches = measuring.batches("passes")
     read_passes(model, batches, readers, seed=measuring.seed, world=measuring.world, reencoding=True)
 

@@ -1,4 +1,4 @@
-"""What may be read according to the permission bits, also where the tests run as root."""
+"""Make permission bits count, even if the tests run as root."""
 
 import ctypes
 import os
@@ -22,7 +22,7 @@ class _Sets(ctypes.Structure):
 
 @contextmanager
 def without_permission(path: Path) -> Iterator[None]:
-    """Inside, this thread may neither read, write nor enter `path`; root gives up its power to for that long."""
+    """Inside this context, this thread may not read, write or enter `path`. Root drops its capabilities meanwhile."""
     mode = path.stat().st_mode
     path.chmod(0)
     try:

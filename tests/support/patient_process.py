@@ -1,4 +1,4 @@
-"""One process of two that do something slow together: `patient_process.py SCENARIO`, under a launcher.
+"""One of two processes that do something slow together: `patient_process.py SCENARIO`, under a launcher.
 
 | scenario  | what happens                                                                                        |
 |-----------|-----------------------------------------------------------------------------------------------------|
@@ -44,8 +44,8 @@ def press_ctrl_c() -> None:
 
 @ends_with_exit_code
 def main(scenario: str) -> int:
-    """Join the other one and do it."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background hands down an ignored Ctrl-C
+    """Join the other process and run the scenario."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs inherit an ignored Ctrl-C
     with joined_world("cpu", STUCK_AFTER_S) as world:
         if scenario == "slow":
             print(world.patiently(lambda: be_slow(world), "waiting"))

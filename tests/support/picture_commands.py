@@ -1,4 +1,4 @@
-"""What the tests of `sample`, `reconstruct` and the others share: a saved model, image files, and their pixels."""
+"""Shared by the tests of `sample`, `reconstruct` and the like: a saved model, image files, and their pixels."""
 
 from pathlib import Path
 
@@ -12,11 +12,11 @@ from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.hub.weight_folder import write_config, write_weights
 from vdvae_lr.model.vdvae.vae import VAEConfig
 
-TILE, GAP = 64, 2  # of pictures of 8x8 in a grid
+TILE, GAP = 64, 2  # pixels: size and distance of enlarged 8x8 pictures in a grid
 
 
 def save_model(folder: Path, config: VAEConfig = SMALL) -> VDVAE:
-    """The model that the commands load from `folder`."""
+    """Save in `folder` the model that the commands load, and return it."""
     folder.mkdir()
     write_config(folder, config, "folder")
     write_weights(folder / "model.safetensors", random_model(0, config).state_dict())
@@ -24,7 +24,7 @@ def save_model(folder: Path, config: VAEConfig = SMALL) -> VDVAE:
 
 
 def save_images(folder: Path, count: int, config: VAEConfig = SMALL) -> np.ndarray:
-    """Files 0.png, 1.png, … of random pixels, of the model's size; (B, H, W, C)."""
+    """Write files 0.png, 1.png, … of random pixels in the model's size; return the pixels (B, H, W, C)."""
     folder.mkdir(exist_ok=True)
     shape = (count, config.image_size, config.image_size, config.image_channels)
     pictures = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
@@ -34,7 +34,7 @@ def save_images(folder: Path, count: int, config: VAEConfig = SMALL) -> np.ndarr
 
 
 def done(*words: object) -> None:
-    """Run a command line that ends well."""
+    """Run a command line that must succeed."""
     assert main([str(word) for word in words]) == 0
 
 
@@ -44,10 +44,10 @@ def pixels_of(path: Path) -> np.ndarray:
 
 
 def tiles_of(path: Path, rows: int, columns: int) -> np.ndarray:
-    """The pictures of a grid at their own size: (rows, columns, 8, 8, 3).
+    """The pictures of a grid at their original size: (rows, columns, 8, 8, 3).
 
-    They stand on the lower margin; from the left, the first of the last row is the first square of 64 pixels that is
-    made of 8x8 blocks and does not begin with paper. No header of these grids is wider than a picture.
+    The last row ends at the lower margin. From the left, its first picture is the first square of 64 pixels that
+    consists of 8x8 blocks and does not begin with background. No header of these grids is wider than a picture.
     """
     grid = pixels_of(path)
     top = grid.shape[0] - 8 - rows * (TILE + GAP) + GAP

@@ -1,4 +1,4 @@
-"""A second kind of VAE: one group of latents, an MLP either way, and a Gaussian likelihood; no part of it is a VDVAE's.
+"""A second kind of VAE, with no part of the VDVAE: one group of latents, two MLPs, and a Gaussian likelihood.
 
 Shapes: B images, C channels, H W image, Z latents.
 """
@@ -16,7 +16,7 @@ from vdvae_lr.model.latent_model import LatentPass, Latents, LatentSource, laten
 
 @dataclass(frozen=True)
 class PlainConfig:
-    """Settings of a `PlainVAE`."""
+    """The settings of a `PlainVAE`."""
 
     image_size: int = 4
     image_channels: int = 1

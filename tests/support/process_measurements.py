@@ -1,7 +1,7 @@
-"""What one process of several computes: gradients, updates, bounds and messages, for the tests to compare.
+"""Compute gradients, updates, bounds and messages in one of several processes, for tests to compare.
 
-As a script, `process_measurements.py RANK FOLDER`, it is one of the processes that `tests/training/test_processes.py`
-starts. The same processes meet in one world after the other, since starting one costs more than all it computes.
+`tests/training/test_processes.py` starts this file as several processes: `process_measurements.py RANK FOLDER`. The
+same processes join one world after the other, because starting a process costs more than all that it computes.
 """
 
 import sys
@@ -26,9 +26,9 @@ from vdvae_lr.training.step import TrainingStep
 from vdvae_lr.training.weights import FlatWeights
 
 WORLD_SIZES = (2, 3, 4)
-TRAINING_SIZES = (1, 2, 4)  # those that divide the step's four micro-batches
-N_BATCH, GLOBAL_BATCH, TRAINING_IMAGES = 2, 8, 12  # the second step runs from one epoch into the next
-HELD_OUT = 7  # in batches of two: four batches, the last short, and in three processes not the same number for each
+TRAINING_SIZES = (1, 2, 4)  # numbers of processes that divide the four micro-batches of a step
+N_BATCH, GLOBAL_BATCH, TRAINING_IMAGES = 2, 8, 12  # the second step crosses an epoch
+HELD_OUT = 7  # in batches of two: the last of four batches is short, and three processes get unequal numbers of them
 ALPHA = 0.7
 DTYPES = {"float64": torch.float64, "float32": torch.float32}
 OBJECTIVES: dict[str, dict[str, Any]] = {
@@ -44,23 +44,23 @@ UPDATES: dict[str, dict[str, Any]] = {
     "not finite on the last process": {"skip_threshold": -1.0},
     "scaled for float16": {"precision": "fp16", "skip_threshold": -1.0},
 }
-RUN_LENGTHS = (2, 6)  # no multiple of ten lies between: there the processes would ask each other for signals
+RUN_LENGTHS = (2, 6)  # no multiple of ten between them: there, processes exchange signals
 TIMEOUT = timedelta(seconds=600)
 
 
 def build_model(dtype: torch.dtype) -> VDVAE:
-    """The tiny model with every weight random, so that no path is silent."""
+    """The tiny model with random weights everywhere, so that every path has an effect."""
     torch.manual_seed(0)
     model = VDVAE(tiny_settings().model)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    model.encoder.register_forward_pre_hook(lambda module, arguments: (arguments[0].to(dtype),))  # a step's are float32
+    model.encoder.register_forward_pre_hook(lambda module, arguments: (arguments[0].to(dtype),))  # a step reads float32
     return model.to(dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def build_step(world: World, dtype: torch.dtype, **changes: Any) -> TrainingStep:
-    """A step over four micro-batches, however many processes share them."""
+    """A step over four micro-batches, for any number of processes."""
     settings = tiny_settings(n_batch=N_BATCH, global_batch=GLOBAL_BATCH, warmup_iters=0, lr=0.01, **changes)
     precision = changes.get("precision", "fp32")
     model = build_model(dtype)
@@ -78,14 +78,14 @@ def build_step(world: World, dtype: torch.dtype, **changes: Any) -> TrainingStep
 
 
 def batches_of_step(world: World, step: int) -> list[Batch]:
-    """This process's micro-batches, as a run's own order deals them."""
+    """The micro-batches of this process, in the order of a run."""
     pixels = tiny_pixels(TRAINING_IMAGES)
     order = TrainingOrder(TRAINING_IMAGES, GLOBAL_BATCH, N_BATCH, world.rank, world.size, seed=0)
     return [Batch(pixels[rows], rows, number, step, 0) for number, rows in order.micro_batches(step)]
 
 
 def gradient(world: World, dtype: torch.dtype, objective: dict[str, Any]) -> Tensor:
-    """The flat gradient (N,) as the optimiser gets it: reduced, not yet clipped."""
+    """The flat gradient (N,) that the optimiser gets: reduced, but not clipped yet."""
     training = build_step(world, dtype, **objective)
     found = []
     training.optimiser.step = lambda iteration: found.append(  # type: ignore[method-assign]
@@ -96,7 +96,7 @@ def gradient(world: World, dtype: torch.dtype, objective: dict[str, Any]) -> Ten
 
 
 def update(world: World, name: str) -> dict[str, Tensor]:
-    """Everything the optimiser holds after two steps, and what it was before them."""
+    """The state of the optimiser before and after two steps."""
     changes = UPDATES[name]
     dtype = torch.float32 if "precision" in changes else torch.float64
     training = build_step(world, dtype, **changes)
@@ -123,7 +123,7 @@ def update(world: World, name: str) -> dict[str, Tensor]:
 
 
 def bound(world: World, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The bound of seven examples, and which of them this process read."""
+    """The bound of seven examples, and the examples that this process read."""
     pixels = tiny_pixels(HELD_OUT, seed=1)
     shards = evaluation_shards(HELD_OUT, N_BATCH, world.rank, world.size)
     batches = [Batch(pixels[rows], rows, 0, 0, 0) for rows in shards]
@@ -138,7 +138,7 @@ def bound(world: World, dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 def step_traffic(world: World) -> list[dict[str, list[str]]]:
-    """What each of two steps sends and waits for."""
+    """What each of two steps sends, and where it waits."""
     training = build_step(world, torch.float32, **OBJECTIVES["prior latents"])
     seen = []
     for step in range(2):
@@ -150,7 +150,7 @@ def step_traffic(world: World) -> list[dict[str, list[str]]]:
 
 
 def run_traffic(world: World, folder: Path, iterations: int) -> dict[str, list[str]]:
-    """What a whole run sends and waits for that prints, evaluates, draws and saves at its end only."""
+    """What a whole run sends, and where it waits. The run prints, evaluates, draws and saves only at its end."""
     never = dict.fromkeys(("iters_per_print", "iters_per_eval", "iters_per_images", "iters_per_save"), 1000)
     places = {"data_root": str(folder / "images"), "save_dir": str(folder / f"run-{iterations}"), "desc": "run"}
     with watched() as traffic:
@@ -159,7 +159,7 @@ def run_traffic(world: World, folder: Path, iterations: int) -> dict[str, list[s
 
 
 def measure(world: World, folder: Path) -> dict[str, Any]:
-    """Everything a world of this size can compute."""
+    """All measurements for a world of this size."""
     found: dict[str, Any] = {"bounds": {name: bound(world, dtype) for name, dtype in DTYPES.items()}}
     if world.size in TRAINING_SIZES:
         found["gradients"] = {
@@ -175,7 +175,7 @@ def measure(world: World, folder: Path) -> dict[str, Any]:
 
 
 def main(rank: int, folder: Path) -> None:
-    """Join every world this process has a place in, and leave there what it computed."""
+    """Join each world that this process belongs to, and save its measurements there."""
     torch.set_num_threads(1)
     for size in WORLD_SIZES:
         if rank < size:

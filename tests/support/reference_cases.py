@@ -1,4 +1,4 @@
-"""The three reference files, opened as models of ours with the published code's numbers beside them."""
+"""Open the three reference files: our models, with the numbers of the published code."""
 
 import json
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ PUBLISHED_MODELS = json.loads((FOLDER / "published_models.json").read_text())
 
 
 def published_config(settings: dict[str, object], **changes: object) -> VAEConfig:
-    """Published settings (an `hps` record) as a VAEConfig."""
+    """The published settings (an `hps` record) as a VAEConfig."""
     names = ("image_size", "width", "zdim", "enc_blocks", "dec_blocks", "custom_width_str", "no_bias_above")
     names += ("num_mixtures", "bottleneck_multiple")
     low_bit = settings["dataset"] == "ffhq_256"
@@ -29,7 +29,7 @@ def published_config(settings: dict[str, object], **changes: object) -> VAEConfi
 
 @dataclass
 class ReferenceCase:
-    """One file: its numbers by name, and the model they were computed with."""
+    """One reference file: its numbers by name, and the model with which they were computed."""
 
     numbers: dict[str, np.ndarray]
     model: VDVAE

@@ -1,4 +1,4 @@
-"""What every refusal must be: one sentence, on one line, that names the thing, the cause and a way out."""
+"""Check refusals: one sentence, on one line, that names the thing, the cause and the remedy."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,12 +7,12 @@ import pytest
 
 from vdvae_lr.errors import InputError
 
-LONGEST = 700  # characters; two paths in a temporary folder may be in it
+LONGEST = 700  # characters; it may contain two paths in a temporary folder
 
 
 @contextmanager
 def refused(thing: str, cause: str, remedy: str) -> Iterator[pytest.ExceptionInfo[InputError]]:
-    """Inside, an `InputError` is raised that a person can read on one line, and that holds all three."""
+    """Inside this context, an `InputError` must be raised, on one line, that matches all three."""
     with pytest.raises(InputError) as caught:
         yield caught
     sentence = str(caught.value)

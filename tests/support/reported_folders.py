@@ -1,4 +1,4 @@
-"""Folders as runs and `evaluate` leave them, small and with numbers that tests know; and a reader of the page."""
+"""Small folders as runs and `evaluate` write them, with numbers that tests know; and a reader of the report's page."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -32,7 +32,7 @@ SETTINGS: Mapping[str, Any] = {
 
 
 def quantity(key: str, title: str, unit: str, groups: Iterable[float], error: float | None = 0.01) -> Quantity:
-    """One that adds up over the groups of `RESOLUTIONS`."""
+    """A quantity that adds up over the groups of `RESOLUTIONS`."""
     values = tuple(groups)
     levels = sorted(set(RESOLUTIONS))
     sums = {level: sum(v for v, own in zip(values, RESOLUTIONS, strict=True) if own == level) for level in levels}
@@ -47,7 +47,7 @@ def quantity(key: str, title: str, unit: str, groups: Iterable[float], error: fl
 
 
 def evaluation(name: str = "model", shift: float = 0.0, **changes: Any) -> Evaluation:
-    """Of four latent groups; `shift` is added to the rate of each."""
+    """An evaluation with four latent groups; `shift` is added to the rate of each group."""
     noise = [
         Quantity(f"noise_rms_raw_{level}", f"image RMS, latent noise {level:g}", "", Measurement(level / 4, 0.001, 8))
         for level in (0.0, 0.3, 0.4)
@@ -81,7 +81,7 @@ def evaluation(name: str = "model", shift: float = 0.0, **changes: Any) -> Evalu
 
 
 def evaluated_folder(folder: Path, name: str = "model", **changes: Any) -> Path:
-    """A folder with an evaluation and its two pictures."""
+    """Write a folder with an evaluation and its two pictures."""
     write_evaluation(evaluation(name, **changes), folder / "evaluation.json")
     for picture in ("nearest_collapse.png", "noise_response.png"):
         write_picture(folder / picture)
@@ -89,7 +89,7 @@ def evaluated_folder(folder: Path, name: str = "model", **changes: Any) -> Path:
 
 
 def write_picture(path: Path, size: tuple[int, int] = (40, 24), mode: str = "RGB") -> Path:
-    """Smooth colours, or greys (`mode` L)."""
+    """Save a picture of smooth colours, or of greys (`mode` L)."""
     path.parent.mkdir(parents=True, exist_ok=True)
     y, x = np.mgrid[0 : size[1], 0 : size[0]]
     pixels = np.stack([x * 5 % 256, y * 7 % 256, (x + y) * 3 % 256], axis=-1).astype(np.uint8)
@@ -98,7 +98,7 @@ def write_picture(path: Path, size: tuple[int, int] = (40, 24), mode: str = "RGB
 
 
 def run_folder(folder: Path, evaluated: bool = True, iterations: int = 20, **settings: Any) -> Path:
-    """A finished run's folder: log, two pictures, one (empty) checkpoint, and an evaluation."""
+    """Write the folder of a finished run: log, two pictures, one (empty) checkpoint, and an evaluation."""
     folder.mkdir(parents=True)
     (folder / "settings.json").write_text(json.dumps({**SETTINGS, **settings}))
     (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in log_lines(iterations)))
@@ -113,7 +113,7 @@ def run_folder(folder: Path, evaluated: bool = True, iterations: int = 20, **set
 
 
 def log_lines(iterations: int) -> list[dict[str, Any]]:
-    """A line of training every second iteration, one held-out bound at the end."""
+    """A training line every second iteration, and one held-out bound at the end."""
     lines: list[dict[str, Any]] = [
         {
             "kind": "train",
@@ -141,14 +141,14 @@ def log_lines(iterations: int) -> list[dict[str, Any]]:
 
 
 def svg_of(address: str | None) -> str:
-    """The SVG file inside an image's address."""
+    """The SVG file in the address of an image."""
     kind, _, content = str(address).partition(",")
     assert kind == "data:image/svg+xml"
     return unquote(content)
 
 
 class PageReader(HTMLParser):
-    """What a page holds: its elements with their attributes, its texts, and whether every element is closed."""
+    """Reads a page: its elements with their attributes, its texts, and whether all elements are closed."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -170,7 +170,7 @@ class PageReader(HTMLParser):
         self.texts.append(data)
 
     def attributes(self, tag: str) -> list[dict[str, str | None]]:
-        """Of all elements of one kind."""
+        """The attributes of all elements of one kind."""
         return [attributes for name, attributes in self.elements if name == tag]
 
     @property

@@ -1,4 +1,4 @@
-"""Tiny models for 32x32 grey images, saved as folders of weights that commands take."""
+"""Tiny models for 32x32 grey images, saved as folders of weights for the commands."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,7 +25,7 @@ TINY = VAEConfig(
 def save_tiny(
     folder: Path, change: Callable[[VDVAE], object] = lambda model: None, *, seed: int = 0, **settings: Any
 ) -> str:
-    """Saves a model, trained on `fashion_small` as it says, after something was done to it; returns its folder."""
+    """Changes a model, saves it as one trained on `fashion_small`, and returns its folder."""
     config = replace(TINY, **settings)
     torch.manual_seed(seed)
     model = VDVAE(config)
@@ -38,6 +38,6 @@ def save_tiny(
 
 
 def shake(model: VDVAE) -> None:
-    """Every weight a little random, so that no path is silent."""
+    """Add small random numbers to all weights, so that every path has an effect."""
     for parameter in model.parameters():
         parameter.add_(0.05 * torch.randn_like(parameter))

@@ -1,8 +1,8 @@
-"""The direction in weight space in which a group's latents change their scale and nothing else.
+"""The direction in weight space that changes the scale of a group's latents and nothing else.
 
-A VDVAE learns its prior, so z_l has no unit: multiplying z_l, its prior and its posterior by s, and dividing the
-latent's way into the state by s, gives the same images and the same bound. A loss that falls along this direction
-rewards shrinking (or growing) the latents for nothing: the scale trap.
+A VDVAE learns its prior, so z_l has no unit. Multiply z_l, its prior and its posterior by s, and divide the projection
+of the latent into the state by s: images and bound stay the same. A loss that falls along this direction rewards
+shrinking (or growing) the latents, and nothing is gained. This is the scale trap.
 
 Shapes: W width, Z latent channels, M bottleneck width.
 """
@@ -13,15 +13,15 @@ from torch import Tensor
 from vdvae_lr.hub.pretrained import VDVAE
 
 Direction = dict[str, Tensor]
-"""By parameter name; parameters that are absent do not move."""
+"""The direction for each parameter name. Parameters that are absent do not move."""
 
 
 def scale_direction(model: VDVAE, group: int) -> Direction:
     """d weights / d log s at s = 1, for one group.
 
-    The means' rows of the prior's and the posterior's last layer are multiplied by s, the log-scales' biases gain
-    log s, and the projection's weight (W, Z, 1, 1) is divided by s. The prior's other rows, which update the state,
-    stay.
+    In the last layers of prior and posterior, the rows of the means are multiplied by s, and log s is added to the
+    biases of the log-scales. The projection's weight (W, Z, 1, 1) is divided by s. The other rows of the prior, which
+    update the state, stay.
     """
     block, name = model.decoder.blocks[group], f"decoder.blocks.{group}"
     mean = slice(0, block.latent_channels)
@@ -41,7 +41,7 @@ def norm_of(direction: Direction) -> Tensor:
 
 
 def move(model: VDVAE, direction: Direction, step: float) -> None:
-    """weights += step · direction."""
+    """Add step · direction to the weights."""
     parameters = dict(model.named_parameters())
     with torch.no_grad():
         for name, tensor in direction.items():
@@ -49,8 +49,9 @@ def move(model: VDVAE, direction: Direction, step: float) -> None:
 
 
 def scale_derivatives(model: VDVAE) -> Tensor:
-    """For every group, the derivative of the loss whose gradients lie in `.grad`, along its scale direction made one
-    unit long: (L,). Positive: the loss falls when the group's latents shrink.
+    """The derivative of the loss along each group's scale direction, scaled to length 1: (L,).
+
+    The gradients of the loss are in `.grad`. If a value is positive, the loss falls when the group's latents shrink.
     """
     gradients = {name: p.grad if p.grad is not None else torch.zeros_like(p) for name, p in model.named_parameters()}
     derivatives = []

@@ -1,4 +1,4 @@
-"""A short real run, for the tests of what is made of runs: trained once, then copied and bent."""
+"""A short real run for tests that read runs. It is trained once, then copied and changed."""
 
 import json
 import shutil
@@ -10,21 +10,21 @@ from training_runs import ALONE, tiny_settings, write_images
 
 from vdvae_lr.training.loop import train
 
-LAST = 6  # iterations of the run
+LAST = 6  # number of iterations of the run
 _SETTINGS = {"alpha_T": 0.5, "lr_form": "nll", "iters_per_eval": 3, "iters_per_images": 3, "iters_per_save": 3}
-_QUICK = {"lr": 0.03, "warmup_iters": 0, "ema_rate": 0.3}  # or every rate were zero
+_QUICK = {"lr": 0.03, "warmup_iters": 0, "ema_rate": 0.3}  # else the learning rate would be zero
 
 
 def short_run(folder: Path, **changes: Any) -> Path:
-    """The folder of a finished run with Latent Reconstruction: two bounds, two pictures, two checkpoints."""
-    images = write_images(folder / "images", 80)  # enough that several are held out, so that there is an error bar
+    """The folder of a finished run with LR: two bounds, two pictures, two checkpoints."""
+    images = write_images(folder / "images", 80)  # enough for several held-out images, so that there is an error
     places = {"data_root": str(images), "save_dir": str(folder), "desc": "run"}
     assert train(tiny_settings(**_SETTINGS | _QUICK | {"iters": LAST} | places | changes), ALONE) == 0
     return folder / "run"
 
 
 def copied(run: Path, folder: Path) -> Path:
-    """The run again, to be changed."""
+    """A copy of the run, which a test may change."""
     return shutil.copytree(run, folder / run.name)
 
 
@@ -33,7 +33,7 @@ def checkpoint_of(run: Path, iteration: int = LAST) -> Path:
 
 
 def records_of(run: Path, kind: str) -> list[dict[str, Any]]:
-    """The log's records of one kind."""
+    """The records of the log of one kind."""
     lines = (run / "log.jsonl").read_text().splitlines()
     return [record for record in map(json.loads, lines) if record["kind"] == kind]
 

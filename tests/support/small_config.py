@@ -1,4 +1,4 @@
-"""The smallest model that has everything a VDVAE has: five latent groups at three resolutions, in colour."""
+"""The smallest model with all features of a VDVAE: five latent groups at three resolutions, in colour."""
 
 from vdvae_lr.model.vdvae.vae import VAEConfig
 

@@ -1,4 +1,4 @@
-"""A small model in the place of a published one: its preset, its entry, and a mirror with its files."""
+"""A small model that replaces a published one: its preset, its entry, and a mirror with its files."""
 
 import dataclasses
 import json
@@ -17,7 +17,7 @@ NAME = "small-seed0"
 
 
 def random_model(seed: int, config: VAEConfig = SMALL) -> VDVAE:
-    """A float32 model with every weight random, so that no path is silent."""
+    """A float32 model with random weights everywhere, so that every path has an effect."""
     import torch
 
     torch.manual_seed(seed)
@@ -29,9 +29,9 @@ def random_model(seed: int, config: VAEConfig = SMALL) -> VDVAE:
 
 
 def publish(patch: pytest.MonkeyPatch, mirror: Path, config: VAEConfig = SMALL, **facts: Any) -> PublishedModel:
-    """Let the name `small-seed0` mean a published model of `config`, trained on a folder of images.
+    """Make `small-seed0` the name of a published model with `config`, trained on a folder of images.
 
-    The mirror gets its averaged weights (those of `random_model(0)`), the weights (`random_model(1)`), and the preset.
+    The mirror gets the averaged weights (`random_model(0)`), the weights (`random_model(1)`), and the preset.
     """
     mirror.mkdir(parents=True, exist_ok=True)
     preset = mirror / "small.toml"

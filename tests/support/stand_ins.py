@@ -1,4 +1,4 @@
-"""Programs that stand in for a cluster's, and shell scripts run with them."""
+"""Programs that replace those of a cluster, and ways to run shell scripts with them."""
 
 import os
 import signal
@@ -12,11 +12,11 @@ from started_processes import Start
 
 SCRIPTS = Path(__file__).parents[2] / "scripts" / "cluster"
 _STARTED: list[subprocess.Popen[str]] = []
-TIMEOUT_S = 120.0  # of what takes a second; more than a busy machine needs
+TIMEOUT_S = 120.0  # for work of a second; more than a busy machine needs
 
 
 def write_program(path: Path, body: str) -> Path:
-    """An executable bash script."""
+    """Write an executable bash script."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/usr/bin/env bash\n{body}")
     path.chmod(0o755)
@@ -24,18 +24,18 @@ def write_program(path: Path, body: str) -> Path:
 
 
 def recording(path: Path, record: Path, then: str = "") -> Path:
-    """A program that writes its words into `record`, one a line, and then does `then`."""
+    """Write a program that adds its arguments to `record`, one a line, and then runs `then`."""
     return write_program(path, f"printf '%s\\n' \"$@\" >{record}\n{then}\n")
 
 
 def environment(programs: Path, **variables: str) -> dict[str, str]:
-    """This process's variables without its launcher's, `programs` first on PATH, and `variables`."""
+    """The environment of this process without launcher variables, with `programs` first on PATH, and `variables`."""
     ours = Start([], {}).environment()
     return ours | {"PATH": f"{programs}:{ours['PATH']}", "HOME": str(programs)} | variables
 
 
 def run_script(script: str, *words: str, programs: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run one of scripts/ to its end, in an empty folder of the stand-ins."""
+    """Run a script of scripts/ to its end, in an empty folder."""
     return subprocess.run(
         [SCRIPTS / script, *words],
         env=environment(programs, **variables),
@@ -48,12 +48,12 @@ def run_script(script: str, *words: str, programs: Path, **variables: str) -> su
 
 
 def start_script(script: str, *words: str, programs: Path, **variables: str) -> subprocess.Popen[str]:
-    """Start one of scripts/."""
+    """Start a script of scripts/."""
     return start(str(SCRIPTS / script), *words, programs=programs, **variables)
 
 
 def start(*command: str, programs: Path, **variables: str) -> subprocess.Popen[str]:
-    """Start a program; after the test, `end_all` ends what is left of it."""
+    """Start a program. After the test, `end_all` ends it if it still runs."""
     process = subprocess.Popen(
         command,
         env=environment(programs, **variables),
@@ -68,7 +68,7 @@ def start(*command: str, programs: Path, **variables: str) -> subprocess.Popen[s
 
 
 def end_all() -> None:
-    """End every started program that still runs, with all that it started."""
+    """End all started programs that still run, with their children."""
     while _STARTED:
         process = _STARTED.pop()
         if process.poll() is None:
@@ -85,7 +85,7 @@ def wait_until(happened: Callable[[], bool], what: str) -> None:
 
 
 def ended(process: subprocess.Popen[str], told: signal.Signals | None = None) -> int:
-    """Send `told`, if anything, and wait for the exit code."""
+    """Send the signal `told`, if there is one, and wait for the exit code."""
     if told is not None:
         process.send_signal(told)
     process.communicate(timeout=TIMEOUT_S)

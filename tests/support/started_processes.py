@@ -1,4 +1,4 @@
-"""Several commands at once, as a launcher starts them; none outlives the call that started it."""
+"""Run several commands at once, as a launcher does. All have ended when the call returns."""
 
 import os
 import subprocess
@@ -6,15 +6,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-TIMEOUT_S = 600.0  # on two cores with fifteen processes waiting, importing torch took two minutes
-GRACE_S = 120.0  # once one process failed, its peers may wait for it for ever
+TIMEOUT_S = 600.0  # importing torch took two minutes on two cores, with fifteen processes waiting
+GRACE_S = 120.0  # after one process failed, its peers may wait for it forever
 _LAUNCHERS = ("OMPI_", "PMIX_", "PMI_", "PRTE_", "MPI_", "SLURM_", "TORCHELASTIC_")
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 @dataclass(frozen=True)
 class Start:
-    """A command, and the variables it finds besides this process's, those of launchers left out."""
+    """A command, and variables to add to this process's environment without launcher variables."""
 
     command: list[str]
     variables: dict[str, str]
@@ -27,7 +27,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Ended:
-    """What came of it; `code` None: it was still running when there was nothing left to wait for."""
+    """The result of a command. `code` is None if it still ran when the waiting ended."""
 
     code: int | None
     output: str
@@ -35,7 +35,7 @@ class Ended:
 
 
 def run_together(folder: Path, starts: list[Start], timeout_s: float = TIMEOUT_S) -> list[Ended]:
-    """Start them all and wait for all; what they print lies in `folder`, so that no full pipe stops one of them."""
+    """Start all commands and wait for them. Their output goes to files in `folder`, so that no full pipe stops one."""
     processes: list[subprocess.Popen[bytes]] = []
     try:
         for number, start in enumerate(starts):
@@ -62,7 +62,7 @@ def _wait(processes: list[subprocess.Popen[bytes]], timeout_s: float) -> list[in
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
-        process.terminate()  # a launcher ends its own processes then; one that is killed leaves them behind
+        process.terminate()  # a launcher then ends its processes; a killed one leaves them behind
         try:
             process.wait(30)
         except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""What a piece of code sends to other processes, and where it waits for the device: both seen on a CPU as well."""
+"""Record what code sends to other processes, and where it waits for the device. This works on a CPU too."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,14 +9,14 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _COLLECTIVES = ("c10d::", "_c10d_functional::")
-# On CUDA each of these stops the host until the device has caught up; a CPU runs them too, under the same names.
+# On CUDA, each of these makes the host wait for the device. A CPU runs them too, under the same names.
 _WAITING_OPERATIONS = ("aten::_local_scalar_dense", "aten::nonzero", "aten::equal", "aten::masked_select")
-_WAITING_METHODS = ("tolist", "numpy", "cpu")  # no operation of their own: only the method shows
+_WAITING_METHODS = ("tolist", "numpy", "cpu")  # these have no operation, so watch the method
 
 
 @dataclass
 class Traffic:
-    """The names of what happened, in order."""
+    """The names of the events, in order."""
 
     collectives: list[str] = field(default_factory=list)
     waits: list[str] = field(default_factory=list)
@@ -54,7 +54,7 @@ class _Methods(TorchFunctionMode):
 
 @contextmanager
 def watched() -> Iterator[Traffic]:
-    """Inside, every collective and every wait of this thread is noted, also those below torch's Python functions."""
+    """Inside this context, record each collective and each wait of this thread, also those below torch's Python."""
     traffic = Traffic()
     with _Operations(traffic), _Methods(traffic):
         yield traffic

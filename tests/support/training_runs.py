@@ -1,4 +1,4 @@
-"""A run small enough for tests: settings, a training step, images, and what two equal runs have in common."""
+"""A run that is small enough for tests: settings, a training step, images, and what equal runs have in common."""
 
 from pathlib import Path
 from typing import Any
@@ -54,14 +54,14 @@ def tiny_pixels(count: int, seed: int = 0) -> torch.Tensor:
 
 
 def batches_of(pixels: torch.Tensor, n_batch: int, first: int = 0) -> list[Batch]:
-    """`pixels` (N, C, H, W) cut into micro-batches numbered from `first`."""
+    """Cut `pixels` (N, C, H, W) into micro-batches, numbered from `first`."""
     return [
         Batch(part, np.arange(len(part)), first + number, 0, 0) for number, part in enumerate(pixels.split(n_batch))
     ]
 
 
 def write_images(folder: Path, count: int = 24) -> Path:
-    """A folder of `count` noisy colour images of 8×8."""
+    """Write a folder of `count` noisy 8×8 colour images."""
     folder.mkdir(parents=True)
     for number, pixels in enumerate(tiny_pixels(count).permute(0, 2, 3, 1).numpy()):
         Image.fromarray(pixels).save(folder / f"{number:03d}.png")
@@ -69,7 +69,7 @@ def write_images(folder: Path, count: int = 24) -> Path:
 
 
 def fingerprint(training: TrainingStep) -> dict[str, torch.Tensor]:
-    """Everything a resumed run must have in common with an unbroken one."""
+    """All that a resumed run must have in common with an unbroken run."""
     optimiser = training.optimiser
     tensors = optimiser.flat_state() | {"update count": optimiser.update_count()}
     return {name: tensor.clone() for name, tensor in tensors.items()}
