@@ -1,6 +1,6 @@
-"""`vdvae-lr COMMAND …`: finds the command, imports it, and hands it the rest of the line.
+"""`vdvae-lr COMMAND …`: find the command, import it, and give it the rest of the line.
 
-Commands are imported when they are called: `vdvae-lr --help` waits for no torch.
+A command is imported when it is called, so that `vdvae-lr --help` does not wait for torch.
 """
 
 import sys
@@ -107,13 +107,13 @@ def _run(arguments: Sequence[str], program: str, **options: Any) -> int:
 
 @ends_with_exit_code
 def train(arguments: Sequence[str] | None = None) -> int:
-    """`train.py`: the command `train` under that name; torch is imported inside, where Ctrl-C is understood."""
+    """The command `train` as `train.py` calls it. Torch is imported inside, where Ctrl-C ends the program."""
     words = take_debug_flag(sys.argv[1:] if arguments is None else arguments)
     return COMMANDS["train"](words, "train.py")
 
 
 def help_text(program: str = PROGRAM) -> str:
-    """What `--help` prints."""
+    """The text of `--help`."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
     return "\n".join(

@@ -1,6 +1,6 @@
-"""Where `train.py`, `vdvae-lr` and `python -m vdvae_lr` start: Ctrl-C ends them with one word from here on.
+"""The start of `train.py`, `vdvae-lr` and `python -m vdvae_lr`: from here on, Ctrl-C ends the program with one word.
 
-Importing torch takes seconds, and what is imported then may catch KeyboardInterrupt and go on, half loaded.
+To import torch takes seconds. Code that is being imported may catch KeyboardInterrupt and go on half loaded.
 """
 
 import os
@@ -14,7 +14,7 @@ from vdvae_lr.errors import EXIT_INTERRUPTED
 
 @contextmanager
 def leaving_at_ctrl_c() -> Iterator[None]:
-    """Inside, Ctrl-C ends the process at once, without an exception; for imports, in which nothing can be lost."""
+    """Inside, Ctrl-C ends the process at once, without an exception. Use it for imports: nothing is lost in them."""
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.default_int_handler:  # it is ignored in the background, or somebody listens already
         yield
