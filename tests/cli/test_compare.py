@@ -7,7 +7,8 @@ import tyro
 from PIL import Image
 from saved_models import save_tiny
 
-from vdvae_lr.cli.compare import CompareSettings, named_sources, run
+from vdvae_lr.cli.compare import CompareSettings, run
+from vdvae_lr.cli.shared.measured_models import named_sources
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.document import read_evaluations
 

@@ -16,11 +16,10 @@ from short_runs import change_settings, copied, short_run
 from training_runs import ALONE, assert_same_bits
 
 import vdvae_lr
-from vdvae_lr.cli.evaluate import EvaluateSettings, run
+from vdvae_lr.cli.evaluate import EvaluateSettings, model_name, run
 from vdvae_lr.cli.main import main
-from vdvae_lr.cli.shared import held_out_images
+from vdvae_lr.cli.shared import measured_models
 from vdvae_lr.cli.shared.loaded_models import load_start_of_run
-from vdvae_lr.cli.shared.source_names import model_name
 from vdvae_lr.datasets.catalogue import DataSettings, open_splits
 from vdvae_lr.datasets.inventory import take_inventory
 from vdvae_lr.datasets.sources import ArraySource, Splits
@@ -255,7 +254,7 @@ def test_no_images(
     save: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     none = ArraySource(np.zeros((0, 8, 8, 3), np.uint8), np.arange(0), "nothing")
-    monkeypatch.setattr(held_out_images, "open_splits", lambda *arguments: Splits(none, none, none))
+    monkeypatch.setattr(measured_models, "open_splits", lambda *arguments: Splits(none, none, none))
     assert "there are no images to evaluate on" in refusal(capsys, save(), *LITTLE)
 
 

@@ -15,7 +15,7 @@ from vdvae_lr.evaluation.document import Evaluation, read_evaluations, write_eva
 from vdvae_lr.evaluation.quantities import Measurement, Quantity
 from vdvae_lr.files.bundled import bundled_folder
 from vdvae_lr.hub.pretrained import VDVAE
-from vdvae_lr.pictures.comparison_pictures import comparison_pictures
+from vdvae_lr.pictures.evaluation_pictures import comparison_pictures
 from vdvae_lr.report.comparison_table import ROWS, comparison_table, noise_table
 
 

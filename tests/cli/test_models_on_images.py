@@ -18,8 +18,8 @@ from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError
 from vdvae_lr.hub.weight_folder import write_config
 
 COMMANDS = {
-    "compare": (compare, "evaluate_models", "comparison.json"),
-    "noise": (noise, "evaluate_models", "noise_response.json"),
+    "compare": (compare, "measure_sections", "comparison.json"),
+    "noise": (noise, "noise_section", "noise_response.json"),
 }
 QUICK = ("--examples", "2", "--images", "0", "--device", "cpu")
 

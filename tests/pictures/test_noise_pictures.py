@@ -6,8 +6,8 @@ from PIL import Image, ImageChops
 from torch import Tensor
 
 from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.pictures.evaluation_pictures import noise_picture, noise_pictures
 from vdvae_lr.pictures.images import as_pictures
-from vdvae_lr.pictures.noise_pictures import noise_picture, noise_pictures
 from vdvae_lr.pictures.picture_grid import picture_grid
 
 
@@ -22,10 +22,9 @@ def test_picture_has_the_images_then_every_model_with_every_unit(models: dict[st
     shown = pixels[:3]
     rows, labels = [as_pictures(shown)], ["image"]
     for name, model in models.items():
-        for unit, variances in (("raw", (0.0, 0.3)), ("prior_scale", (0.3,))):
-            more = noise_pictures(model, shown, variances=variances, unit=unit, seed=4, name=name, groups=[2])  # type: ignore[arg-type]
-            rows += more[0]
-            labels += more[1]
+        rows += noise_pictures(model, shown, (0.0, 0.3), seed=4, unit="raw", groups=[2])
+        rows += noise_pictures(model, shown, (0.3,), seed=4, unit="prior_scale", groups=[2])
+        labels += [f"{name}, noise 0", f"{name}, noise 0.3", f"{name}, noise 0.3, in prior's scale"]
     found = noise_picture(models, shown, variances=(0.0, 0.3), units=("raw", "prior_scale"), seed=4, groups=[2])
     assert len(labels) == 7
     assert same(found, picture_grid(rows, labels, title="Mean images; noise of the stated variance in group 2"))
@@ -33,10 +32,10 @@ def test_picture_has_the_images_then_every_model_with_every_unit(models: dict[st
 
 
 def test_no_noise_is_shown_once(small_model: VDVAE, pixels: Tensor) -> None:
-    both = noise_picture({"a": small_model}, pixels, variances=(0.0,), units=("raw", "prior_scale"), seed=4)
-    rows, labels = noise_pictures(small_model, pixels, variances=(0.0,), unit="raw", seed=4, name="a")
+    both = noise_picture({"": small_model}, pixels, variances=(0.0,), units=("raw", "prior_scale"), seed=4)
+    rows = noise_pictures(small_model, pixels, (0.0,), seed=4)
     title = "Mean images; noise of the stated variance in every group"
-    assert same(both, picture_grid([as_pictures(pixels), *rows], ["image", *labels], title=title))
+    assert same(both, picture_grid([as_pictures(pixels), *rows], ["image", "noise 0"], title=title))
 
 
 def same(one: Image.Image, other: Image.Image) -> bool:

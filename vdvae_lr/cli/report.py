@@ -1,4 +1,4 @@
-"""`report`: up to four runs side by side on one HTML page, complete in itself.
+"""`report`: up to four runs side by side on one HTML page, which needs no other file.
 
     vdvae-lr report runs/demo/plain runs/demo/lr --out demo/report.html
 
@@ -37,7 +37,7 @@ class ReportSettings:
     """The file to write (default: report.html, in the run's folder for one run, in the current folder for several)."""
 
     def __post_init__(self) -> None:
-        """Check every setting by its type; raises InputError."""
+        """Check every setting by its type (raises InputError)."""
         check_settings(self)
 
 
@@ -50,7 +50,7 @@ def run(settings: ReportSettings) -> None:
     reported = [_with_choices(each) for each in read_reported(settings.runs)]
     target = settings.out or (reported[0].folder / REPORT_NAME if len(reported) == 1 else Path(REPORT_NAME))
     _check_replaceable(target)
-    content = report_page(reported, NEUTRAL).encode("utf-8", "replace")  # a file's name need not be text
+    content = report_page(reported, NEUTRAL).encode("utf-8", "replace")  # a file's name may hold undecodable bytes
     write_whole(target, content)
     print(f"wrote {target} ({len(content) / 1e6:.1f} MB)")
     for each in reported:
