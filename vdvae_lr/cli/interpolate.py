@@ -11,6 +11,7 @@ import tyro
 from vdvae_lr.cli.shared.picture_output import OwnImagesSettings, Studio, make_pictures
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.group_choice import parse_groups
+from vdvae_lr.hub.pretrained import PretrainedModel
 from vdvae_lr.pictures.image_files import find_image_files, pictures_of
 from vdvae_lr.pictures.interpolating import InterpolationPath, check_interpolation, interpolate
 from vdvae_lr.pictures.latent_codes import Coordinates
@@ -56,16 +57,16 @@ def run(settings: InterpolateSettings) -> None:
     make_pictures(settings, partial(_interpolate, settings, paths), paths)
 
 
-def _interpolate(settings: InterpolateSettings, paths: list[Path], studio: Studio) -> None:
+def _interpolate(settings: InterpolateSettings, paths: list[Path], model: PretrainedModel, studio: Studio) -> None:
     for groups in settings.groups:
-        parse_groups(groups, studio.model.resolutions)
-    studio.begin(len(settings.groups), settings.steps + 2, paths, settings.exact)
-    first, second = pictures_of(studio.model, paths)
+        parse_groups(groups, model.resolutions)
+    studio.begin(model, len(settings.groups), settings.steps + 2)
+    first, second = pictures_of(model, paths)
     chosen = settings.chosen("steps", "path", "coordinates", "latents", "seed", "batch")
     fractions = [f"{fraction:.3g}" for fraction in np.linspace(0, 1, settings.steps)]
     what = f"decoding {settings.steps} steps"
     for groups in studio.track(settings.groups, len(settings.groups), what):
-        between = interpolate(studio.model, first, second, groups=groups, **chosen)
+        between = interpolate(model, first, second, groups=groups, **chosen)
         words = groups.replace(" ", "").replace(":", "to").replace(",", "+")  # letters that every file system takes
         single = len(settings.groups) == 1
         names = ["" if single else f"groups-{words}-at-{fraction}" for fraction in fractions]

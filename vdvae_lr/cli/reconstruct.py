@@ -12,6 +12,7 @@ import tyro
 
 from vdvae_lr.cli.shared.picture_output import OwnImagesSettings, Studio, counted, first_groups_header, make_pictures
 from vdvae_lr.evaluation.group_choice import first_groups_by_resolution, parse_first_groups
+from vdvae_lr.hub.pretrained import PretrainedModel
 from vdvae_lr.pictures.group_temperatures import group_temperatures
 from vdvae_lr.pictures.image_files import find_image_files, pictures_of
 from vdvae_lr.pictures.images import in_batches
@@ -45,13 +46,13 @@ def run(settings: ReconstructSettings) -> None:
     make_pictures(settings, partial(_reconstruct, settings, paths), paths)
 
 
-def _reconstruct(settings: ReconstructSettings, paths: Sequence[Path], studio: Studio) -> None:
-    model, resolutions = studio.model, studio.model.resolutions
+def _reconstruct(settings: ReconstructSettings, paths: Sequence[Path], model: PretrainedModel, studio: Studio) -> None:
+    resolutions = model.resolutions
     kept = first_groups_by_resolution(resolutions)
     if settings.first_groups:
         kept = parse_first_groups(settings.first_groups, resolutions)
     group_temperatures(settings.temperature, resolutions)
-    studio.begin(len(paths), 1 + len(kept), paths, settings.exact)
+    studio.begin(model, len(paths), 1 + len(kept))
     chosen = settings.chosen("latents", "temperature", "seed", "batch")
     parts = in_batches(range(len(paths)), settings.batch)
     what = f"reconstructing {counted(len(paths), 'image')}"

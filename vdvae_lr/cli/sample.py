@@ -10,6 +10,7 @@ from PIL import Image
 
 from vdvae_lr.cli.shared.picture_output import PictureSettings, Studio, counted, make_pictures
 from vdvae_lr.errors import InputError
+from vdvae_lr.hub.pretrained import PretrainedModel
 from vdvae_lr.pictures.group_temperatures import group_temperatures
 from vdvae_lr.pictures.images import Pictures
 from vdvae_lr.pictures.picture_grid import picture_grid
@@ -54,12 +55,12 @@ def run(settings: SampleSettings) -> None:
     make_pictures(settings, partial(_sample, settings))
 
 
-def _sample(settings: SampleSettings, studio: Studio) -> None:
+def _sample(settings: SampleSettings, model: PretrainedModel, studio: Studio) -> None:
     count, batch = settings.count, settings.batch
-    factors = [group_temperatures(words, studio.model.resolutions) for words in settings.temperature]
-    studio.begin(math.ceil(count / settings.columns) * len(factors), settings.columns)
+    factors = [group_temperatures(words, model.resolutions) for words in settings.temperature]
+    studio.begin(model, math.ceil(count / settings.columns) * len(factors), settings.columns)
     for words, temperature in zip(settings.temperature, factors, strict=True):
-        drawn = sample_batches(studio.model, count, temperature, settings.seed, settings.image, batch)
+        drawn = sample_batches(model, count, temperature, settings.seed, settings.image, batch)
         what = f"drawing {counted(count, 'picture')} at temperature {words}"
         for pictures in studio.track(drawn, math.ceil(count / batch), what):
             studio.add(pictures)

@@ -16,6 +16,7 @@ from PIL import Image
 from vdvae_lr.cli.shared.picture_output import OwnImagesSettings, Studio, first_groups_header, make_pictures
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.group_choice import first_groups_by_resolution, parse_first_groups
+from vdvae_lr.hub.pretrained import PretrainedModel
 from vdvae_lr.pictures.image_files import find_image_files, pictures_of
 from vdvae_lr.pictures.images import Pictures
 from vdvae_lr.pictures.latent_codes import Coordinates
@@ -48,11 +49,10 @@ def run(settings: SwapSettings) -> None:
     make_pictures(settings, partial(_swap, settings, paths), paths)
 
 
-def _swap(settings: SwapSettings, paths: Sequence[Path], studio: Studio) -> None:
-    model = studio.model
+def _swap(settings: SwapSettings, paths: Sequence[Path], model: PretrainedModel, studio: Studio) -> None:
     counts = _counts(settings, model.resolutions, len(paths))
     two = len(paths) == 2
-    studio.begin(len(paths) + 1, len(counts) + 2 if two else len(paths) + 1, paths, settings.exact)
+    studio.begin(model, len(paths) + 1, len(counts) + 2 if two else len(paths) + 1)
     pictures = pictures_of(model, paths)
     for count in studio.track(counts, len(counts), f"swapping latents of {len(paths)} images"):
         rows = swap_rows(model, pictures, count, settings.coordinates, settings.latents, settings.seed, settings.batch)

@@ -9,6 +9,7 @@ import numpy as np
 
 from vdvae_lr.cli.shared.picture_output import OwnImagesSettings, Studio, counted, make_pictures
 from vdvae_lr.errors import InputError
+from vdvae_lr.hub.pretrained import PretrainedModel
 from vdvae_lr.pictures.group_temperatures import group_temperatures
 from vdvae_lr.pictures.image_files import find_image_files, pictures_of
 from vdvae_lr.pictures.latent_codes import Coordinates
@@ -61,12 +62,12 @@ def _traverse(
     paths: list[Path],
     channels: tuple[int, ...] | None,
     position: tuple[int, int] | None,
+    model: PretrainedModel,
     studio: Studio,
 ) -> None:
-    model = studio.model
     moving = check_place(model, settings.group, channels, position)
     group_temperatures(settings.temperature, model.resolutions)
-    studio.begin(len(moving), settings.steps, paths, settings.exact)
+    studio.begin(model, len(moving), settings.steps)
     image = pictures_of(model, paths) if paths else None
     moves = np.linspace(-settings.reach, settings.reach, settings.steps)
     chosen = settings.chosen("group", "unit", "coordinates", "latents", "temperature", "seed", "batch")

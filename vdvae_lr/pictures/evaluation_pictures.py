@@ -22,22 +22,22 @@ from vdvae_lr.pictures.picture_grid import picture_grid
 _TEMPERATURES = (1.0, 0.8)
 
 
-def first_pixels(source: ImageSource, count: int) -> Tensor:
+def first_pixels(images: ImageSource, count: int) -> Tensor:
     """The first `count` images of a split, or all if it has fewer: (B, C, H, W) uint8."""
-    return _pixels(source, range(min(count, len(source))))
+    return _pixels(images, range(min(count, len(images))))
 
 
-def _pixels(source: ImageSource, numbers: Sequence[int]) -> Tensor:
-    return torch.from_numpy(source.read(numbers)).permute(0, 3, 1, 2)
+def _pixels(images: ImageSource, numbers: Sequence[int]) -> Tensor:
+    return torch.from_numpy(images.read(numbers)).permute(0, 3, 1, 2)
 
 
 def nearest_collapse_picture(
-    model: LatentModel, source: ImageSource, inputs: InputRates, *, seed: int, batch: int
+    model: LatentModel, images: ImageSource, inputs: InputRates, *, seed: int, batch: int
 ) -> Image.Image:
     """The images whose latents say least, each with its number, its rate and its reconstruction.
 
     Args:
-        source: the split that the numbers belong to.
+        images: the split that the numbers belong to.
         inputs: the images and their rates, from `measure_rates` on that split.
         seed: seed of the latents. With the seed of the measurement, the latents are those whose rate is stated.
         batch: number of images at once.
@@ -45,7 +45,7 @@ def nearest_collapse_picture(
     numbers = [number for number, _ in inputs.nearest_collapse]
     rows: list[Pictures] = []
     for part in in_batches(numbers, batch):
-        pairs = reconstructions(model, _pixels(source, part), seed=seed, examples=part)
+        pairs = reconstructions(model, _pixels(images, part), seed=seed, examples=part)
         rows += [np.stack(pair) for pair in zip(*pairs, strict=True)]
     labels = [f"image {number}, KL {rate:.4g} {inputs.unit}" for number, rate in inputs.nearest_collapse]
     return picture_grid(rows, labels)

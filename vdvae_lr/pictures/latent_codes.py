@@ -27,14 +27,10 @@ PosteriorLatents = Literal["mean", "sample"]
 
 
 class EditableImages:
-    """Images as latents in some coordinates, and pictures in which some groups have other values.
-
-    Args:
-        code: the latents and priors of B images.
-        coordinates: the coordinates of `values`.
+    """B images as latents, and pictures in which some groups have other values.
 
     Attributes:
-        values: z or ε of every group, top-down: (B, Z, R, R) each.
+        values: z or ε (`coordinates`) of every group, top-down: (B, Z, R, R) each.
 
     Raises:
         InputError: the model's latents are not finite, or a prior has no width and therefore no standardised values.
@@ -48,15 +44,12 @@ class EditableImages:
         self.values = tuple(_values(group, latent, prior, coordinates) for group, (latent, prior) in pairs)
 
     def pictures(self, rows: Sequence[int], values: Sequence[Tensor] = (), first: int | None = None) -> Pictures:
-        """The mean images of some of the images, with other values in the groups from `first` on.
+        """The mean images of some of the B images, in any order and number, with other values in some groups.
 
         Args:
-            rows: which images, each any number of times.
-            values: of every group, a row for each of `rows`; those before `first` are not used.
-            first: the first group that takes its values from `values`; None: no group does.
-
-        Raises:
-            InputError: the decoder makes no image of these values.
+            rows: numbers of the images.
+            values: values of every group, with a row for each of `rows`.
+            first: the groups from this one on take `values`, and the others keep the images' latents; None: all keep.
         """
         own: list[LatentSource] = [Given(latent) for latent in self._code.rows(rows).latents[:first]]
         others = [self._given(value) for value in values[first:]]
@@ -82,11 +75,7 @@ def _values(group: int, latent: Tensor, prior: DiagonalGaussian, coordinates: Co
 
 
 def infer_code(model: LatentModel, pictures: Pictures, latents: PosteriorLatents, seed: int, batch: int) -> Latents:
-    """The latents and priors of images (B, H, W, C) uint8; `latents` and `seed` as in `posterior_noise`.
-
-    Raises:
-        InputError: `batch`, the number of images at once, is below 1.
-    """
+    """The latents and priors of images (B, H, W, C) uint8, `batch` at a time; `posterior_noise` has the rest."""
     codes = [
         model.infer(levels_of(model, pictures[rows]), posterior_noise(model, latents, seed, rows))
         for rows in in_batches(range(len(pictures)), batch)
@@ -101,10 +90,8 @@ def infer_code(model: LatentModel, pictures: Pictures, latents: PosteriorLatents
 def posterior_noise(model: LatentModel, latents: PosteriorLatents, seed: int, examples: Examples) -> Sequence[Tensor]:
     """Noise for `LatentModel.infer`, (B, Z, R, R) for each group.
 
-    Args:
-        latents: mean: zeros, which give the posterior's mean in every group; sample: the draws of `evaluate_bound`.
-        seed: seed of these draws.
-        examples: the images' numbers, on which the draws depend.
+    For mean it is 0, which gives the posterior's mean in every group. For sample it is that of `evaluate_bound`, which
+    depends on the seed and on the images' numbers.
     """
     check_choice("latents", latents, PosteriorLatents)
     if latents == "sample":
@@ -117,15 +104,6 @@ def levels_of(model: LatentModel, pictures: Pictures) -> Tensor:
     return levels_for(model, torch.from_numpy(pictures).permute(0, 3, 1, 2))
 
 
-def mean_pictures(model: LatentModel, sources: Sequence[LatentSource], count: int, features: Any = None) -> Pictures:
-    """The likelihood's mean images of one top-down pass: (count, H, W, C) uint8.
-
-    Args:
-        sources: where each group's latents come from, top-down.
-        count: number of images.
-        features: the encoder's features of the images, for sources that are the posterior.
-
-    Raises:
-        InputError: as `checked_levels`.
-    """
-    return checked_levels(model, model.top_down(sources, count, features).likelihood.mean())
+def mean_pictures(model: LatentModel, origins: Sequence[LatentSource], count: int, features: Any = None) -> Pictures:
+    """The likelihood's mean images of one pass as `LatentModel.top_down` describes it: (count, H, W, C) uint8."""
+    return checked_levels(model, model.top_down(origins, count, features).likelihood.mean())

@@ -60,10 +60,10 @@ def reconstruct(
     for rows in in_batches(range(len(pictures)), batch):
         own = posterior_noise(model, latents, seed, numbers[rows])
         drawn = rest.draw(numbers[rows]).posterior if kept < len(groups) else own
-        sources = [
+        origins = [
             FromPosterior(own[group]) if group < kept else FromPrior(drawn[group], factors[group]) for group in groups
         ]
-        parts.append(mean_pictures(model, sources, len(rows), model.encode(levels_of(model, pictures[rows]))))
+        parts.append(mean_pictures(model, origins, len(rows), model.encode(levels_of(model, pictures[rows]))))
     return np.concatenate(parts)
 
 

@@ -67,11 +67,7 @@ def traverse(
     moves = [float(move) for move in moves]
     if not moves or not all(map(math.isfinite, moves)):
         raise InputError("moves are finite numbers, at least one of them.")
-    if image is None:
-        noise = ExampleNoise(model, SAMPLE_NOISE, seed, prior=True, image=True).draw(range(1)).prior
-        code: Latents = model.generate(1, noise, group_temperatures(temperature, model.resolutions))
-    else:
-        code = infer_code(model, one_picture_of(model, image), latents, seed, batch=1)
+    code = _start(model, image, latents, temperature, seed)
     editable = EditableImages(model, code, coordinates)
     scale = code.priors[group].log_scale.exp()
     step = scale if unit == "prior_scale" else torch.ones_like(scale)
@@ -112,3 +108,12 @@ def check_place(
             f"columns 0 to {resolution - 1}."
         )
     return chosen
+
+
+def _start(
+    model: LatentModel, image: Images | None, latents: PosteriorLatents, temperature: Temperature, seed: int
+) -> Latents:
+    if image is not None:
+        return infer_code(model, one_picture_of(model, image), latents, seed, batch=1)
+    noise = ExampleNoise(model, SAMPLE_NOISE, seed, prior=True, image=True).draw(range(1)).prior
+    return model.generate(1, noise, group_temperatures(temperature, model.resolutions))

@@ -23,6 +23,7 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.files.network_errors import without_secrets
 from vdvae_lr.files.paths import entries, exists, is_file, is_folder
 from vdvae_lr.hub.pretrained import PretrainedModel
+from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.pictures.image_files import read_image, single_picture
 from vdvae_lr.pictures.images import Pictures
 from vdvae_lr.pictures.latent_codes import PosteriorLatents
@@ -78,11 +79,11 @@ class OwnImagesSettings(PictureSettings):
     """Refuse image files that would have to be cut, turned, resized or converted."""
 
 
-class PictureFiles:
-    """The files that a command writes.
+class Studio:
+    """What a command makes pictures with: it shows progress, writes single files, and lays out the grid.
 
-    While an earlier set of single files is replaced, new files take the place of old ones with the same name. The other
-    old files go when the new set is whole.
+    New single files replace those of an earlier set with the same name. The rest of the earlier set goes when the new
+    set is whole.
 
     Args:
         settings: settings of the command.
@@ -94,148 +95,114 @@ class PictureFiles:
     """
 
     def __init__(self, settings: PictureSettings, inputs: Sequence[Path]) -> None:
-        self._command = settings.COMMAND
-        self.folder = Path(settings.files) if settings.files else None
+        self._settings, self._inputs = settings, inputs
+        self._console = plain_console()
+        self.track = ConsoleTracker(self._console)
+        self._folder = Path(settings.files) if settings.files else None
         wants_grid = settings.out or not settings.files
-        self.grid = Path(settings.out or f"{settings.COMMAND}.png") if wants_grid else None
+        self._grid = Path(settings.out or f"{settings.COMMAND}.png") if wants_grid else None
         self._ours = re.compile(rf"{settings.COMMAND}-\d{{6,}}{settings.NAMES}\.png", re.DOTALL)
         self._check_places()
-        found = entries(self.folder) if self.folder is not None else []
+        found = entries(self._folder) if self._folder is not None else []
         earlier = sorted(path for path in found if self._ours.fullmatch(path.name))
-        self._check_nothing_is_lost(earlier, inputs, settings.overwrite)
+        self._check_nothing_is_lost(earlier)
         self._left = set(earlier)
         self._written = 0
+        self._parts: list[Pictures] = []
 
     def _check_places(self) -> None:
-        if self.folder is not None:
-            if is_file(self.folder):
-                raise InputError(f"{self.folder} is a file; name a folder for single pictures with --files.")
-            _check_writable(self.folder, self.folder, os.R_OK)
-        if self.grid is None:
+        if self._folder is not None:
+            if is_file(self._folder):
+                raise InputError(f"{self._folder} is a file; name a folder for single pictures with --files.")
+            _check_writable(self._folder, self._folder, os.R_OK)
+        if self._grid is None:
             return
-        _check_writable(self.grid, self.grid.parent)
-        if is_folder(self.grid):
-            raise InputError(f"{self.grid} is a folder; name a file for the grid with --out.")
-        among = self.folder is not None and self.grid.parent.resolve() == self.folder.resolve()
-        if among and self._ours.fullmatch(self.grid.name):
+        _check_writable(self._grid, self._grid.parent)
+        if is_folder(self._grid):
+            raise InputError(f"{self._grid} is a folder; name a file for the grid with --out.")
+        among = self._folder is not None and self._grid.parent.resolve() == self._folder.resolve()
+        if among and self._ours.fullmatch(self._grid.name):
             raise InputError(
-                f"{self.grid} has the name of a single picture in {self.folder}, and one would replace the other; "
+                f"{self._grid} has the name of a single picture in {self._folder}, and one would replace the other; "
                 "name another file with --out."
             )
 
-    def _check_nothing_is_lost(self, earlier: Sequence[Path], inputs: Sequence[Path], overwrite: bool) -> None:
-        read = {path.resolve() for path in inputs}
-        for path in [*([self.grid] if self.grid else []), *earlier]:
+    def _check_nothing_is_lost(self, earlier: Sequence[Path]) -> None:
+        read = {path.resolve() for path in self._inputs}
+        for path in [*([self._grid] if self._grid else []), *earlier]:
             if path.resolve() in read:
                 raise InputError(f"{path} is among the images to read, and would be replaced; write somewhere else.")
-        if self.grid is not None and exists(self.grid) and not overwrite:
-            raise InputError(f"{self.grid} exists; name another file with --out, or replace it with --overwrite.")
-        if earlier and not overwrite:
+        if self._settings.overwrite:
+            return
+        if self._grid is not None and exists(self._grid):
+            raise InputError(f"{self._grid} exists; name another file with --out, or replace it with --overwrite.")
+        if earlier:
             raise InputError(
-                f"{self.folder} holds {counted(len(earlier), 'picture')} of an earlier call ({earlier[0].name} is "
+                f"{self._folder} holds {counted(len(earlier), 'picture')} of an earlier call ({earlier[0].name} is "
                 "one); name another folder with --files, or replace them with --overwrite."
             )
 
-    def write_single(self, picture: Pictures, name: str) -> None:
-        """Write a picture (H, W, C) as FOLDER/COMMAND-NUMBER-NAME.png (raises InputError if it cannot)."""
-        assert self.folder is not None
-        path = self.folder / f"{self._command}-{self._written:06}{f'-{name}' if name else ''}.png"
-        save_png(single_picture(picture), path)
-        self._written += 1
-        self._left.discard(path)
+    def begin(self, model: LatentModel, rows: int, columns: int) -> None:
+        """Check the grid's size and the inputs before any picture is made, and print what is done to the inputs.
 
-    def finish(self) -> list[str]:
-        """Remove the rest of an earlier set; returns sentences on what was written (raises InputError if it cannot)."""
+        Raises:
+            InputError: the grid is too large to open, an input cannot be read, or --exact refuses it.
+        """
+        if self._grid is not None:
+            check_grid_fits(rows, columns, model.image_shape[-1])
+        exact = isinstance(self._settings, OwnImagesSettings) and self._settings.exact
+        changes = [(path, read_image(path, model, exact).change) for path in self._inputs]
+        changed = [f"{path}: {change}" for path, change in changes if change]
+        for line in changed[:_CHANGES_SHOWN]:
+            self._console.print(line)
+        if len(changed) > _CHANGES_SHOWN:
+            self._console.print(f"… and so {len(changed) - _CHANGES_SHOWN:,} more of {len(self._inputs):,} files")
+
+    def add(self, pictures: Pictures, names: Sequence[str | None] = ()) -> None:
+        """Write pictures (B, H, W, C) as FOLDER/COMMAND-NUMBER-NAME.png and keep them for the grid, if it is wanted.
+
+        A picture whose name is None is only for the grid. Without `names` all files have only their numbers.
+        """
+        if self._grid is not None:
+            self._parts.append(pictures)
+        if self._folder is None:
+            return
+        for picture, name in zip(pictures, names or [""] * len(pictures), strict=True):
+            if name is not None:
+                ending = f"-{name}" if name else ""
+                path = self._folder / f"{self._settings.COMMAND}-{self._written:06}{ending}.png"
+                save_png(single_picture(picture), path)
+                self._written += 1
+                self._left.discard(path)
+
+    def finish(self, draw: Callable[[list[Pictures]], Image.Image]) -> None:
+        """Write the grid that `draw` makes of all parts, if it is wanted, and print what was written."""
+        if self._grid is not None:
+            save_png(draw(self._parts), self._grid)
         try:
             for path in self._left:
                 path.unlink(missing_ok=True)
         except OSError as error:
             raise InputError(
-                f"{self.folder} keeps pictures of an earlier call beside the new ones ({error.strerror or error}); "
+                f"{self._folder} keeps pictures of an earlier call beside the new ones ({error.strerror or error}); "
                 "remove them yourself."
             ) from None
-        grid = [f"wrote {self.grid}"] if self.grid is not None else []
-        singles = f"wrote {counted(self._written, 'single picture')} to {self.folder}"
-        return [*grid, singles] if self.folder is not None else grid
+        if self._grid is not None:
+            self._console.print(f"wrote {self._grid}")
+        if self._folder is not None:
+            self._console.print(f"wrote {counted(self._written, 'single picture')} to {self._folder}")
 
 
-class Studio:
-    """What a command makes its pictures with.
-
-    Attributes:
-        model: the model, on its device.
-        track: shows the progress of a loop.
-    """
-
-    def __init__(self, model: PretrainedModel, files: PictureFiles) -> None:
-        self.model = model
-        self._files = files
-        self._console = plain_console()
-        self.track = ConsoleTracker(self._console)
-        self._rows: list[Pictures] = []
-
-    def begin(self, rows: int, columns: int, inputs: Sequence[Path] = (), exact: bool = False) -> None:
-        """Check what can be checked before any picture is made, and print what has to be done to the inputs.
-
-        Args:
-            rows: rows of the grid.
-            columns: columns of the grid.
-            inputs: image files that the command reads.
-            exact: refuse inputs that would have to be changed.
-
-        Raises:
-            InputError: the grid is too large to open, or an input cannot be read or is refused.
-        """
-        if self._files.grid is not None:
-            check_grid_fits(rows, columns, self.model.image_shape[-1])
-        changes = [(path, read_image(path, self.model, exact).change) for path in inputs]
-        changed = [f"{path}: {change}" for path, change in changes if change]
-        for line in changed[:_CHANGES_SHOWN]:
-            self._console.print(line)
-        if len(changed) > _CHANGES_SHOWN:
-            self._console.print(f"… and so {len(changed) - _CHANGES_SHOWN:,} more of {len(inputs):,} files")
-
-    def add(self, pictures: Pictures, names: Sequence[str | None] = ()) -> None:
-        """Write pictures (B, H, W, C) as single files and keep them for the grid, as far as each is wanted.
-
-        Args:
-            pictures: a part of the grid.
-            names: the single files' names behind their numbers; None: the picture is only for the grid. Without names
-                all have only their numbers.
-        """
-        if self._files.folder is not None:
-            for picture, name in zip(pictures, names or [""] * len(pictures), strict=True):
-                if name is not None:
-                    self._files.write_single(picture, name)
-        if self._files.grid is not None:
-            self._rows.append(pictures)
-
-    def finish(self, draw: Callable[[list[Pictures]], Image.Image]) -> None:
-        """Write the grid that `draw` makes of all parts, if it is wanted, and print what was written."""
-        if self._files.grid is not None:
-            save_png(draw(self._rows), self._files.grid)
-        for line in self._files.finish():
-            self._console.print(line)
-
-
-def make_pictures(settings: PictureSettings, work: Callable[[Studio], None], inputs: Sequence[Path] = ()) -> None:
-    """Load the model and let `work` make pictures, on one process.
-
-    Args:
-        settings: settings of the command.
-        work: makes the pictures.
-        inputs: image files that `work` reads.
-
-    Raises:
-        InputError: the weights or a place cannot be used, or `work` refuses something.
-    """
-    files = PictureFiles(settings, inputs)
+def make_pictures(
+    settings: PictureSettings, work: Callable[[PretrainedModel, Studio], None], inputs: Sequence[Path] = ()
+) -> None:
+    """Load the model and let `work` make pictures, on one process; arguments and errors are those of `Studio`."""
+    studio = Studio(settings, inputs)
     with joined_world(settings.device) as world:
 
         def make() -> None:
             name = without_secrets(settings.source)
-            model = load_model(partial(settings.load, settings.source), name, World(0, 1, world.device))
-            work(Studio(model, files))
+            work(load_model(partial(settings.load, settings.source), name, World(0, 1, world.device)), studio)
 
         world.on_main(make)
 
@@ -254,12 +221,9 @@ def first_groups_header(count: int, resolutions: Sequence[int]) -> str:
 
 
 def _check_writable(path: Path, folder: Path, besides: int = 0) -> None:
-    """Refuse a place that cannot be written, before any work is done for it (raises InputError).
+    """Refuse `path` if `folder`, which exists or will be made, cannot be written (raises InputError).
 
-    Args:
-        path: what will be written; messages name it.
-        folder: its folder, which exists or will be made.
-        besides: `os.access` flags that are needed in addition to those for writing.
+    `besides` are `os.access` flags that are needed in addition to those for writing.
     """
     there = next(place for place in (folder, *folder.parents) if os.access(place, os.F_OK))
     if not there.is_dir():
