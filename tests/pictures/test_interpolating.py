@@ -92,7 +92,7 @@ def test_without_an_angle_the_arc_is_the_line(second: Tensor) -> None:
 
 
 def test_what_is_no_interpolation(small_model: VDVAE, pair: Pictures) -> None:
-    with refused("steps is 1", "has both its ends", "2 or more"):
+    with refused("steps is 1", "must be 2 or more", "both ends count"):
         vdvae_lr.interpolate(small_model, *pair, steps=1)
     with refused("an arc needs coordinates", "prior is round", "choose standardised"):
         vdvae_lr.interpolate(small_model, *pair, coordinates="latents")

@@ -29,7 +29,7 @@ quick_sections = partial(
     noise_variances=(0.3, 0.4),
     noise_by_group=False,
 )
-"""What takes minutes, without what is measured for each group alone."""
+"""What `compare` measures by default: what takes only minutes, and nothing for each group alone."""
 
 
 @dataclass(frozen=True, kw_only=True)

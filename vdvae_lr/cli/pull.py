@@ -29,7 +29,7 @@ class PullSettings(LoadingSettings):
     name: Annotated[PathText, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
     """A published name, lrvdvae-NAME, a Hub repository, or an https address."""
     folder: Annotated[PathText, tyro.conf.Positional, tyro.conf.arg(metavar="FOLDER")] = ""
-    """Folder to make, also with settings and a model card; empty: none. Nothing that exists is overwritten."""
+    """Folder for the weights, with settings and a model card; empty: none. Nothing that exists is overwritten."""
     everything: bool = False
     """Also fetch a published model's weights before averaging and its optimiser's state."""
 
@@ -45,9 +45,7 @@ def run(settings: PullSettings) -> None:
     paths = [found.path]
     if settings.everything:
         if settings.name not in PUBLISHED or not PUBLISHED[settings.name].complete:
-            raise InputError(
-                f"of '{settings.name}' there is no more than its averaged weights; leave --everything out."
-            )
+            raise InputError(f"'{settings.name}' has no more than its averaged weights; leave --everything out.")
         paths += [published_file(settings.name, kind, settings.weights.mirror) for kind in ("model", "opt")]
     for path in paths:
         print(f"{path}  {path.stat().st_size:,} bytes")

@@ -25,8 +25,8 @@ from vdvae_lr.setting_checks import AtOnce, CountOrNone, PathText, check_setting
 EXIT_DIFFERENT = 3
 _STANDARD_ERRORS = 3.0
 _SAME_IMAGES = 0.001
-"""Share of the bound by which other noise may change it on the same images. On 200 images, one standard deviation of
-this change is 0.06% of the bound."""
+"""Share of the bound by which other noise may change it on the same images. On 200 images, the standard deviation of
+this change was 0.06% of the bound."""
 
 
 @dataclass(frozen=True)

@@ -34,13 +34,9 @@ def _pixels(images: ImageSource, numbers: Sequence[int]) -> Tensor:
 def nearest_collapse_picture(
     model: LatentModel, images: ImageSource, inputs: InputRates, *, seed: int, batch: int
 ) -> Image.Image:
-    """The images whose latents say least, each with its number, its rate and its reconstruction.
+    """The images whose latents say least (`inputs`, measured on the split `images`), each beside its reconstruction.
 
-    Args:
-        images: the split that the numbers belong to.
-        inputs: the images and their rates, from `measure_rates` on that split.
-        seed: seed of the latents. With the seed of the measurement, the latents are those whose rate is stated.
-        batch: number of images at once.
+    With the measurement's seed, the reconstructions are of the latents whose rates the labels state.
     """
     numbers = [number for number, _ in inputs.nearest_collapse]
     rows: list[Pictures] = []
@@ -52,12 +48,9 @@ def nearest_collapse_picture(
 
 
 def comparison_pictures(models: Mapping[str, LatentModel], pixels: Tensor, seed: int) -> dict[str, Image.Image]:
-    """Grids by the names of their files: reconstructions, samples and images under noise, with rows for each model.
+    """Grids by file name: reconstructions of images (B, C, H, W) uint8, B samples, and the images under noise.
 
-    Args:
-        models: models of one architecture, by name, on their device.
-        pixels: the images to reconstruct, (B, C, H, W) uint8. As many samples are drawn.
-        seed: seed of all noise, which is the same for every model.
+    Each grid has rows for every model. The models are of one architecture and get the same noise.
     """
     reconstructed = {"image": as_pictures(pixels)}
     sampled: dict[str, Pictures] = {}
@@ -86,13 +79,13 @@ def noise_picture(
     Args:
         models: models of one architecture, by name; labels leave out an empty name.
         pixels: the images, (B, C, H, W) uint8.
-        variances: variances of the noise. 0 gives a model's clean reconstructions, which are shown once.
+        variances: variances of the noise; 0 gives a model's clean reconstructions, which are shown once.
         units: units of the noise, as in `LatentNoise`.
         seed: seed of posterior draws and noise, which are the same for every model.
         groups: latent groups that get noise, top-down from 0; None: all.
 
     Raises:
-        InputError: a variance is negative or not finite, is there twice, or there is none.
+        InputError: there is no variance, or one is negative, not finite, or there twice.
         UnmeasurableError: a variance is so large that the images are not finite.
     """
     rows, labels = [as_pictures(pixels)], ["image"]

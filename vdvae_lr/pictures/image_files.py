@@ -47,11 +47,10 @@ class ReadImage:
 
 
 def find_image_files(names: Iterable[str | Path]) -> list[Path]:
-    """Image files by their names, and those in folders and the folders below; in the order given.
+    """The named image files, and those in and below the named folders, in the order given.
 
     Raises:
-        InputError: there is no name, a name is of nothing or of neither a file nor a folder, a place may not be read,
-            or a folder holds no images.
+        InputError: there is no name, a name is not a file or folder that may be read, or a folder holds no images.
     """
     paths: list[Path] = []
     for path in map(path_of, names):
@@ -71,13 +70,8 @@ def find_image_files(names: Iterable[str | Path]) -> list[Path]:
 def read_image(path: Path, model: LatentModel, exact: bool = False) -> ReadImage:
     """Read one file, cut it to its central square, and resize and convert it to the model's size and channels.
 
-    Args:
-        path: a PNG, JPEG, WebP, BMP or TIFF file.
-        model: gives the size and channels.
-        exact: refuse a file that does not have them already.
-
     Raises:
-        InputError: the file cannot be read as an image, or `exact` refuses it.
+        InputError: the file cannot be read as an image, or it would have to be changed and `exact` is True.
     """
     channels, size, _ = model.image_shape
     try:
@@ -94,11 +88,7 @@ def read_image(path: Path, model: LatentModel, exact: bool = False) -> ReadImage
 
 
 def pictures_of(model: LatentModel, images: Images) -> Pictures:
-    """Images in any of their forms as (B, H, W, C) uint8, with the model's size and channels.
-
-    Raises:
-        InputError: a file cannot be read, or an array has another shape or type.
-    """
+    """Images in any of their forms as (B, H, W, C) uint8 (raises InputError for unreadable files and other arrays)."""
     if isinstance(images, str | Path):
         images = [images]
     if not isinstance(images, np.ndarray):

@@ -34,11 +34,7 @@ def to_levels(scale: PixelScale, image: Tensor) -> Pictures:
 
 
 def checked_levels(model: LatentModel, image: Tensor) -> Pictures:
-    """`to_levels`, for images whose latents a person chose.
-
-    Raises:
-        InputError: the images hold NaN, because the latents are too far from those that the model knows.
-    """
+    """`to_levels`, for images of chosen latents (raises InputError if latents unlike the model's own gave NaN)."""
     if bool(image.isnan().any()):
         raise InputError(
             "the decoder makes no image of such latents (NaN); lower the temperature, or stay nearer to an image's."
@@ -55,12 +51,10 @@ def as_pictures(pixels: Tensor) -> Pictures:
 def reconstructions(
     model: LatentModel, pixels: Tensor, *, seed: int, examples: Examples | None = None
 ) -> tuple[Pictures, Pictures]:
-    """The images themselves, and the likelihood's mean images for one draw of their latents from the posterior.
+    """The images (B, C, H, W) uint8 themselves, and the likelihood's mean images for one draw of their latents.
 
-    Args:
-        pixels: the images, (B, C, H, W) uint8.
-        seed: seed of the draws, which are those of `evaluate_bound`.
-        examples: the images' numbers in their split, on which the draws depend; None: 0 … B−1.
+    The draw is that of `evaluate_bound`. It depends on the seed and on the images' numbers in their split, which are
+    `examples` (None: 0 … B−1).
     """
     noise = ExampleNoise(model, POSTERIOR_NOISE, seed).draw(range(len(pixels)) if examples is None else examples)
     passed = model.infer(levels_for(model, pixels), noise.posterior)
@@ -92,7 +86,7 @@ def sampled_images(
     """Samples for each temperature, all from the same noise: (B, C, H, W) each, on the target scale.
 
     Args:
-        numbers: the samples' numbers, on which their noise depends: sample i is the same in every batch.
+        numbers: numbers of the samples; sample i is the same in every batch.
         temperatures: each is a factor of the prior's scale, one for all groups or one for each.
         seed: seed of the noise.
         image: sample: an image drawn from p(x|z), as in the published code; mean: the likelihood's mean.

@@ -77,7 +77,7 @@ def check_interpolation(steps: int, path: InterpolationPath, coordinates: Coordi
     check_choice("path", path, InterpolationPath)
     check_choice("coordinates", coordinates, Coordinates)
     if steps < 2:
-        raise InputError(f"steps is {steps}; an interpolation has both its ends, so 2 or more.")
+        raise InputError(f"steps is {steps}; it must be 2 or more, because both ends count.")
     if path == "spherical" and coordinates == "latents":
         raise InputError("an arc needs coordinates in which the prior is round; choose standardised, or a linear path.")
 

@@ -30,7 +30,7 @@ class EditableImages:
     """B images as latents, and pictures in which some groups have other values.
 
     Attributes:
-        values: z or ε (`coordinates`) of every group, top-down: (B, Z, R, R) each.
+        values: z or ε of every group, as `coordinates` says, top-down: (B, Z, R, R) each.
 
     Raises:
         InputError: the model's latents are not finite, or a prior has no width and therefore no standardised values.

@@ -66,7 +66,7 @@ def traverse(
     chosen = check_place(model, group, channels, position)
     moves = [float(move) for move in moves]
     if not moves or not all(map(math.isfinite, moves)):
-        raise InputError("moves are finite numbers, at least one of them.")
+        raise InputError("moves must be finite numbers, and at least one of them.")
     code = _start(model, image, latents, temperature, seed)
     editable = EditableImages(model, code, coordinates)
     scale = code.priors[group].log_scale.exp()

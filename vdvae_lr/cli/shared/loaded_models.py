@@ -19,13 +19,19 @@ from vdvae_lr.processes.world import World
 from vdvae_lr.setting_checks import check_settings
 
 
+@dataclass(frozen=True)
+class ModelWeights(WeightSettings):
+    """Where weights and the model's settings come from."""
+
+    hps: str = ""
+    """Preset of the model's settings, for weights that come without them, such as .th files of your own."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LoadingSettings:
     """How models are loaded."""
 
-    hps: str = ""
-    """Preset of the model's settings, for weights that come without them, such as .th files of your own."""
-    weights: tyro.conf.OmitArgPrefixes[WeightSettings] = dataclasses.field(default_factory=WeightSettings)
+    weights: tyro.conf.OmitArgPrefixes[ModelWeights] = dataclasses.field(default_factory=ModelWeights)
 
     def __post_init__(self) -> None:
         """Check every setting by its type (raises InputError)."""
@@ -33,16 +39,15 @@ class LoadingSettings:
 
     def load(self, source: str, ema: bool = True) -> PretrainedModel:
         """The model that `source` names on the command line (raises InputError if it cannot be used)."""
-        return PretrainedModel.from_pretrained(source, ema=ema, config=model_settings(self.hps), sources=self.weights)
+        return PretrainedModel.from_pretrained(
+            source, ema=ema, config=model_settings(self.weights.hps), sources=self.weights
+        )
 
 
 def load_model(load: Callable[[], PretrainedModel], name: str, world: World) -> PretrainedModel:
-    """What `load` returns, on the world's device. Every process must call this.
+    """The model that `load` loads on the CPU, on the world's device; messages call it `name`.
 
-    Args:
-        load: loads the model on the CPU.
-        name: the model's name in messages.
-        world: the processes, which must all load the same weights.
+    Every process must call this.
 
     Raises:
         InputError: there are no such weights, they are damaged or not finite, or processes have different ones.

@@ -63,28 +63,24 @@ class HeldOutImages(LoadingSettings):
     seed: int = 0
     """Seed of all noise, which is the same for every model."""
     batch: AtOnce = 32
-    """Images at once on one process; changes no number."""
+    """Number of images at once on one process; changes no number."""
     dataset: str = ""
     """Data set to measure on; empty: the one that the first model was trained on."""
     data_root: PathText = ""
     """Folder that holds the data set's files; empty: where a run among the models found them, or data/NAME."""
     bad_images: Literal["", "stop", "skip"] = ""
-    """What to do about a file that is no readable image: stop and name it, or skip it (another one stands in); empty:
-    as a run among the models did, else stop."""
+    """What to do about a file that is no readable image: stop and name it, or skip it and take another image; empty: as
+    a run among the models did, else stop."""
     num_workers: CountOrNone = 0
     """Number of processes that read images ahead."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute, in float32."""
 
     def find(self, models: Mapping[str, PretrainedModel], console: Console) -> FoundImages:
-        """Find the data, and print what was found.
-
-        Args:
-            models: models of one architecture, by their names in messages.
-            console: prints it.
+        """Find the data for models of one architecture, by their names in messages, and print what was found.
 
         Raises:
-            InputError: neither the settings nor the models name a data set, or it cannot be read.
+            InputError: neither the settings nor the first model name a data set, or it cannot be read.
         """
         data = self._data(models)
         config = next(iter(models.values())).config
@@ -214,11 +210,7 @@ def measure_models(
 
 
 def named_sources(words: Iterable[str]) -> dict[str, str]:
-    """`NAME=SOURCE` words as a mapping, in order.
-
-    Raises:
-        InputError: there is no word, a word has no NAME= or no SOURCE, or a name is there twice.
-    """
+    """Words of the form `NAME=SOURCE` as a mapping, in order (raises InputError for others, doubled names, or none)."""
     sources: dict[str, str] = {}
     for word in words:
         name, _, source = word.partition("=")
@@ -233,11 +225,7 @@ def named_sources(words: Iterable[str]) -> dict[str, str]:
 
 
 def check_comparable(models: Mapping[str, PretrainedModel]) -> None:
-    """Refuse models with different settings, in which the same noise would mean different things.
-
-    Raises:
-        InputError: two models differ. The message names them and the first setting that differs.
-    """
+    """Refuse models whose settings differ, in which the same noise would mean different things (raises InputError)."""
     (first_name, first), *others = models.items()
     for name, model in others:
         if type(model.config) is not type(first.config):
@@ -252,12 +240,9 @@ def check_comparable(models: Mapping[str, PretrainedModel]) -> None:
 
 
 def check_writable(folder: Path, world: World) -> None:
-    """Make the folder for results, and check before hours of work that files can be made in it.
+    """Make the folder for results, and check before hours of work that it can be written (raises InputError).
 
-    Every process must call this. The main process checks, and if it fails, all of them end.
-
-    Raises:
-        InputError: no file can be made in the folder.
+    Every process must call this. The main process checks, and all of them end if it refuses.
     """
 
     def check() -> None:

@@ -143,10 +143,10 @@ class Studio:
             )
 
     def begin(self, model: LatentModel, rows: int, columns: int) -> None:
-        """Check the grid's size and the inputs before any picture is made, and print what is done to the inputs.
+        """Check the grid's size and read the inputs once, and print what is done to the inputs.
 
-        Raises:
-            InputError: the grid is too large to open, an input cannot be read, or --exact refuses it.
+        A grid that is too large to open, and an input that cannot be read or that --exact refuses, raise InputError
+        before any picture is made.
         """
         if self._grid is not None:
             check_grid_fits(rows, columns, model.image_shape[-1])
@@ -156,7 +156,7 @@ class Studio:
         for line in changed[:_CHANGES_SHOWN]:
             self._console.print(line)
         if len(changed) > _CHANGES_SHOWN:
-            self._console.print(f"… and so {len(changed) - _CHANGES_SHOWN:,} more of {len(self._inputs):,} files")
+            self._console.print(f"… and likewise {len(changed) - _CHANGES_SHOWN:,} more of {len(self._inputs):,} files")
 
     def add(self, pictures: Pictures, names: Sequence[str | None] = ()) -> None:
         """Write pictures (B, H, W, C) as FOLDER/COMMAND-NUMBER-NAME.png and keep them for the grid, if it is wanted.
