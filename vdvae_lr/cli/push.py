@@ -36,12 +36,7 @@ class PushSettings(LoadingSettings):
 
 
 def run(settings: PushSettings) -> None:
-    """Push.
-
-    Raises:
-        InputError: the weights cannot be used, nobody is logged in, the user may not write there, or there is no
-            connection.
-    """
+    """Push (raises InputError for unusable weights, no login, no right to write there, or no connection)."""
     if settings.repository.count("/") != 1:
         raise InputError(f"'{settings.repository}' cannot be a repository's name; write OWNER/NAME.")
     model = settings.load(settings.source, settings.ema)

@@ -51,9 +51,9 @@ def _reconstruct(settings: ReconstructSettings, paths: Sequence[Path], model: Pr
     kept = first_groups_by_resolution(resolutions)
     if settings.first_groups:
         kept = parse_first_groups(settings.first_groups, resolutions)
-    group_temperatures(settings.temperature, resolutions)
+    temperature = group_temperatures(settings.temperature, resolutions)
     studio.begin(model, len(paths), 1 + len(kept))
-    chosen = settings.chosen("latents", "temperature", "seed", "batch")
+    chosen = settings.chosen("latents", "seed", "batch") | {"temperature": temperature}
     parts = in_batches(range(len(paths)), settings.batch)
     what = f"reconstructing {counted(len(paths), 'image')}"
     for numbers in studio.track(parts, math.ceil(len(paths) / settings.batch), what):

@@ -42,10 +42,9 @@ class ReportSettings:
 
 
 def run(settings: ReportSettings) -> None:
-    """Read the runs and write the page. An earlier report is replaced; any other file is left alone.
+    """Read the runs and write the page (raises InputError if a run cannot be read, or the file cannot be written).
 
-    Raises:
-        InputError: a run cannot be read, or the file cannot be written or is not a report.
+    An earlier report is replaced; any other file is refused.
     """
     reported = [_with_choices(each) for each in read_reported(settings.runs)]
     target = settings.out or (reported[0].folder / REPORT_NAME if len(reported) == 1 else Path(REPORT_NAME))

@@ -34,8 +34,8 @@ class SwapSettings(OwnImagesSettings):
     images: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="FILE_OR_FOLDER")]
     """Two image files or more, or folders of them."""
     first_groups: str = ""
-    """Values of k: numbers, resolutions (16x16: down to the last group there) or all, with commas. Empty: for two images
-    the end of every resolution, for more images the one in the middle."""
+    """Values of k: numbers, resolutions (16x16: down to the last group there) or all, with commas. Empty: the end of
+    every resolution for two images, and of the one in the middle for more."""
     coordinates: Coordinates = "standardised"
     """What the fine groups keep. standardised: (z - prior mean) / prior scale, so that they follow the coarse groups;
     latents: z itself."""

@@ -66,13 +66,14 @@ def _traverse(
     studio: Studio,
 ) -> None:
     moving = check_place(model, settings.group, channels, position)
-    group_temperatures(settings.temperature, model.resolutions)
+    temperature = group_temperatures(settings.temperature, model.resolutions)
     studio.begin(model, len(moving), settings.steps)
     image = pictures_of(model, paths) if paths else None
     moves = np.linspace(-settings.reach, settings.reach, settings.steps)
-    chosen = settings.chosen("group", "unit", "coordinates", "latents", "temperature", "seed", "batch")
+    chosen = settings.chosen("group", "unit", "coordinates", "latents", "seed", "batch")
+    chosen |= {"moves": moves, "position": position, "temperature": temperature}
     for channel in studio.track(moving, len(moving), f"moving {counted(len(moving), 'channel')}"):
-        (row,) = traverse(model, image, moves=moves, channels=[channel], position=position, **chosen)
+        (row,) = traverse(model, image, channels=[channel], **chosen)
         studio.add(row, [f"group-{settings.group}-channel-{channel}-move-{move:+.3g}" for move in moves])
     labels = [f"channel {channel}" for channel in moving]
     headers = [f"{move:+.3g}" if move else "0" for move in moves]

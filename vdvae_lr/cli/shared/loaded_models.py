@@ -66,15 +66,15 @@ def load_start_of_run(
     Returns:
         The model, its name, and, if it cannot be used, a sentence that says why.
     """
-    run = run_settings(model)
-    _, start = start_of_run(run)
+    settings = run_settings(model)
+    _, start = start_of_run(settings)
     if not start.name:
         return None, "", ""
     name = without_secrets(start.name)
     places = WeightSettings(
-        str(run.get("revision", "")),
-        weights.weights_mirror or str(run.get("weights_mirror", "")),
-        weights.lr_repository or str(run.get("lr_repository", "")),
+        str(settings.get("revision", "")),
+        weights.weights_mirror or str(settings.get("weights_mirror", "")),
+        weights.lr_repository or str(settings.get("lr_repository", "")),
     )
 
     def load() -> PretrainedModel | InputError:

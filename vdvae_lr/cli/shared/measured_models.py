@@ -98,8 +98,8 @@ class HeldOutImages(LoadingSettings):
             raise InputError(
                 f"model '{name}' does not say what data it was trained on; name a data set with --dataset."
             )
-        runs = [] if self.data_root else [run_settings(model) for model in models.values()]
-        own = next((run for run in runs if run.get("dataset") == chosen), {})
+        of_runs = [] if self.data_root else [run_settings(model) for model in models.values()]
+        own = next((settings for settings in of_runs if settings.get("dataset") == chosen), {})
         root = self.data_root or str(own.get("data_root", ""))
         return DataSettings(chosen, root, self.bad_images or own.get("bad_images", "stop"), self.num_workers)
 
@@ -173,15 +173,14 @@ def measure_models(
 ) -> None:
     """Measure each model on the same images with the same noise, print a table, and save numbers and pictures.
 
+    Models, data or a folder that cannot be used raise InputError before anything is measured.
+
     Args:
         settings: settings of the command.
         measure: one section of an evaluation, or all of them (`measure_sections`).
         show: makes the table from the evaluations by model.
         draw: makes pictures by file name from the models and the first B images, (B, C, H, W) uint8.
         file_name: name of the JSON file.
-
-    Raises:
-        InputError: models, data or the folder cannot be used.
     """
     sources = named_sources(settings.models)
     with joined_world(settings.device) as world, float32_convolutions():
