@@ -17,14 +17,14 @@ from vdvae_lr.hub.pretrained import VDVAE
 
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VDVAE:
-    """In the folder `model` of the folder that the test stands in."""
+    """The model saved as `model` in the test's working folder."""
     monkeypatch.chdir(tmp_path)
     return save_model(tmp_path / "model")
 
 
 @pytest.fixture
 def pictures(model: VDVAE) -> np.ndarray:
-    """Those of own/0.png, own/1.png and own/2.png."""
+    """The pixels of own/0.png, own/1.png and own/2.png."""
     return save_images(Path("own"), 3)
 
 

@@ -1,4 +1,4 @@
-"""Own image files: what is read, what is said of it, and what is refused; arrays likewise."""
+"""Own image files and arrays: what is read, which changes are stated, and what is refused."""
 
 import dataclasses
 import os
@@ -125,7 +125,7 @@ def test_what_is_done_to_colours_and_pages_is_said(tmp_path: Path, content: byte
 
 
 def test_a_photo_is_seen_upright(tmp_path: Path) -> None:
-    """Orientation 6: stored lying, to be turned by a quarter."""
+    """Orientation 6 means that the stored image has to be turned by a quarter."""
     exif = Image.Exif()
     exif[0x0112] = 6
     path = saved(tmp_path / "a.jpg", "RGB", (20, 10), exif=exif)

@@ -42,7 +42,7 @@ def test_a_line_between_latents(small_model: VDVAE, pair: Pictures) -> None:
 
 @pytest.mark.parametrize("path", ["linear", "spherical"])
 def test_standardised_latents_follow_the_prior(small_model: VDVAE, pair: Pictures, path: InterpolationPath) -> None:
-    """By hand: interpolate each group's noise, and go down one group after the other."""
+    """Compared with each group's noise interpolated by hand, one group after the other."""
     noise = standardised(small_model, posterior_means(small_model, pair))
     made = vdvae_lr.interpolate(small_model, *pair, steps=4, path=path)
     for step in (1, 2):

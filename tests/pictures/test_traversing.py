@@ -1,4 +1,4 @@
-"""One latent channel moved: by how much, where, and what the others do."""
+"""One latent channel moved: by how much and where, and what happens to the others."""
 
 import numpy as np
 import pytest
