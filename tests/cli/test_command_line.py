@@ -1,4 +1,4 @@
-"""Words of a command line where people slip: flags with a value, whole numbers written as floats."""
+"""Frequent mistakes on a command line: flags with a value, and whole numbers written as floats."""
 
 from dataclasses import dataclass, field
 

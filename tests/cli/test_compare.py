@@ -1,4 +1,4 @@
-"""`compare` from saved weights to a table, JSON and pictures; and what it says about mistakes."""
+"""`compare` from saved weights to a table, JSON and pictures; and its messages for mistakes."""
 
 from pathlib import Path
 
@@ -7,14 +7,15 @@ import tyro
 from PIL import Image
 from saved_models import save_tiny
 
-from vdvae_lr.cli.compare import CompareSettings, named_sources, run
+from vdvae_lr.cli.compare import CompareSettings, run
+from vdvae_lr.cli.shared.measured_models import named_sources
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.document import read_evaluations
 
 
 @pytest.fixture
 def folders(tmp_path: Path) -> list[str]:
-    """Two models of one architecture, saved."""
+    """Folders of two saved models of one architecture."""
     return [save_tiny(tmp_path / f"model-{seed}", seed=seed) for seed in range(2)]
 
 

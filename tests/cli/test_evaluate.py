@@ -1,4 +1,4 @@
-"""`evaluate` from weights or a run to table, JSON and pictures; and what it says about what cannot be evaluated."""
+"""`evaluate` from weights or a run to table, JSON and pictures, and its messages for what cannot be evaluated."""
 
 import json
 import math
@@ -16,11 +16,10 @@ from short_runs import change_settings, copied, short_run
 from training_runs import ALONE, assert_same_bits
 
 import vdvae_lr
-from vdvae_lr.cli.evaluate import EvaluateSettings, run
+from vdvae_lr.cli.evaluate import EvaluateSettings, model_name, run
 from vdvae_lr.cli.main import main
-from vdvae_lr.cli.shared import held_out_images
+from vdvae_lr.cli.shared import measured_models
 from vdvae_lr.cli.shared.loaded_models import load_start_of_run
-from vdvae_lr.cli.shared.source_names import model_name
 from vdvae_lr.datasets.catalogue import DataSettings, open_splits
 from vdvae_lr.datasets.inventory import take_inventory
 from vdvae_lr.datasets.sources import ArraySource, Splits
@@ -42,7 +41,7 @@ FILES = {"evaluation.json", "evaluation.txt", "nearest_collapse.png", "noise_res
 
 @pytest.fixture
 def save(tmp_path: Path) -> Callable[..., str]:
-    """Saves a tiny model after something was done to it; returns its folder."""
+    """Saves a tiny model after a change; returns its folder."""
 
     def save_changed(change: Callable[[VDVAE], None] = lambda model: None, name: str = "tiny") -> str:
         return save_tiny(tmp_path / name, change)
@@ -52,7 +51,7 @@ def save(tmp_path: Path) -> Callable[..., str]:
 
 @pytest.fixture
 def task(monkeypatch: pytest.MonkeyPatch) -> list[Task]:
-    """Only the first two sections are measured; what they were given."""
+    """Makes `evaluate` measure only the first two sections; returns what they were given."""
     seen: list[Task] = []
     first, second = sections.SECTIONS[:2]
 
@@ -74,7 +73,7 @@ def settings_of(*words: str) -> EvaluateSettings:
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """What the command says when it ends with the code for a person's input: one line."""
+    """The one line that the command prints when it refuses its input."""
     assert main(["evaluate", *words]) == EXIT_INPUT_ERROR
     error = capsys.readouterr().err
     assert error.startswith("error: ")
@@ -85,7 +84,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 def test_leaves_table_json_and_pictures(
     save: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """All sections but the slowest for real, on a model whose middle group is silent: it never moves with the image."""
+    """All sections but the slowest, on a model whose middle group is the same for every image."""
 
     def silence(model: VDVAE) -> None:
         for network in (model.decoder.blocks[1].posterior.expand, model.decoder.blocks[1].prior.expand):
@@ -187,7 +186,7 @@ def test_a_start_that_cannot_be_found_is_left_out_and_said(a_run: Path, tmp_path
 def test_a_start_that_cannot_be_used_is_left_out_and_said(
     a_run: Path, tmp_path: Path, task: list[Task], change: Callable[[VDVAE], None], why: str
 ) -> None:
-    """Weights that are no numbers; another architecture."""
+    """The start has weights that are not finite, or another architecture."""
     settings = {} if why == "other settings" else vars(vdvae_lr.VDVAE.from_pretrained(a_run).config)
     changed = copied(a_run, tmp_path)
     change_settings(changed, pretrained=save_tiny(tmp_path / "start", change, **settings))
@@ -202,7 +201,7 @@ def test_a_start_that_cannot_be_used_is_left_out_and_said(
 def test_all_processes_leave_out_a_start_that_one_cannot_use(
     a_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, differing: str
 ) -> None:
-    """This one can; the other has other weights, or none."""
+    """This process can use it; the other one has other weights, or none."""
     fine_tuned = copied(a_run, tmp_path)
     change_settings(fine_tuned, pretrained=str(a_run))
     model = vdvae_lr.VDVAE.from_pretrained(fine_tuned)
@@ -255,7 +254,7 @@ def test_no_images(
     save: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     none = ArraySource(np.zeros((0, 8, 8, 3), np.uint8), np.arange(0), "nothing")
-    monkeypatch.setattr(held_out_images, "open_splits", lambda *arguments: Splits(none, none, none))
+    monkeypatch.setattr(measured_models, "open_splits", lambda *arguments: Splits(none, none, none))
     assert "there are no images to evaluate on" in refusal(capsys, save(), *LITTLE)
 
 
@@ -339,7 +338,7 @@ def test_a_picture_of_noise_without_noise(save: Callable[..., str], tmp_path: Pa
 def test_noise_that_makes_no_images_is_a_note(
     save: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The rest is measured; the picture is left out too, and not that of the images nearest collapse."""
+    """The other sections are measured. Of the two pictures, only that of the noise is left out."""
     monkeypatch.setattr(sections, "SECTIONS", (sections.SECTIONS[0], sections.noise_section))
     out = tmp_path / "out"
     run(settings_of(save(), "--out", str(out), "--examples", "4", *LITTLE, "--noise_variances", "0.3", "1e80"))

@@ -1,4 +1,4 @@
-"""Several models measured alike: what `compare` and `noise` find is what `evaluate` finds, and is shown and kept."""
+"""What `compare` and `noise` do with several evaluations: tables, files and pictures; and models that differ."""
 
 import json
 from dataclasses import replace
@@ -15,7 +15,7 @@ from vdvae_lr.evaluation.document import Evaluation, read_evaluations, write_eva
 from vdvae_lr.evaluation.quantities import Measurement, Quantity
 from vdvae_lr.files.bundled import bundled_folder
 from vdvae_lr.hub.pretrained import VDVAE
-from vdvae_lr.pictures.comparison_pictures import comparison_pictures
+from vdvae_lr.pictures.evaluation_pictures import comparison_pictures
 from vdvae_lr.report.comparison_table import ROWS, comparison_table, noise_table
 
 
@@ -26,7 +26,7 @@ def evaluation(name: str, quantities: list[Quantity], **settings: object) -> Eva
 
 
 def compared(content_dimensions: int = 0) -> dict[str, Evaluation]:
-    """Two models with a number of its own in every cell."""
+    """Two models; every cell of their table has another number."""
     keys = [row.key for row in ROWS if content_dimensions or "_content" not in row.key]
     return {
         name: evaluation(
@@ -107,7 +107,7 @@ def test_a_file_holds_every_number_of_every_model(tmp_path: Path) -> None:
 
 
 def test_a_comparison_of_an_earlier_version_is_read() -> None:
-    """The bundled model's was written before quantities had their present keys."""
+    """The bundled model's comparison was written before quantities had their present keys."""
     path = bundled_folder("models") / "fashion" / "comparison.json"
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
     (found,) = read_evaluations(path).values()

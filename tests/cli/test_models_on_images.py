@@ -18,8 +18,8 @@ from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError
 from vdvae_lr.hub.weight_folder import write_config
 
 COMMANDS = {
-    "compare": (compare, "evaluate_models", "comparison.json"),
-    "noise": (noise, "evaluate_models", "noise_response.json"),
+    "compare": (compare, "measure_sections", "comparison.json"),
+    "noise": (noise, "noise_section", "noise_response.json"),
 }
 QUICK = ("--examples", "2", "--images", "0", "--device", "cpu")
 
@@ -31,13 +31,13 @@ def a_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def instead(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Callable[..., Any]], None]:
-    """Puts something else in the place of a command's measurement."""
+    """Replaces a command's measurement."""
     return lambda command, stand_in: monkeypatch.setattr(*COMMANDS[command][:2], stand_in)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_run_brings_its_data(a_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
-    """The images are not at data/folder; the first model, weights alone, knows only what the data are called."""
+    """The images are not at data/folder. The first model comes without a run and knows only the name of its data."""
     weights = tmp_path / "weights"
     config = vdvae_lr.VDVAE.from_pretrained(a_run).config
     save_tiny(weights, **vars(config))
@@ -103,7 +103,7 @@ def test_convolutions_are_those_of_evaluate(
     instead: Callable[[str, Callable[..., Any]], None],
     command: str,
 ) -> None:
-    """While they measure there is no TF32; afterwards all is as it was, whatever happened."""
+    """They measure without TF32. Afterwards the setting is as before, also after an error."""
     seen = []
 
     def stand_in(*arguments: object, **options: object) -> None:

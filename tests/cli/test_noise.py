@@ -1,4 +1,4 @@
-"""`noise` from saved weights to a table, JSON and a picture; and what it says about mistakes."""
+"""`noise` from saved weights to a table, JSON and a picture; and its messages for mistakes."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -17,14 +17,14 @@ from vdvae_lr.hub.pretrained import VDVAE
 
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VDVAE:
-    """In the folder `model` of the folder that the test stands in."""
+    """The model saved as `model` in the test's working folder."""
     monkeypatch.chdir(tmp_path)
     return save_model(tmp_path / "model")
 
 
 @pytest.fixture
 def pictures(model: VDVAE) -> np.ndarray:
-    """Those of own/0.png, own/1.png and own/2.png."""
+    """The pixels of own/0.png, own/1.png and own/2.png."""
     return save_images(Path("own"), 3)
 
 
@@ -73,7 +73,7 @@ def test_what_is_done_to_an_image_is_said(model: VDVAE, capsys: pytest.CaptureFi
     out = capsys.readouterr().out
     change = "cut from 20x10 to its central square, reduced to 8x8 and turned from grey to colour"
     assert f"own/0.png: {change}\n" in out
-    assert out.count(change) == 5 and "… and so 2 more of 7 files\n" in out
+    assert out.count(change) == 5 and "… and likewise 2 more of 7 files\n" in out
     assert main(["reconstruct", "model", "own", "--exact", "--out", "b.png"]) == EXIT_INPUT_ERROR
     assert "own/0.png is not what the model takes, 8x8 colour" in capsys.readouterr().err
 
@@ -161,7 +161,10 @@ def test_swap_of_all_pairs(model: VDVAE, pictures: np.ndarray) -> None:
         ("reconstruct model own --temperature cold", "temperature 'cold' is no number"),
         ("reconstruct absent own", "absent"),
         ("interpolate model own/0.png own", "4 images were found where two are wanted"),
-        ("interpolate model own/0.png own/1.png --steps 1", "steps is 1; an interpolation has both its ends"),
+        (
+            "interpolate model own/0.png own/1.png --steps 1",
+            "steps is 1; it must be 2 or more, because both ends count",
+        ),
         ("interpolate model own/0.png own/1.png --groups 0:9", "latent groups '0:9' go beyond the last one"),
         ("interpolate model own/0.png own/1.png --groups", "groups has no value"),
         ("interpolate model own/0.png own/1.png --coordinates latents", "an arc needs coordinates"),

@@ -1,4 +1,4 @@
-"""Where the commands that make pictures write: places that clash, earlier sets, and what is refused before any work."""
+"""Where the picture commands write: places that clash, earlier sets, and what is refused before any work."""
 
 import os
 import weakref
@@ -28,7 +28,7 @@ NAMED = [
 
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VDVAE:
-    """In the folder `model` of the folder that the test stands in, with own/0.png to own/2.png."""
+    """The model saved as `model` in the test's working folder, beside own/0.png to own/2.png."""
     monkeypatch.chdir(tmp_path)
     save_images(Path("own"), 3)
     return save_model(tmp_path / "model")
@@ -158,7 +158,7 @@ def test_one_thing_is_not_several(model: VDVAE, capsys: pytest.CaptureFixture[st
 
 
 class Watched:
-    """How many of the arrays that it was shown are still there when the next one is made."""
+    """Counts the arrays it was shown that still exist when the next one is made."""
 
     def __init__(self) -> None:
         self._made: list[weakref.ref[np.ndarray]] = []

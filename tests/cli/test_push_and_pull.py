@@ -49,7 +49,7 @@ def average(run: Path) -> dict[str, Any]:
 
 
 def answer(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """What a command line that cannot be done is answered with: one line, and no traceback."""
+    """The one line, without traceback, that a command prints when it refuses its input."""
     capsys.readouterr()  # progress bars of what came before
     assert main(list(words)) == 2
     message = capsys.readouterr().err

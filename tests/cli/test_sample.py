@@ -20,7 +20,7 @@ from vdvae_lr.hub.weight_folder import write_weights
 
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VDVAE:
-    """In the folder `model` of the folder that the test stands in."""
+    """The model saved as `model` in the test's working folder."""
     monkeypatch.chdir(tmp_path)
     return save_model(tmp_path / "model")
 

@@ -1,4 +1,4 @@
-"""`verify`: the bound on the given data, against the published number, with a verdict that is also the exit code."""
+"""`verify`: the bound on the given data, compared with the published number; the exit code is the verdict."""
 
 import math
 import re
@@ -113,7 +113,7 @@ def test_a_published_model_is_held_to_its_number(
     error: float,
     code: int,
 ) -> None:
-    """Off by `error` times what rounding and chance may do; in the unit it was published in."""
+    """The claim is off by `error` times what rounding and chance allow, in the unit of its publication."""
     images, last_digit = write_images(tmp_path / "images", 80), 0.02
     bound = measured_here(random_model(0), DataSettings("folder", str(images)), 4)
     factor = 1.0 if unit == "nats/dim" else 1 / math.log(2)

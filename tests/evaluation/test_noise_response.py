@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from latent_groups import groups_of
+from noise_responses import noise_response
 from torch import Tensor
 
 from vdvae_lr.datasets.loader import Batch
@@ -20,8 +21,8 @@ from vdvae_lr.evaluation.noise_response import (
 from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.model.latent_model import Given
 from vdvae_lr.model.noise import PassNoise, noise_key
+from vdvae_lr.pictures.evaluation_pictures import noise_pictures
 from vdvae_lr.pictures.images import reconstructions, to_levels
-from vdvae_lr.pictures.noise_pictures import noise_response
 from vdvae_lr.processes.world import World
 
 BatchMaker = Callable[..., list[Batch]]
@@ -45,7 +46,7 @@ def test_it_begins_at_nothing_and_grows(small_model: VDVAE, pixels: Tensor, unit
     """Decoding given latents is the same function as the clean pass: vanishing noise leads back to it."""
     rms = noise_response(small_model, pixels, (1e-20, 0.01, 0.3, 1.0), seed=0, unit=unit).rms
     assert rms[0] < 1e-9
-    assert list(rms) == sorted(rms)
+    assert rms == sorted(rms)
     assert rms[1] > 1e-6
 
 
@@ -81,17 +82,17 @@ def test_variance_unit_and_groups(
 @pytest.mark.parametrize("variance", [-0.1, math.nan, math.inf])
 def test_what_is_no_variance_is_refused(small_model: VDVAE, pixels: Tensor, variance: float) -> None:
     with pytest.raises(InputError, match=f"a noise variance is {variance}; it must be a number from 0 up"):
-        noise_response(small_model, pixels, (0.3, variance), seed=0)
+        noise_pictures(small_model, pixels, (0.3, variance), seed=0)
 
 
 def test_no_variance_at_all_is_refused(small_model: VDVAE, pixels: Tensor) -> None:
     with pytest.raises(InputError, match="no noise variance to measure at"):
-        noise_response(small_model, pixels, (), seed=0)
+        noise_pictures(small_model, pixels, (), seed=0)
 
 
 def test_a_variance_that_is_there_twice_is_refused(small_model: VDVAE, pixels: Tensor) -> None:
     with pytest.raises(InputError, match=r"noise_variances are 0.3, 0, 0.3; name each once"):
-        noise_response(small_model, pixels, (0.3, 0.0, 0.3), seed=0)
+        noise_pictures(small_model, pixels, (0.3, 0.0, 0.3), seed=0)
 
 
 def test_rms_of_the_full_range_is_one() -> None:
@@ -103,7 +104,7 @@ def test_a_decoder_that_ignores_its_latents_does_not_move(small_model: VDVAE, pi
     with torch.no_grad():
         for block in small_model.decoder.blocks:
             block.latent_projection.weight.zero_()
-    assert noise_response(small_model, pixels, (1.0,), seed=0).rms == (0.0,)
+    assert noise_response(small_model, pixels, (1.0,), seed=0).rms == [0.0]
 
 
 def test_another_model_gets_the_same_noise(small_model: VDVAE, pixels: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +124,7 @@ def test_another_model_gets_the_same_noise(small_model: VDVAE, pixels: Tensor, m
 
         with monkeypatch.context() as patch:
             patch.setattr(VDVAE, "top_down", remember)
-            noise_response(small_model, pixels, (0.3,), seed=0)
+            noise_pictures(small_model, pixels, (0.3,), seed=0)
         added.append([latent - group.latent for latent, group in zip(given, groups_of(clean), strict=True)])
     for first, second in zip(*added, strict=True):
         torch.testing.assert_close(first, second, rtol=0, atol=1e-9)

@@ -1,4 +1,4 @@
-"""The five calls on latents refuse misspelt choices, each by its name."""
+"""The five functions that make pictures refuse misspelt choices and name them."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Own image files: what is read, what is said of it, and what is refused; arrays likewise."""
+"""Own image files and arrays: what is read, which changes are stated, and what is refused."""
 
 import dataclasses
 import os
@@ -15,7 +15,7 @@ from PIL import Image
 from refusals import refused
 from small_config import SMALL
 
-from vdvae_lr.model.vdvae.vae import VAEConfig
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.pictures.image_files import (
     find_image_files,
     one_picture_of,
@@ -24,7 +24,7 @@ from vdvae_lr.pictures.image_files import (
     single_picture,
 )
 
-GREY = dataclasses.replace(SMALL, image_channels=1)
+COLOUR, GREY = VDVAE(SMALL), VDVAE(dataclasses.replace(SMALL, image_channels=1))
 
 
 def saved(path: Path, mode: str, size: tuple[int, int], **options: object) -> Path:
@@ -40,25 +40,25 @@ def test_a_pipe_is_no_image_and_does_not_block(tmp_path: Path) -> None:
         find_image_files([tmp_path / "pipe.png"])
 
 
-@pytest.mark.parametrize(("mode", "config"), [("RGB", SMALL), ("L", GREY)])
-def test_an_exact_file_is_read_as_it_is(tmp_path: Path, mode: str, config: VAEConfig) -> None:
+@pytest.mark.parametrize(("mode", "model"), [("RGB", COLOUR), ("L", GREY)])
+def test_an_exact_file_is_read_as_it_is(tmp_path: Path, mode: str, model: VDVAE) -> None:
     path = saved(tmp_path / "a.png", mode, (8, 8))
-    read = read_image(path, config, exact=True)
+    read = read_image(path, model, exact=True)
     with Image.open(path) as opened:
         np.testing.assert_array_equal(read.picture, np.asarray(opened).reshape(read.picture.shape))
-    assert (read.change, read.picture.shape[-1]) == ("", config.image_channels)
+    assert (read.change, read.picture.shape[-1]) == ("", model.config.image_channels)
 
 
 @pytest.mark.parametrize(
-    ("name", "mode", "size", "config", "change"),
+    ("name", "mode", "size", "model", "change"),
     [
-        ("a.png", "RGB", (16, 16), SMALL, "reduced to 8x8"),
-        ("a.png", "RGB", (4, 4), SMALL, "enlarged to 8x8"),
-        ("a.png", "RGB", (12, 8), SMALL, "cut from 12x8 to its central square"),
-        ("a.png", "L", (8, 8), SMALL, "turned from grey to colour"),
-        ("a.png", "RGBA", (8, 8), SMALL, "laid on white where it is transparent"),
+        ("a.png", "RGB", (16, 16), COLOUR, "reduced to 8x8"),
+        ("a.png", "RGB", (4, 4), COLOUR, "enlarged to 8x8"),
+        ("a.png", "RGB", (12, 8), COLOUR, "cut from 12x8 to its central square"),
+        ("a.png", "L", (8, 8), COLOUR, "turned from grey to colour"),
+        ("a.png", "RGBA", (8, 8), COLOUR, "laid on white where it is transparent"),
         ("a.png", "P", (8, 8), GREY, "turned from palette to grey"),
-        ("a.jpg", "CMYK", (8, 8), SMALL, "turned from four-ink colour (CMYK) to colour"),
+        ("a.jpg", "CMYK", (8, 8), COLOUR, "turned from four-ink colour (CMYK) to colour"),
         (
             "a.bmp",
             "RGB",
@@ -69,13 +69,13 @@ def test_an_exact_file_is_read_as_it_is(tmp_path: Path, mode: str, config: VAECo
     ],
 )
 def test_what_is_done_to_a_file_is_said_and_exact_refuses_it(
-    tmp_path: Path, name: str, mode: str, size: tuple[int, int], config: VAEConfig, change: str
+    tmp_path: Path, name: str, mode: str, size: tuple[int, int], model: VDVAE, change: str
 ) -> None:
     path = saved(tmp_path / name, mode, size)
-    read = read_image(path, config)
-    assert (read.change, read.picture.shape) == (change, (8, 8, config.image_channels))
+    read = read_image(path, model)
+    assert (read.change, read.picture.shape) == (change, (8, 8, model.config.image_channels))
     with refused(str(path), f"it would be {change}", "leave out --exact"):
-        read_image(path, config, exact=True)
+        read_image(path, model, exact=True)
 
 
 def test_a_grey_of_16_bits_is_said_in_words(tmp_path: Path) -> None:
@@ -121,15 +121,15 @@ OTHER_PAGES = {"save_all": True, "append_images": [Image.new("RGB", (8, 8))] * 2
 def test_what_is_done_to_colours_and_pages_is_said(tmp_path: Path, content: bytes, change: str) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(content)
-    assert read_image(path, SMALL).change == change
+    assert read_image(path, COLOUR).change == change
 
 
 def test_a_photo_is_seen_upright(tmp_path: Path) -> None:
-    """Orientation 6: stored lying, to be turned by a quarter."""
+    """Orientation 6 means that the stored image has to be turned by a quarter."""
     exif = Image.Exif()
     exif[0x0112] = 6
     path = saved(tmp_path / "a.jpg", "RGB", (20, 10), exif=exif)
-    assert read_image(path, SMALL).change == "cut from 10x20 to its central square, reduced to 8x8 and turned upright"
+    assert read_image(path, COLOUR).change == "cut from 10x20 to its central square, reduced to 8x8 and turned upright"
 
 
 def test_files_and_folders_in_order(tmp_path: Path) -> None:
@@ -139,16 +139,16 @@ def test_files_and_folders_in_order(tmp_path: Path) -> None:
         saved(tmp_path / name, "RGB", (8, 8))
     found = find_image_files([tmp_path / "deep" / "c.png", tmp_path])
     assert [str(path.relative_to(tmp_path)) for path in found] == ["deep/c.png", "a.jpg", "b.png", "deep/c.png"]
-    assert pictures_of(SMALL, tmp_path).shape == (3, 8, 8, 3)
-    assert pictures_of(SMALL, str(tmp_path / "b.png")).shape == (1, 8, 8, 3)
-    assert pictures_of(SMALL, [tmp_path / "b.png", tmp_path / "a.jpg"]).shape == (2, 8, 8, 3)
+    assert pictures_of(COLOUR, tmp_path).shape == (3, 8, 8, 3)
+    assert pictures_of(COLOUR, str(tmp_path / "b.png")).shape == (1, 8, 8, 3)
+    assert pictures_of(COLOUR, [tmp_path / "b.png", tmp_path / "a.jpg"]).shape == (2, 8, 8, 3)
 
 
 def test_what_is_no_image(tmp_path: Path) -> None:
     text = tmp_path / "a.png"
     text.write_text("no image")
     with refused(str(text), "cannot be read as an image", "give a PNG, JPEG, WebP, BMP or TIFF file"):
-        read_image(text, SMALL)
+        read_image(text, COLOUR)
     with refused("b.png", "does not exist", "name an image file"):
         find_image_files([tmp_path / "b.png"])
     with refused("there are no images", "", "name image files"):
@@ -171,15 +171,15 @@ def test_what_is_no_image(tmp_path: Path) -> None:
 )
 def test_other_arrays(array: np.ndarray) -> None:
     with refused(str(array.shape), str(array.dtype), "uint8 of (B, 8, 8, 3)"):
-        pictures_of(SMALL, array)  # type: ignore[arg-type]
+        pictures_of(COLOUR, array)  # type: ignore[arg-type]
 
 
 def test_one_picture_alone(tmp_path: Path) -> None:
     picture = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
     for given in (picture, picture[None]):
-        np.testing.assert_array_equal(one_picture_of(SMALL, given), picture[None])
+        np.testing.assert_array_equal(one_picture_of(COLOUR, given), picture[None])
     with refused("2 images", "one is wanted", "name one file"):
-        one_picture_of(SMALL, np.stack([picture, picture]))
+        one_picture_of(COLOUR, np.stack([picture, picture]))
 
 
 def test_single_pictures_keep_their_channels_and_size() -> None:

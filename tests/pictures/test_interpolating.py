@@ -42,7 +42,7 @@ def test_a_line_between_latents(small_model: VDVAE, pair: Pictures) -> None:
 
 @pytest.mark.parametrize("path", ["linear", "spherical"])
 def test_standardised_latents_follow_the_prior(small_model: VDVAE, pair: Pictures, path: InterpolationPath) -> None:
-    """By hand: interpolate each group's noise, and go down one group after the other."""
+    """Compared with each group's noise interpolated by hand, one group after the other."""
     noise = standardised(small_model, posterior_means(small_model, pair))
     made = vdvae_lr.interpolate(small_model, *pair, steps=4, path=path)
     for step in (1, 2):
@@ -92,7 +92,7 @@ def test_without_an_angle_the_arc_is_the_line(second: Tensor) -> None:
 
 
 def test_what_is_no_interpolation(small_model: VDVAE, pair: Pictures) -> None:
-    with refused("steps is 1", "has both its ends", "2 or more"):
+    with refused("steps is 1", "must be 2 or more", "both ends count"):
         vdvae_lr.interpolate(small_model, *pair, steps=1)
     with refused("an arc needs coordinates", "prior is round", "choose standardised"):
         vdvae_lr.interpolate(small_model, *pair, coordinates="latents")

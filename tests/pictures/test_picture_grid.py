@@ -1,4 +1,4 @@
-"""The grid's layout, and files that are whole or not there."""
+"""The grid's layout, and files that are written whole or not at all."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Reconstructions from the first k groups: whose latents are whose."""
+"""Reconstructions from the first k groups: which latents are the image's, and which the prior's."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Coarse latents of one image, fine ones of another, against latents put together by hand."""
+"""Coarse latents of one image, fine ones of another, compared with latents put together by hand."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""One latent channel moved: by how much, where, and what the others do."""
+"""One latent channel moved: by how much and where, and what happens to the others."""
 
 import numpy as np
 import pytest
@@ -84,8 +84,8 @@ def test_without_an_image_it_begins_at_the_first_sample(small_model: VDVAE) -> N
         ({"group": -1}, "there is no latent group -1", "groups 0 to 4"),
         ({"group": 1, "channels": [0, 3]}, "there is no channel 3", "latent group 1 has channels 0 to 2"),
         ({"group": 1, "position": (0, 4)}, "there is no position 0,4", "latent group 1 is 4x4"),
-        ({"group": 1, "moves": ()}, "moves are finite numbers", "at least one"),
-        ({"group": 1, "moves": (float("nan"),)}, "moves are finite numbers", "at least one"),
+        ({"group": 1, "moves": ()}, "moves must be finite numbers", "at least one"),
+        ({"group": 1, "moves": (float("nan"),)}, "moves must be finite numbers", "at least one"),
     ],
 )
 def test_places_that_do_not_exist(small_model: VDVAE, place: dict, cause: str, remedy: str) -> None:  # type: ignore[type-arg]

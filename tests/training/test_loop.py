@@ -206,7 +206,7 @@ def test_published_file_starts_a_run(images: Path, tmp_path: Path) -> None:
     from vdvae_lr.cli.export import run as export
 
     run(images, tmp_path)
-    export(ExportSettings(str(tmp_path / "run"), str(tmp_path / "weights.th"), "published"))
+    export(ExportSettings(source=str(tmp_path / "run"), target=str(tmp_path / "weights.th"), format="published"))
     settings = {"restore_path": str(tmp_path / "weights.th"), "lr": 0.0, "wd": 0.0, "iters": 2}
     run(images, tmp_path / "tuned", **settings)
     average = load_file(tmp_path / "run" / "checkpoints" / "step-00000006" / "ema.safetensors")

@@ -1,13 +1,13 @@
 """The command line: arguments and wiring only.
 
-Importing it sets two variables of the environment, unless the user has set them. Torch and OpenMP read them once, when
-torch is imported, so this has to come before.
+Importing this package sets two environment variables, unless the user has set them. Torch and OpenMP read them when
+torch is imported, so the package must be imported before torch.
 """
 
 import os
 
-# OpenMP's threads spin while they wait for each other. Where other programs take the cores, a run was then seen at a
-# sixtieth of its speed. docs/benchmarks/cpu.md has the ratios.
+# OpenMP's threads spin while they wait for each other. When other programs used the cores, this slowed a run down by a
+# factor of up to 60 (docs/benchmarks/cpu.md).
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-# When a process of a run is lost, torch's warnings to the others are pages of C++ stack frames around our one sentence.
+# When a run loses a process, torch prints pages of C++ stack frames in the others, around our one sentence.
 os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

@@ -2,41 +2,33 @@
 
     vdvae-lr evaluate runs/first
 
-prints a table and leaves it as evaluation.txt, all numbers as evaluation.json, and nearest_collapse.png and
-noise_response.png, in runs/first/evaluation. docs/evaluation.md says what each number is.
+It prints a table, and saves it as evaluation.txt, all numbers as evaluation.json, and the pictures nearest_collapse.png
+and noise_response.png, in runs/first/evaluation. docs/evaluation.md says what each number is.
 """
 
 import dataclasses
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from vdvae_lr.cli.shared.config import model_settings
-from vdvae_lr.cli.shared.held_out_images import HeldOutImages, first_pixels
-from vdvae_lr.cli.shared.loaded_models import load_model, load_named_before, load_start_of_run
-from vdvae_lr.cli.shared.measured_models import evaluation_of
-from vdvae_lr.cli.shared.output_folder import check_writable
-from vdvae_lr.cli.shared.progress import ConsoleTracker, plain_console
-from vdvae_lr.cli.shared.source_names import is_run, model_name
+from vdvae_lr.cli.shared.loaded_models import load_model, load_start_of_run
+from vdvae_lr.cli.shared.measured_models import HeldOutImages, check_writable
+from vdvae_lr.cli.shared.progress import plain_console
 from vdvae_lr.datasets.sources import ImageSource
 from vdvae_lr.errors import UnmeasurableError
-from vdvae_lr.evaluation.document import (
-    COLLAPSE_PICTURE,
-    EVALUATION_NAME,
-    NOISE_PICTURE,
-    Evaluation,
-    write_evaluation,
-)
+from vdvae_lr.evaluation.document import COLLAPSE_PICTURE, EVALUATION_NAME, NOISE_PICTURE, Evaluation, write_evaluation
 from vdvae_lr.evaluation.quantities import Findings
 from vdvae_lr.evaluation.sections import SectionSettings, Task, measure_sections
 from vdvae_lr.files.network_errors import without_secrets
+from vdvae_lr.files.paths import is_file
+from vdvae_lr.files.run_folder import SETTINGS_NAME
 from vdvae_lr.files.whole_file import write_whole
 from vdvae_lr.hub.pretrained import PretrainedModel
 from vdvae_lr.model.precision import float32_convolutions
-from vdvae_lr.pictures.collapse_pictures import nearest_collapse_picture
-from vdvae_lr.pictures.noise_pictures import noise_picture
+from vdvae_lr.pictures.evaluation_pictures import first_pixels, nearest_collapse_picture, noise_picture
 from vdvae_lr.pictures.picture_grid import save_png
 from vdvae_lr.processes.world import World, joined_world
 from vdvae_lr.report.evaluation_table import evaluation_text
@@ -54,43 +46,50 @@ class EvaluateSettings(HeldOutImages):
     out: PathText = ""
     """Folder for the results; empty: RUN/evaluation for a run, else evaluation-NAME."""
     name: str = ""
-    """What tables call the model; empty: as its folder or file is called."""
+    """What tables call the model; empty: the name of its folder or file."""
     before: PathText = ""
-    """The model as it was before fine-tuning; empty: what the run started from, where that can be found; none:
-    leave it out."""
+    """The model as it was before fine-tuning; empty: what the run started from, if that can be found; none: leave it
+    out."""
     sections: tyro.conf.OmitArgPrefixes[SectionSettings] = dataclasses.field(default_factory=SectionSettings)
 
     @property
     def folder(self) -> Path:
-        """Where the results go."""
+        """Where the results go (raises InputError if the model's folder may not be looked at)."""
         if self.out:
             return Path(self.out)
-        return Path(self.model) / "evaluation" if is_run(self.model) else Path(f"evaluation-{model_name(self.model)}")
+        is_run = is_file(Path(self.model) / SETTINGS_NAME)
+        return Path(self.model) / "evaluation" if is_run else Path(f"evaluation-{model_name(self.model)}")
+
+
+def model_name(source: str) -> str:
+    """What to call the model that `source` names: the last part of its folder, file, repository or address."""
+    path = Path(without_secrets(source))
+    known = (".th", ".pt", ".safetensors")
+    return (path.stem if path.suffix in known else path.name) or path.resolve().name or "model"
 
 
 def run(settings: EvaluateSettings) -> None:
-    """Measure, print and save; raises InputError for a model, data or a folder that cannot be used."""
+    """Measure, print and save (raises InputError if the model, the data or the folder cannot be used)."""
     with joined_world(settings.device) as world, float32_convolutions():
         _evaluate(settings, world)
 
 
 def _evaluate(settings: EvaluateSettings, world: World) -> None:
-    model = load_model(settings.model, model_settings(settings.hps), settings.weights, world)
+    name = without_secrets(settings.model)
+    model = load_model(partial(settings.load, settings.model), name, world)
     console = plain_console(world.is_main)
-    found = settings.find({without_secrets(settings.model): model}, console)
-    measuring = settings.measuring(found.source, world, ConsoleTracker(console))
+    found = settings.find({name: model}, console)
+    measuring = settings.measuring(found.images, world, console)
     check_writable(settings.folder, world)
     before, before_name, note = _before(settings, model, world)
     findings = measure_sections(Task(model, before, measuring, settings.sections))
     if not world.is_main:
         return
-    evaluation = evaluation_of(
-        settings,
+    evaluation = settings.evaluation(
         settings.name or model_name(settings.model),
         settings.model,
         model,
         found,
-        measuring.count(),
         findings.and_also(Findings(notes=[note] if note else [])),
         {**dataclasses.asdict(settings.sections), "before": before_name},
     )
@@ -98,7 +97,7 @@ def _evaluate(settings: EvaluateSettings, world: World) -> None:
     text = evaluation_text(evaluation)
     write_whole(settings.folder / TABLE_NAME, text.encode())
     console.print(text, soft_wrap=True)
-    for left_out in _save_pictures(settings, model, found.source, evaluation):
+    for left_out in _save_pictures(settings, model, found.images, evaluation):
         console.print(left_out)
     console.print(f"saved in {settings.folder}")
 
@@ -106,36 +105,32 @@ def _evaluate(settings: EvaluateSettings, world: World) -> None:
 def _before(
     settings: EvaluateSettings, model: PretrainedModel, world: World
 ) -> tuple[PretrainedModel | None, str, str]:
-    """The model before fine-tuning, its name, and a sentence on why there is none."""
+    """The model before fine-tuning, its name, and, if it cannot be used, a sentence that says why."""
     if settings.before == "none":
         return None, "", ""
     if not settings.before:
         return load_start_of_run(model, settings.weights, world)
-    before = load_named_before(settings.before, model, settings.weights, world)
-    return before, without_secrets(settings.before), ""
+    name, places = without_secrets(settings.before), dataclasses.replace(settings.weights, revision="")
+    load = partial(PretrainedModel.from_pretrained, settings.before, config=model.config, sources=places)
+    return load_model(load, name, world), name, ""
 
 
 def _save_pictures(
-    settings: EvaluateSettings, model: PretrainedModel, source: ImageSource, evaluation: Evaluation
+    settings: EvaluateSettings, model: PretrainedModel, images: ImageSource, evaluation: Evaluation
 ) -> list[str]:
-    """Returns a sentence for each picture that the model does not allow."""
-    folder = settings.folder
+    """Returns a sentence for each picture that cannot be made of this model."""
+    folder, sections = settings.folder, settings.sections
     for name in (COLLAPSE_PICTURE, NOISE_PICTURE):
-        (folder / name).unlink(missing_ok=True)  # of an evaluation that was here before
-    if settings.images == 0:
-        return []
-    if evaluation.inputs is not None:
-        picture = nearest_collapse_picture(model, source, evaluation.inputs, seed=settings.seed, batch=settings.batch)
+        (folder / name).unlink(missing_ok=True)  # an earlier evaluation may have left it
+    if settings.images and evaluation.inputs is not None:
+        picture = nearest_collapse_picture(model, images, evaluation.inputs, seed=settings.seed, batch=settings.batch)
         save_png(picture, folder / COLLAPSE_PICTURE)
-    if not settings.sections.noise_images:
-        return []
-    pixels = first_pixels(source, min(settings.images, evaluation.examples))
-    sections = settings.sections
-    try:
-        picture = noise_picture(
-            {"": model}, pixels, variances=sections.noise_variances, units=sections.noise_units, seed=settings.seed
-        )
-    except UnmeasurableError as error:
-        return [f"No {NOISE_PICTURE}: {error}"]
-    save_png(picture, folder / NOISE_PICTURE)
+    if settings.images and sections.noise_images:
+        pixels = first_pixels(images, min(settings.images, evaluation.examples))
+        variances, units = sections.noise_variances, sections.noise_units
+        try:
+            picture = noise_picture({"": model}, pixels, variances=variances, units=units, seed=settings.seed)
+        except UnmeasurableError as error:
+            return [f"No {NOISE_PICTURE}: {error}"]
+        save_png(picture, folder / NOISE_PICTURE)
     return []

@@ -2,26 +2,24 @@
 
     vdvae-lr noise before=fashion LR=runs/lr --variances 0 0.3 0.4 --unit both --groups 8x8,16x16 --out noise
 
-prints a table and leaves its numbers as noise_response.json, with the picture noise_response.png, in --out.
+It prints a table, and saves its numbers as noise_response.json with the picture noise_response.png in --out.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from vdvae_lr.cli.shared.held_out_images import first_pixels
-from vdvae_lr.cli.shared.measured_models import ModelsOnImages, evaluate_models, find_models, named_sources
-from vdvae_lr.cli.shared.output_folder import check_writable
-from vdvae_lr.cli.shared.progress import ConsoleTracker, plain_console
-from vdvae_lr.evaluation.document import write_evaluations
+from PIL import Image
+from torch import Tensor
+
+from vdvae_lr.cli.shared.measured_models import ModelsOnImages, measure_models
 from vdvae_lr.evaluation.group_choice import parse_groups
 from vdvae_lr.evaluation.noise_response import NoiseUnit, check_variances
 from vdvae_lr.evaluation.noise_section import NOISE_IMAGES, NOISE_VARIANCES
 from vdvae_lr.evaluation.sections import SectionSettings, noise_section
-from vdvae_lr.model.precision import float32_convolutions
-from vdvae_lr.pictures.noise_pictures import noise_picture
-from vdvae_lr.pictures.picture_grid import save_png
-from vdvae_lr.processes.world import World, joined_world
+from vdvae_lr.hub.pretrained import PretrainedModel
+from vdvae_lr.pictures.evaluation_pictures import noise_picture
 from vdvae_lr.report.comparison_table import noise_table
 from vdvae_lr.setting_checks import CountOrNone
 
@@ -35,17 +33,17 @@ class NoiseSettings(ModelsOnImages):
     variances: tuple[float, ...] = NOISE_VARIANCES
     """Variances of the noise; 0: the clean reconstruction."""
     unit: Literal["raw", "prior_scale", "both"] = "raw"
-    """raw: noise in the latents' own scale; prior_scale: also multiplied by each latent's σ_p; both: one, then the
+    """raw: noise in the latents' own scale; prior_scale: noise multiplied by each latent's σ_p; both: one, then the
     other."""
     groups: str = "all"
     """Latent groups that get noise, from 0, the coarsest: 3, 0:5 (without 5), 16x16, all, or several with commas."""
     by_group: bool = False
-    """Also measure noise in each group alone and in each resolution alone: a decoder pass more for each of them."""
+    """Also measure noise in each group alone and in each resolution alone, with one more decoder pass for each."""
     out: Path = Path("noise")
     """Folder for noise_response.json and noise_response.png."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be measured; raises InputError."""
+        """Refuse settings that cannot be measured (raises InputError)."""
         super().__post_init__()
         check_variances(self.variances, "variances")
 
@@ -54,8 +52,9 @@ class NoiseSettings(ModelsOnImages):
         """The chosen units."""
         return ("raw", "prior_scale") if self.unit == "both" else (self.unit,)
 
-    def sections(self, images: int) -> SectionSettings:
-        """The same choices by the names of `evaluate`, for a split of so many images."""
+    def section_settings(self, images: int, resolutions: tuple[int, ...]) -> SectionSettings:
+        """The same choices by the names that `evaluate` has for them (raises InputError for unknown groups)."""
+        parse_groups(self.groups, resolutions)
         return SectionSettings(
             noise_images=self.examples or images,
             noise_variances=self.variances,
@@ -66,33 +65,13 @@ class NoiseSettings(ModelsOnImages):
 
 
 def run(settings: NoiseSettings) -> None:
-    """Measure, print and save; raises InputError for models, data, groups or a folder that cannot be used."""
-    named_sources(settings.models)
-    with joined_world(settings.device) as world, float32_convolutions():
-        _noise(settings, world)
+    """Measure, print and save (raises InputError if models, data, groups or the folder cannot be used)."""
 
-
-def _noise(settings: NoiseSettings, world: World) -> None:
-    models = find_models(settings, named_sources(settings.models), world)
-    groups = parse_groups(settings.groups, next(iter(models.values())).resolutions)
-    console = plain_console(world.is_main)
-    found = settings.find(models, console)
-    check_writable(settings.out, world)
-    track = ConsoleTracker(console)
-    sections = settings.sections(len(found.source))
-    evaluations = evaluate_models(settings, models, found, sections, noise_section, world, track)
-    if not world.is_main:
-        return
-    console.print(noise_table(evaluations))
-    write_evaluations(evaluations, settings.out / "noise_response.json")
-    if settings.images:
+    def draw(models: Mapping[str, PretrainedModel], pixels: Tensor) -> dict[str, Image.Image]:
+        groups = parse_groups(settings.groups, next(iter(models.values())).resolutions)
         picture = noise_picture(
-            models,
-            first_pixels(found.source, settings.images),
-            variances=settings.variances,
-            units=settings.units,
-            seed=settings.seed,
-            groups=groups,
+            models, pixels, variances=settings.variances, units=settings.units, seed=settings.seed, groups=groups
         )
-        save_png(picture, settings.out / "noise_response.png")
-    console.print(f"saved in {settings.out}")
+        return {"noise_response.png": picture}
+
+    measure_models(settings, noise_section, noise_table, draw, "noise_response.json")

@@ -7,24 +7,22 @@ from typing import Annotated
 
 import tyro
 
-from vdvae_lr.cli.shared.config import model_settings
+from vdvae_lr.cli.shared.loaded_models import LoadingSettings
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.network_errors import without_secrets
-from vdvae_lr.hub.pretrained import PretrainedModel
-from vdvae_lr.hub.sources import WeightSettings
-from vdvae_lr.setting_checks import PathText, check_settings
+from vdvae_lr.setting_checks import PathText
 
 
-@dataclass(frozen=True)
-class PushSettings:
+@dataclass(frozen=True, kw_only=True)
+class PushSettings(LoadingSettings):
     """Upload weights to the Hugging Face Hub as safetensors, with settings and a model card filled from the run."""
 
     source: Annotated[PathText, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_WEIGHTS")]
     """A run, a checkpoint, a folder or file of weights, or a name."""
     repository: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OWNER/NAME")]
-    """Repository on the Hub; made where needed. Log in with 'hf auth login', or set HF_TOKEN."""
+    """Repository on the Hub, which is made if needed. Log in with 'hf auth login', or set HF_TOKEN."""
     license: str = ""
-    """Licence of the weights for the card, by the Hub's name for it (mit, cc-by-nc-sa-4.0); empty: none is stated."""
+    """Licence of the weights for the card, by the Hub's name for it (mit, cc-by-nc-sa-4.0); empty: state none."""
     private: bool = False
     """Make a new repository private."""
     branch: str = ""
@@ -32,29 +30,16 @@ class PushSettings:
     create_pr: bool = False
     """Open a pull request instead of committing."""
     message: str = ""
-    """Of the commit."""
+    """Commit message; empty: "Weights of NAME"."""
     ema: bool = True
-    """The averaged weights, where there are also those before averaging."""
-    hps: str = ""
-    """Preset of the model's settings, for weights that come without them (.th files of your own)."""
-    weights: tyro.conf.OmitArgPrefixes[WeightSettings] = dataclasses.field(default_factory=WeightSettings)
-
-    def __post_init__(self) -> None:
-        """Check every setting by its type; raises InputError."""
-        check_settings(self)
+    """Take the averaged weights, if there are also those before averaging."""
 
 
 def run(settings: PushSettings) -> None:
-    """Push.
-
-    Raises:
-        InputError: no such weights, no login, no right to write there, or no connection.
-    """
+    """Push (raises InputError for unusable weights, no login, no right to write there, or no connection)."""
     if settings.repository.count("/") != 1:
         raise InputError(f"'{settings.repository}' cannot be a repository's name; write OWNER/NAME.")
-    model = PretrainedModel.from_pretrained(
-        settings.source, ema=settings.ema, config=model_settings(settings.hps), sources=settings.weights
-    )
+    model = settings.load(settings.source, settings.ema)
     model.provenance = dataclasses.replace(model.provenance, licence=settings.license)
     address = model.push_to_hub(
         settings.repository,

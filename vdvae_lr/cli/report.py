@@ -1,4 +1,4 @@
-"""`report`: up to four runs side by side on one HTML page, complete in itself.
+"""`report`: up to four runs side by side on one HTML page, which needs no other file.
 
     vdvae-lr report runs/demo/plain runs/demo/lr --out demo/report.html
 
@@ -37,20 +37,19 @@ class ReportSettings:
     """The file to write (default: report.html, in the run's folder for one run, in the current folder for several)."""
 
     def __post_init__(self) -> None:
-        """Check every setting by its type; raises InputError."""
+        """Check every setting by its type (raises InputError)."""
         check_settings(self)
 
 
 def run(settings: ReportSettings) -> None:
-    """Read the runs and write the page. An earlier report is replaced; any other file is left alone.
+    """Read the runs and write the page (raises InputError if a run cannot be read, or the file cannot be written).
 
-    Raises:
-        InputError: a run cannot be read, or the file cannot be written or is not a report.
+    An earlier report is replaced; any other file is refused.
     """
     reported = [_with_choices(each) for each in read_reported(settings.runs)]
     target = settings.out or (reported[0].folder / REPORT_NAME if len(reported) == 1 else Path(REPORT_NAME))
     _check_replaceable(target)
-    content = report_page(reported, NEUTRAL).encode("utf-8", "replace")  # a file's name need not be text
+    content = report_page(reported, NEUTRAL).encode("utf-8", "replace")  # a file's name may hold undecodable bytes
     write_whole(target, content)
     print(f"wrote {target} ({len(content) / 1e6:.1f} MB)")
     for each in reported:

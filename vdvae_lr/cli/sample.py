@@ -1,16 +1,19 @@
-"""`vdvae-lr sample`: pictures from the prior, as a grid or as single files; needs no data set."""
+"""`vdvae-lr sample`: pictures from the prior, as a grid or as single files. It needs no data set."""
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import numpy as np
+from PIL import Image
 
 from vdvae_lr.cli.shared.picture_output import PictureSettings, Studio, counted, make_pictures
 from vdvae_lr.errors import InputError
+from vdvae_lr.hub.pretrained import PretrainedModel
 from vdvae_lr.pictures.group_temperatures import group_temperatures
 from vdvae_lr.pictures.images import Pictures
-from vdvae_lr.pictures.picture_grid import check_grid_fits, picture_grid
+from vdvae_lr.pictures.picture_grid import picture_grid
 from vdvae_lr.pictures.sampling import sample_batches
 from vdvae_lr.setting_checks import Count
 
@@ -24,67 +27,53 @@ class SampleSettings(PictureSettings):
     COMMAND: ClassVar[str] = "sample"
 
     count: Count = 64
-    """Pictures (of each temperature). Picture i is the same for every count."""
+    """Number of pictures (for each temperature). Picture i is the same for every count."""
     temperature: tuple[str, ...] = ("1.0",)
-    """Multiplies the prior's scale: 0.9; a number for each group, with commas; or RESOLUTION:TEMPERATURE pairs such as
+    """Factor of the prior's scale: 0.9; a number for each group, with commas; or RESOLUTION:TEMPERATURE pairs such as
     16x16:0.8,32x32:0.7 (1 elsewhere). Several, with spaces: rows of the grid for each, from the same noise."""
     image: Literal["sample", "mean"] = "sample"
-    """sample: drawn from p(x|z), as published; mean: the mixture's mean, without the noise of single pixels."""
+    """sample: drawn from p(x|z), as in the published code; mean: the likelihood's mean, which has no noise of single
+    pixels."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be done; raises InputError."""
+        """Refuse settings that cannot be used (raises InputError)."""
         super().__post_init__()
         if not self.temperature:
             raise InputError("temperature has no value; give one, such as 0.9.")
         if self.files and len(self.temperature) > 1:
             raise InputError(f"{len(self.temperature)} temperatures would be mixed in {self.files}; give one of them.")
 
+    @property
+    def columns(self) -> int:
+        """Columns of the grid."""
+        one_row_each = len(self.temperature) > 1 and self.count <= _LONGEST_ROW
+        return self.count if one_row_each else math.ceil(math.sqrt(self.count))
+
 
 def run(settings: SampleSettings) -> None:
-    """Sample; raises InputError for a model, temperature or place that cannot be used."""
-    make_pictures(settings, lambda studio: _sample(settings, studio))
+    """Sample (raises InputError if the model, a temperature or a place cannot be used)."""
+    make_pictures(settings, partial(_sample, settings))
 
 
-def _sample(settings: SampleSettings, studio: Studio) -> None:
-    for words in settings.temperature:
-        group_temperatures(words, studio.resolutions)
-    across = _columns(settings)
-    if studio.writer.wants_grid:
-        lines = math.ceil(settings.count / across) * len(settings.temperature)
-        check_grid_fits(lines, across, studio.model.config.image_size)
-    rows: list[Pictures] = []
-    labels: list[str] = []
-    for words in settings.temperature:
-        pictures = _draw(settings, studio, words)
-        block = [pictures[start : start + across] for start in range(0, len(pictures), across)]
-        rows += block
-        labels += [f"temperature {words}" if len(settings.temperature) > 1 else ""] + [""] * (len(block) - 1)
-    if studio.writer.wants_grid:
-        single = f", temperature {settings.temperature[0]}" if len(settings.temperature) == 1 else ""
-        kind = "samples" if settings.image == "sample" else "mean images of samples"
-        studio.writer.grid(picture_grid(rows, labels, title=f"{kind}{single}, seed {settings.seed}"))
+def _sample(settings: SampleSettings, model: PretrainedModel, studio: Studio) -> None:
+    count, batch = settings.count, settings.batch
+    factors = [group_temperatures(words, model.resolutions) for words in settings.temperature]
+    studio.begin(model, math.ceil(count / settings.columns) * len(factors), settings.columns)
+    for words, temperature in zip(settings.temperature, factors, strict=True):
+        drawn = sample_batches(model, count, temperature, settings.seed, settings.image, batch)
+        what = f"drawing {counted(count, 'picture')} at temperature {words}"
+        for pictures in studio.track(drawn, math.ceil(count / batch), what):
+            studio.add(pictures)
+    studio.finish(partial(_grid, settings))
 
 
-def _draw(settings: SampleSettings, studio: Studio, words: str) -> Pictures:
-    """The pictures of one temperature, written as they come; returned, (B, H, W, C), only for a grid."""
-    batches = sample_batches(
-        studio.model,
-        settings.count,
-        temperature=words,
-        seed=settings.seed,
-        image=settings.image,
-        batch=settings.batch,
-    )
-    what = f"drawing {counted(settings.count, 'picture')} at temperature {words}"
-    kept: list[Pictures] = []
-    for pictures in studio.tracker(batches, math.ceil(settings.count / settings.batch), what):
-        studio.writer.singles(pictures)
-        if studio.writer.wants_grid:
-            kept.append(pictures)
-    return np.concatenate(kept) if kept else np.empty((0, 0, 0, 0), dtype=np.uint8)
-
-
-def _columns(settings: SampleSettings) -> int:
-    if len(settings.temperature) > 1 and settings.count <= _LONGEST_ROW:
-        return settings.count
-    return math.ceil(math.sqrt(settings.count))
+def _grid(settings: SampleSettings, parts: list[Pictures]) -> Image.Image:
+    several, starts = len(settings.temperature) > 1, range(0, settings.count, settings.columns)
+    blocks = np.split(np.concatenate(parts), len(settings.temperature))
+    rows = [block[start : start + settings.columns] for block in blocks for start in starts]
+    labels = [
+        f"temperature {words}" if several and start == 0 else "" for words in settings.temperature for start in starts
+    ]
+    kind = "samples" if settings.image == "sample" else "mean images of samples"
+    single = "" if several else f", temperature {settings.temperature[0]}"
+    return picture_grid(rows, labels, title=f"{kind}{single}, seed {settings.seed}")

@@ -1,10 +1,10 @@
-"""Temperatures in words: one for all latent groups, one for each, or some by resolution.
+"""Temperatures of the prior: one for all latent groups, one for each, or some by resolution.
 
-| words             | meaning                                                             |
-|-------------------|---------------------------------------------------------------------|
-| `0.9`             | every group's prior scale times 0.9                                 |
-| `1,1,0.9,…`       | one number for each group, top-down                                 |
-| `16x16:0.8,32:0.7` | groups at these resolutions; 1 at the others                        |
+| written             | meaning                                                        |
+|---------------------|----------------------------------------------------------------|
+| `0.9`               | every group's prior scale times 0.9                            |
+| `1,1,0.9,…`         | one number for each group, top-down                            |
+| `16x16:0.8,32:0.7`  | one number for the groups at a resolution; 1 at the others     |
 
 Shapes: L latent groups.
 """
@@ -19,56 +19,52 @@ from vdvae_lr.evaluation.group_choice import describe_groups, parse_resolution
 
 _PAIR = re.compile(r"(\d{1,6})(?:x(\d{1,6}))?:(.*)", re.ASCII)
 Temperature = float | Sequence[float] | str
-"""For all groups, for each, or in words."""
+"""A number for all groups, a number for each, or text from the table above."""
 
 
 def group_temperatures(temperature: Temperature, resolutions: Sequence[int]) -> tuple[float, ...]:
-    """One factor of the prior's scale for each group, top-down: (L,).
+    """The factor of the prior's scale in each group, top-down: (L,).
 
     Args:
-        temperature: a number, L numbers, or words of the module's table.
-        resolutions: of the model's groups, top-down: (L,).
+        temperature: a number, L numbers, or text from the table above.
+        resolutions: the resolution of each of the model's groups, top-down: (L,).
 
     Raises:
-        InputError: words that are none, another number of numbers, a negative one, or a resolution without groups.
+        InputError: the text is not in the table, the count is not L, a number is negative or not finite, or no group
+            has the resolution.
     """
     if isinstance(temperature, str):
-        return _parsed(temperature, resolutions)
+        pieces = [piece.strip() for piece in temperature.split(",")]
+        if any(":" in piece for piece in pieces):
+            return _by_resolution(pieces, resolutions)
+        values = [_number(piece) for piece in pieces]
+        temperature = values if len(values) > 1 else values[0]
     if isinstance(temperature, float | Real):
         return (_checked(float(temperature)),) * len(resolutions)
     try:
-        values = [float(value) for value in temperature]
+        factors = tuple(float(value) for value in temperature)
     except (TypeError, ValueError):
         raise InputError(
-            f"temperature is no such {type(temperature).__name__}; give a number, one for each latent group, or words "
-            "such as '16x16:0.8'."
+            f"temperature cannot be a {type(temperature).__name__} like this; give a number, one number for each "
+            "latent group, or text such as '16x16:0.8'."
         ) from None
-    return _by_group([_checked(value) for value in values], resolutions)
+    if len(factors) != len(resolutions):
+        count = "1 temperature" if len(factors) == 1 else f"{len(factors)} temperatures"
+        raise InputError(
+            f"{count} for {len(resolutions)} latent groups: {describe_groups(resolutions)}; give one for all, one for "
+            "each, or RESOLUTION:TEMPERATURE pairs."
+        )
+    return tuple(map(_checked, factors))
 
 
-def _parsed(text: str, resolutions: Sequence[int]) -> tuple[float, ...]:
-    pieces = [piece.strip() for piece in text.split(",")]
-    if not any(":" in piece for piece in pieces):
-        values = [_number(piece) for piece in pieces]
-        return _by_group(values if len(values) > 1 else values * len(resolutions), resolutions)
-    by_resolution = {}
+def _by_resolution(pieces: Sequence[str], resolutions: Sequence[int]) -> tuple[float, ...]:
+    chosen = {}
     for piece in pieces:
         found = _PAIR.fullmatch(piece)
         if found is None:
             raise InputError(f"temperature: '{piece}' is no RESOLUTION:TEMPERATURE pair; write 16x16:0.8,32x32:0.7.")
-        resolution = parse_resolution(f"{found[1]}x{found[2] or found[1]}", resolutions)
-        by_resolution[resolution] = _number(found[3])
-    return tuple(by_resolution.get(resolution, 1.0) for resolution in resolutions)
-
-
-def _by_group(values: Sequence[float], resolutions: Sequence[int]) -> tuple[float, ...]:
-    if len(values) != len(resolutions):
-        number = "1 temperature" if len(values) == 1 else f"{len(values)} temperatures"
-        raise InputError(
-            f"{number} for {len(resolutions)} latent groups: {describe_groups(resolutions)}; give one for all, one for "
-            "each, or RESOLUTION:TEMPERATURE pairs."
-        )
-    return tuple(values)
+        chosen[parse_resolution(f"{found[1]}x{found[2] or found[1]}", resolutions)] = _number(found[3])
+    return tuple(chosen.get(resolution, 1.0) for resolution in resolutions)
 
 
 def _number(text: str) -> float:

@@ -1,6 +1,6 @@
-"""A person's own image files as a model takes them, and what had to be done to them; and single pictures as files.
+"""A person's own image files in the size and channels of a model.
 
-Shapes: B images, C channels (1 or 3), H W the model's resolution.
+Shapes: B images, C channels (1 or 3), H = W the model's image size.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ from vdvae_lr.datasets.decoding import FORMATS, DecodedImage, UnreadableImageErr
 from vdvae_lr.datasets.folder import find_images
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.paths import exists, is_file, is_folder, path_of
-from vdvae_lr.model.vdvae.vae import VAEConfig
+from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.pictures.images import Pictures
 
 Images = Pictures | str | Path | Sequence[str | Path]
@@ -22,17 +22,10 @@ Images = Pictures | str | Path | Sequence[str | Path]
 _KIND = {1: "grey", 3: "colour"}
 _MODE_WORDS = {
     "1": "black and white",
-    "L": "grey",
-    "LA": "grey",
-    "La": "grey",
-    "I;16": "grey",
-    "I;16B": "grey",
+    **dict.fromkeys(("L", "LA", "La", "I;16", "I;16B"), "grey"),
     "F": "floating-point grey",
-    "RGB": "colour",
-    "RGBA": "colour",
-    "YCbCr": "colour",
-    "P": "palette",
-    "PA": "palette",
+    **dict.fromkeys(("RGB", "RGBA", "YCbCr"), "colour"),
+    **dict.fromkeys(("P", "PA"), "palette"),
     "CMYK": "four-ink colour (CMYK)",
     "LAB": "Lab colour",
 }
@@ -47,95 +40,83 @@ _COLOUR_WORDS = {
 class ReadImage:
     """One file's image."""
 
-    path: Path
     picture: Pictures
     """(H, W, C) uint8."""
     change: str
-    """What had to be done to it, in words; empty: it is as it was in the file."""
+    """What had to be done to the file's image, in words; empty: nothing."""
 
 
 def find_image_files(names: Iterable[str | Path]) -> list[Path]:
-    """The files themselves, and those in and below the folders, in the order given.
+    """The named image files, and those in and below the named folders, in the order given.
 
     Raises:
-        InputError: no names, a name of nothing or of no file, what may not be read, or a folder without images.
+        InputError: there is no name, a name is not a file or folder that may be read, or a folder holds no images.
     """
     paths: list[Path] = []
-    for name in names:
-        path = path_of(name)
+    for path in map(path_of, names):
         if not exists(path):
             raise InputError(f"{path} does not exist; name an image file, or a folder of images.")
         if is_folder(path):
             paths += [path / found for found in find_images(path)]
         elif is_file(path):
             paths.append(path)
-        else:  # a pipe would keep us waiting
+        else:  # reading a pipe would wait without end
             raise InputError(f"{path} is a pipe, a socket or a device; name an image file, or a folder of images.")
     if not paths:
         raise InputError("there are no images; name image files, or folders of them.")
     return paths
 
 
-def read_image(path: Path, config: VAEConfig, exact: bool = False) -> ReadImage:
-    """One file, cut to its central square and resized to the model's size and channels.
-
-    Args:
-        path: of a PNG, JPEG, WebP, BMP or TIFF file.
-        config: of the model.
-        exact: refuse a file that is not of the model's size and channels already.
+def read_image(path: Path, model: LatentModel, exact: bool = False) -> ReadImage:
+    """Read one file, cut it to its central square, and resize and convert it to the model's size and channels.
 
     Raises:
-        InputError: no such image, or an inexact one.
+        InputError: the file cannot be read as an image, or it would have to be changed and `exact` is True.
     """
-    size, channels = config.image_size, config.image_channels
+    channels, size, _ = model.image_shape
     try:
         decoded = decode(path, size, channels)
     except UnreadableImageError as error:
         raise InputError(f"{path} cannot be read as an image ({error}); give a {FORMATS} file.") from None
-    change = _change(decoded, config)
+    change = _change(decoded, size, _KIND[channels])
     if exact and change:
         raise InputError(
             f"{path} is not what the model takes, {size}x{size} {_KIND[channels]}: it would be {change}; "
             "convert it yourself, or leave out --exact."
         )
-    return ReadImage(path, decoded.pixels, change)
+    return ReadImage(decoded.pixels, change)
 
 
-def pictures_of(config: VAEConfig, images: Images) -> Pictures:
-    """Images in any of their forms as (B, H, W, C) uint8 of the model's size.
-
-    Raises:
-        InputError: files that cannot be read, or an array of another shape or type.
-    """
+def pictures_of(model: LatentModel, images: Images) -> Pictures:
+    """Images in any of their forms as (B, H, W, C) uint8 (raises InputError for unreadable files and other arrays)."""
     if isinstance(images, str | Path):
         images = [images]
     if not isinstance(images, np.ndarray):
-        return np.stack([read_image(path, config).picture for path in find_image_files(images)])
+        return np.stack([read_image(path, model).picture for path in find_image_files(images)])
     array = images[None] if images.ndim == 3 else images
-    expected = (config.image_size, config.image_size, config.image_channels)
-    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[1:] != expected or len(array) == 0:
+    channels, height, width = model.image_shape
+    if array.dtype != np.uint8 or array.shape[1:] != (height, width, channels) or len(array) == 0:
         raise InputError(
             f"images are an array of {images.dtype} {images.shape}; the model takes uint8 of (B, "
-            f"{', '.join(map(str, expected))}) with B from 1 up, or image files."
+            f"{height}, {width}, {channels}) with B from 1 up, or image files."
         )
     return np.ascontiguousarray(array)
 
 
-def one_picture_of(config: VAEConfig, images: Images) -> Pictures:
-    """As `pictures_of`, (1, H, W, C); raises InputError for several images, too."""
-    pictures = pictures_of(config, images)
+def one_picture_of(model: LatentModel, images: Images) -> Pictures:
+    """As `pictures_of`, for one image: (1, H, W, C); raises InputError for several images, too."""
+    pictures = pictures_of(model, images)
     if len(pictures) != 1:
         raise InputError(f"{len(pictures)} images were given where one is wanted; name one file.")
     return pictures
 
 
 def single_picture(picture: Pictures) -> Image.Image:
-    """(H, W, C) uint8 as it is: a grey picture as grey, at its own size."""
+    """A picture (H, W, C) at its own size, as grey if it has one channel."""
     return Image.fromarray(picture[..., 0] if picture.shape[-1] == 1 else picture)
 
 
-def _change(stored: DecodedImage, config: VAEConfig) -> str:
-    size, wanted = config.image_size, _KIND[config.image_channels]
+def _change(stored: DecodedImage, size: int, wanted: str) -> str:
     kind = ("16-bit " if stored.is_deep else "") + _MODE_WORDS.get(stored.mode, stored.mode)
     smaller = min(stored.width, stored.height)
     done = []

@@ -1,4 +1,4 @@
-"""Rows of pictures with a label each, and headers where columns mean something, as one PNG.
+"""Grids of pictures with a label for each row, and optional headers above the columns.
 
 Shapes: B pictures in a row, C channels (1 or 3), H W resolution.
 """
@@ -6,7 +6,6 @@ Shapes: B pictures in a row, C channels (1 or 3), H W resolution.
 import math
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -17,91 +16,64 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.files.whole_file import write_whole
 from vdvae_lr.pictures.images import Pictures
 
-MIN_TILE = 64  # pixels: smaller pictures are enlarged by a whole factor, so that a pixel stays a square
-LARGEST_GRID = 64_000_000  # pixels; Pillow, for one, warns of larger pictures than 89 million
+MIN_TILE = 64  # pixels; smaller pictures are enlarged by a whole factor, so that each pixel stays a square
+LARGEST_GRID = 64_000_000  # pixels; programs refuse or warn about large pictures (Pillow from 89 million up)
 _GAP = 2
 _MARGIN = 8
 _FONT_SIZE = 14
-_LINE = 18  # from one line of a header to the next
+_LINE = 18  # pixels from one line of a header to the next
 _LONGEST_LABEL = 60  # characters
 _PAPER = (255, 255, 255)
 _INK = (0, 0, 0)
-_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def picture_grid(
     rows: Sequence[Pictures], labels: Sequence[str], columns: Sequence[str] = (), title: str = ""
 ) -> Image.Image:
-    """One RGB picture: row i shows `rows[i]` (B, H, W, C) uint8 beside `labels[i]`; rows may differ in B.
+    """One RGB picture, in which row i shows `rows[i]` beside `labels[i]`.
 
     Args:
-        rows: the pictures.
-        labels: one for each row.
-        columns: headers above the columns, from the left, of any number of lines; the columns spread where a header is
-            wider than a picture.
-        title: above everything.
+        rows: the pictures of each row, (B, H, W, C) uint8; rows may differ in B.
+        labels: a label for each row.
+        columns: headers above the columns, from the left. They may have several lines. If a header is wider than a
+            picture, the columns move apart.
+        title: a line above everything.
 
     Raises:
-        ValueError: no rows, or another number of labels.
+        ValueError: there are no rows, or the number of labels differs.
     """
     if not rows or len(rows) != len(labels):
         raise ValueError(f"{len(rows)} rows of pictures need as many labels, not {len(labels)}")
-    labels = [drawable(label) for label in labels]
-    columns = ["\n".join(map(drawable, text.split("\n"))) for text in columns]
-    title = drawable(title, longest=None)
+    labels, title = [drawable(label) for label in labels], drawable(title, longest=None)
+    headers = [[drawable(line) for line in text.split("\n")] for text in columns]
     tiles = [_tiles(row) for row in rows]
-    layout = _Layout.of(tiles, labels, columns, title)
-    grid = Image.new("RGB", (layout.width, layout.height), _PAPER)
+    font = ImageFont.load_default(size=_FONT_SIZE)
+    tile = max(row.shape[2] for row in tiles)  # width of the widest picture
+    header_widths = [math.ceil(max(map(font.getlength, lines))) for lines in headers]
+    pitch = max(tile, *(width + _MARGIN for width in header_widths), 0) + _GAP  # from one column to the next
+    overhangs = [max(width - tile, 0) // 2 for width in header_widths] or [0]
+    left = 2 * _MARGIN + math.ceil(max(map(font.getlength, labels))) + overhangs[0]
+    right = left + (max(map(len, tiles)) - 1) * pitch + tile + overhangs[-1]
+    header_height = max(map(len, headers)) * _LINE + _MARGIN // 2 if headers else 0
+    top = _MARGIN + bool(title) * (_FONT_SIZE + _MARGIN) + header_height
+    height = top + sum(row.shape[1] + _GAP for row in tiles) - _GAP + _MARGIN
+    grid = Image.new("RGB", (max(right, _MARGIN + math.ceil(font.getlength(title))) + _MARGIN, height), _PAPER)
     draw = ImageDraw.Draw(grid)
-    draw.text((_MARGIN, _MARGIN), title, fill=_INK, font=layout.font, anchor="la")
-    top = layout.top
-    for number, text in enumerate(columns):
-        middle = layout.left + number * layout.pitch + layout.tile / 2
-        for above, line in enumerate(reversed(text.split("\n"))):
-            place = (middle, top - _MARGIN // 2 - above * _LINE)
-            draw.text(place, line, fill=_INK, font=layout.font, anchor="md")
+    draw.text((_MARGIN, _MARGIN), title, fill=_INK, font=font, anchor="la")
+    for column, lines in enumerate(headers):
+        for above, line in enumerate(reversed(lines)):
+            place = (left + column * pitch + tile / 2, top - _MARGIN // 2 - above * _LINE)
+            draw.text(place, line, fill=_INK, font=font, anchor="md")
     for row, label in zip(tiles, labels, strict=True):
-        for number, tile in enumerate(row):
-            grid.paste(Image.fromarray(tile), (layout.left + number * layout.pitch, top))
-        draw.text((_MARGIN, top + row.shape[1] / 2), label, fill=_INK, font=layout.font, anchor="lm")
+        for column, picture in enumerate(row):
+            grid.paste(Image.fromarray(picture), (left + column * pitch, top))
+        draw.text((_MARGIN, top + row.shape[1] / 2), label, fill=_INK, font=font, anchor="lm")
         top += row.shape[1] + _GAP
     return grid
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """Where things are, in pixels."""
-
-    font: _Font
-    left: int
-    """Of the first column."""
-    top: int
-    """Of the first row."""
-    tile: int
-    """Width of the widest picture."""
-    pitch: int
-    """From one column to the next."""
-    width: int
-    height: int
-
-    @staticmethod
-    def of(tiles: Sequence[Pictures], labels: Sequence[str], columns: Sequence[str], title: str) -> "_Layout":
-        font = ImageFont.load_default(size=_FONT_SIZE)
-        tile = max(row.shape[2] for row in tiles)
-        headers = [math.ceil(max(font.getlength(line) for line in text.split("\n"))) for text in columns]
-        lines = max((1 + text.count("\n") for text in columns), default=0)
-        overhangs = [max(header - tile, 0) // 2 for header in headers] or [0]
-        left = 2 * _MARGIN + math.ceil(max(font.getlength(label) for label in labels)) + overhangs[0]
-        pitch = max(tile, *(header + _MARGIN for header in headers), 0) + _GAP
-        top = _MARGIN + bool(title) * (_FONT_SIZE + _MARGIN) + bool(columns) * (lines * _LINE + _MARGIN // 2)
-        right = left + (max(len(row) for row in tiles) - 1) * pitch + tile + overhangs[-1]
-        width = max(right, _MARGIN + math.ceil(font.getlength(title))) + _MARGIN
-        height = top + sum(row.shape[1] + _GAP for row in tiles) - _GAP + _MARGIN
-        return _Layout(font, left, top, tile, pitch, width, height)
-
-
 def check_grid_fits(rows: int, columns: int, side: int) -> None:
-    """Refuse a grid that few programs would open; raises InputError before anything is computed for it."""
+    """Refuse a grid of square pictures that few programs would open (raises InputError)."""
     tile = side * _enlargement(side) + _GAP
     if rows * columns * tile**2 > LARGEST_GRID:
         raise InputError(
@@ -111,7 +83,7 @@ def check_grid_fits(rows: int, columns: int, side: int) -> None:
 
 
 def drawable(text: str, longest: int | None = _LONGEST_LABEL) -> str:
-    """A label in the letters that the font has (ASCII), cut in its middle where it is longer than `longest`."""
+    """Text in the letters that the font has (ASCII). If it is longer than `longest`, its middle is left out."""
     plain = "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
     plain = "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in plain)
     if longest is None or len(plain) <= longest:
@@ -132,11 +104,7 @@ def _tiles(pictures: Pictures) -> Pictures:
 
 
 def save_png(image: Image.Image, path: Path) -> None:
-    """Write `image` to `path`, whole or not at all, making the folder where needed.
-
-    Raises:
-        InputError: the folder cannot be written to.
-    """
+    """Write a PNG file, whole or not at all, and make its folder if needed (raises InputError if it cannot)."""
     content = BytesIO()
     image.save(content, format="PNG")
     write_whole(path, content.getvalue())

@@ -1,9 +1,9 @@
-"""`reconstruct`: images from the first k groups of their posterior, the other groups from the prior.
+"""`reconstruct`: images from the first k groups of their posterior, with the other groups from the prior.
 
-As in the published figure (Child 2020): the first k groups come from the image, the others from the prior at a low
-temperature, so that what the image shows is what those k groups carry.
+The prior's temperature is low, as in the published figure (Child 2020), so that a picture shows what the first k groups
+carry.
 
-Shapes: B images, C channels (1 or 3), H W resolution.
+Shapes: B images, C channels (1 or 3), H W resolution, L latent groups.
 """
 
 from operator import index
@@ -17,18 +17,10 @@ from vdvae_lr.evaluation.group_choice import describe_groups
 from vdvae_lr.model.latent_model import FromPosterior, FromPrior, LatentModel
 from vdvae_lr.pictures.group_temperatures import Temperature, group_temperatures
 from vdvae_lr.pictures.image_files import Images, pictures_of
-from vdvae_lr.pictures.images import Pictures
-from vdvae_lr.pictures.latent_codes import (
-    PosteriorLatents,
-    check_choice,
-    chunks,
-    decoded_pictures,
-    levels_of,
-    posterior_noise,
-)
+from vdvae_lr.pictures.images import Pictures, in_batches
+from vdvae_lr.pictures.latent_codes import PosteriorLatents, levels_of, mean_pictures, posterior_noise
 
-REST_NOISE = "reconstruct"
-"""Purpose of the noise of groups that come from the prior: the same for every k."""
+REST_NOISE = "reconstruct"  # purpose of the noise in groups from the prior; the noise does not depend on k
 
 
 @torch.inference_mode()
@@ -43,39 +35,35 @@ def reconstruct(
     batch: int = 32,
     examples: Examples | None = None,
 ) -> Pictures:
-    """The mixture's mean images of latents that are the images' in the first groups: (B, H, W, C) uint8.
+    """The likelihood's mean images, with the images' own latents in the first groups: (B, H, W, C) uint8.
 
     Args:
-        model: on its device.
         images: (B, H, W, C) uint8, or image files and folders.
         first_groups: k, from 0 to L; None: all.
-        latents: mean: each group's posterior mean; sample: one draw, with the noise of `evaluate_bound`.
-        temperature: of the groups from the prior; 0: the prior's mean.
-        seed: of the noise.
-        batch: images at once, for memory and time; pictures are the same but for rounding.
-        examples: the images' numbers, for the noise's key; 0 … B−1 when left out.
+        latents: mean: the posterior's mean in each group; sample: one draw, which is that of `evaluate_bound`.
+        temperature: temperature of the groups from the prior; 0: the prior's mean.
+        seed: seed of all noise.
+        batch: number of images at once, for memory and time. It changes pictures by rounding only.
+        examples: the images' numbers, on which the noise depends; None: 0 … B−1.
 
     Raises:
-        InputError: images, a number of groups or a temperature that cannot be used.
+        InputError: the images, the number of groups or the temperature cannot be used, or a choice is unknown.
     """
-    check_choice("latents", latents, PosteriorLatents)
-    pictures = pictures_of(model.config, images)
-    resolutions = model.resolutions
-    kept = len(resolutions) if first_groups is None else first_groups
-    check_first_groups(kept, resolutions)
-    factors = group_temperatures(temperature, resolutions)
+    pictures = pictures_of(model, images)
+    groups = range(len(model.resolutions))
+    kept = len(groups) if first_groups is None else first_groups
+    check_first_groups(kept, model.resolutions)
+    factors = group_temperatures(temperature, model.resolutions)
     numbers = np.arange(len(pictures)) if examples is None else np.asarray(examples, dtype=np.int64)
     rest = ExampleNoise(model, REST_NOISE, seed)
     parts = []
-    for chunk in chunks(len(pictures), batch):
-        rows = slice(chunk.start, chunk.stop)
+    for rows in in_batches(range(len(pictures)), batch):
         own = posterior_noise(model, latents, seed, numbers[rows])
-        drawn = rest.draw(numbers[rows]).posterior if kept < len(resolutions) else own
-        sources = [
-            FromPosterior(own[group]) if group < kept else FromPrior(drawn[group], factors[group])
-            for group in range(len(resolutions))
+        drawn = rest.draw(numbers[rows]).posterior if kept < len(groups) else own
+        origins = [
+            FromPosterior(own[group]) if group < kept else FromPrior(drawn[group], factors[group]) for group in groups
         ]
-        parts.append(decoded_pictures(model, sources, len(chunk), model.encode(levels_of(model, pictures[rows]))))
+        parts.append(mean_pictures(model, origins, len(rows), model.encode(levels_of(model, pictures[rows]))))
     return np.concatenate(parts)
 
 

@@ -1,6 +1,6 @@
-"""`traverse`: one channel of one latent group moved to and fro, all else held.
+"""`traverse`: one channel of one latent group is moved, and everything else is held.
 
-Shapes: K channels moved, S steps, C channels (1 or 3), H W resolution, Z latent channels, R the group's resolution.
+Shapes: K channels moved, S steps, C channels (1 or 3), H W resolution, R the group's resolution.
 """
 
 import math
@@ -10,7 +10,6 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.batches import ExampleNoise
@@ -18,18 +17,8 @@ from vdvae_lr.evaluation.group_choice import describe_groups
 from vdvae_lr.model.latent_model import LatentModel, Latents
 from vdvae_lr.pictures.group_temperatures import Temperature, group_temperatures
 from vdvae_lr.pictures.image_files import Images, one_picture_of
-from vdvae_lr.pictures.images import SAMPLE_NOISE, Pictures
-from vdvae_lr.pictures.latent_codes import (
-    Coordinates,
-    PosteriorLatents,
-    check_choice,
-    chunks,
-    decoded_pictures,
-    edited,
-    infer_code,
-    own_pictures,
-    values_of,
-)
+from vdvae_lr.pictures.images import SAMPLE_NOISE, Pictures, check_choice, in_batches
+from vdvae_lr.pictures.latent_codes import Coordinates, EditableImages, PosteriorLatents, infer_code
 
 MoveUnit = Literal["prior_scale", "raw"]
 
@@ -52,58 +41,57 @@ def traverse(
 ) -> Pictures:
     """Mean images with one latent channel moved: (K, S, H, W, C) uint8, a row for each channel.
 
-    A move of 0 is the image's reconstruction, or the sample's own mean image.
+    A move of 0 gives the image's reconstruction, or the sample's own mean image.
 
     Args:
-        model: on its device.
-        image: whose latents are moved: (H, W, C) or (1, H, W, C) uint8, or a file; None: picture 0 of `sample`.
-        group: of the moved channels, counted from 0, the coarsest.
-        moves: what is added to the latent; S of them.
-        channels: of the group, counted from 0; None: each of them, by itself.
+        image: the image whose latents are moved: (H, W, C) or (1, H, W, C) uint8, or a file; None: picture 0 of
+            `sample`.
+        group: the group of the moved channels, counted from 0, the coarsest.
+        moves: S numbers, each of which is added to the latent.
+        channels: the channels to move, one at a time, counted from 0; None: all of the group.
         position: (row, column) in the group's R × R; None: the channel is moved at all positions together.
-        unit: prior_scale: `moves` are in σ_p of each latent; raw: in the latents' own scale.
+        unit: prior_scale: `moves` are multiples of each latent's σ_p; raw: they are in the latents' own scale.
         coordinates: what the finer groups keep. standardised: their (z − μ_p)/σ_p, so that they follow; latents: their
             z.
-        latents: mean: each group's posterior mean; sample: one draw.
-        temperature: of the sample, where there is no image.
-        seed: of the draws.
-        batch: pictures at once, for memory and time; they are the same but for rounding.
+        latents: mean: the posterior's mean in each group; sample: one draw.
+        temperature: temperature of the sample, if there is no image.
+        seed: seed of the draws.
+        batch: number of pictures at once, for memory and time. It changes pictures by rounding only.
 
     Raises:
-        InputError: an image, or a group, channel, position or move that cannot be used.
+        InputError: the image, group, channel, position or moves cannot be used, or a choice is unknown.
     """
     check_choice("unit", unit, MoveUnit)
-    check_choice("coordinates", coordinates, Coordinates)
     check_choice("latents", latents, PosteriorLatents)
     chosen = check_place(model, group, channels, position)
-    moves = _finite_moves(moves)
-    base = _base_code(model, image, latents, temperature, seed)
-    values = values_of(base, coordinates)
-    step = _step(base, group, unit, coordinates)
-    plan = [(row, column) for row in range(len(chosen)) for column in range(len(moves)) if moves[column] != 0]
-    own = own_pictures(model, base)
+    moves = [float(move) for move in moves]
+    if not moves or not all(map(math.isfinite, moves)):
+        raise InputError("moves must be finite numbers, and at least one of them.")
+    code = _start(model, image, latents, temperature, seed)
+    editable = EditableImages(model, code, coordinates)
+    scale = code.priors[group].log_scale.exp()
+    step = scale if unit == "prior_scale" else torch.ones_like(scale)
+    step = step / scale if coordinates == "standardised" else step  # what a move of 1 adds to the group's values
+    own = editable.pictures([0])
     result = np.broadcast_to(own, (len(chosen), len(moves), *own.shape[1:])).copy()
-    for chunk in chunks(len(plan), batch):
-        cells = plan[chunk.start : chunk.stop]
-        moved = [value.expand(len(cells), -1, -1, -1) for value in values]
-        moved[group] = moved[group].clone()
-        rows, columns = (slice(None), slice(None)) if position is None else position
-        for cell, (row, column) in enumerate(cells):
-            channel = chosen[row]
-            moved[group][cell, channel, rows, columns] += moves[column] * step[0, channel, rows, columns]
-        sources = edited(base.rows([0] * len(cells)), moved, coordinates, group)
-        numbers = tuple(np.array(cells).T)
-        result[numbers] = decoded_pictures(model, sources, len(cells))
+    rows, columns = position or (slice(None), slice(None))
+    cells = [(i, j) for i in range(len(chosen)) for j in range(len(moves)) if moves[j] != 0]
+    for part in in_batches(cells, batch):
+        values = [value.expand(len(part), -1, -1, -1) for value in editable.values]
+        values[group] = values[group].clone()
+        for number, (i, j) in enumerate(part):
+            values[group][number, chosen[i], rows, columns] += moves[j] * step[0, chosen[i], rows, columns]
+        result[tuple(np.array(part).T)] = editable.pictures([0] * len(part), values, first=group)
     return result
 
 
 def check_place(
     model: LatentModel, group: int, channels: Sequence[int] | None, position: tuple[int, int] | None
 ) -> tuple[int, ...]:
-    """The channels to move, checked with their place.
+    """The channels to move; None means all of the group.
 
     Raises:
-        InputError: a group, channel or position that the model does not have; says which it has.
+        InputError: the model does not have the group, a channel or the position. The message says what it has.
     """
     resolutions = model.resolutions
     if not 0 <= group < len(resolutions):
@@ -122,25 +110,10 @@ def check_place(
     return chosen
 
 
-def _finite_moves(moves: Sequence[float] | npt.NDArray[np.floating]) -> list[float]:
-    numbers = [float(move) for move in moves]
-    if not numbers or not all(math.isfinite(number) for number in numbers):
-        raise InputError("moves are finite numbers, at least one of them.")
-    return numbers
-
-
-def _base_code(
+def _start(
     model: LatentModel, image: Images | None, latents: PosteriorLatents, temperature: Temperature, seed: int
 ) -> Latents:
     if image is not None:
-        return infer_code(model, one_picture_of(model.config, image), latents, seed, batch=1)
+        return infer_code(model, one_picture_of(model, image), latents, seed, batch=1)
     noise = ExampleNoise(model, SAMPLE_NOISE, seed, prior=True, image=True).draw(range(1)).prior
     return model.generate(1, noise, group_temperatures(temperature, model.resolutions))
-
-
-def _step(base: Latents, group: int, unit: MoveUnit, coordinates: Coordinates) -> Tensor:
-    """What a move of 1 adds to the group's values in `coordinates`: (1, Z, R, R)."""
-    scale = base.priors[group].log_scale.exp()
-    if unit == "prior_scale":
-        return scale if coordinates == "latents" else torch.ones_like(scale)
-    return torch.ones_like(scale) if coordinates == "latents" else 1 / scale

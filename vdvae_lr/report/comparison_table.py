@@ -9,7 +9,7 @@ from rich.table import Table
 from vdvae_lr.evaluation.document import Evaluation
 from vdvae_lr.evaluation.group_choice import parse_groups
 from vdvae_lr.evaluation.quantities import Measurement
-from vdvae_lr.pictures.noise_pictures import noisy_places
+from vdvae_lr.pictures.evaluation_pictures import noisy_places
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A command line as settings: `tyro`, with plainer words where people most often slip."""
+"""From a command line to settings, by `tyro`, with plainer messages for the most frequent mistakes."""
 
 import dataclasses
 import inspect
@@ -21,18 +21,18 @@ _registry = ConstructorRegistry()
 
 
 def parse_settings(kind: type[T], arguments: Sequence[str], program: str, default: T | None = None) -> T:
-    """Settings of a dataclass from the words of a command line; later words win over earlier ones.
+    """Settings from the words of a command line; later words win over earlier ones.
 
-    `--help` and words that no setting understands end the program, as tyro does it.
+    `--help` ends the program, and so do words that no setting understands, with tyro's message.
 
     Args:
-        kind: the dataclass.
-        arguments: words behind the program's name.
-        program: what it calls itself.
-        default: what settings are that no word names; None: as the dataclass has them.
+        kind: the dataclass of the settings.
+        arguments: the words after the program's name.
+        program: the program's name in messages.
+        default: values of the settings that no word names; None: the dataclass's own.
 
     Raises:
-        InputError: values that the dataclass refuses, or a flag that is neither set nor unset.
+        InputError: the dataclass refuses a value, or a flag has a value that is neither true nor false.
     """
     words = list(_with_flags(arguments, set(_flags(kind))))
     given: dict[str, Any] = {} if default is None else {"default": default}
@@ -43,7 +43,7 @@ def parse_settings(kind: type[T], arguments: Sequence[str], program: str, defaul
 
 
 def _flags(kind: Any) -> Iterator[str]:
-    """Names of the settings that are true or false, also of the dataclasses inside."""
+    """Names of the settings that are true or false, also in nested dataclasses."""
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
         if hints[field.name] is bool:
@@ -53,7 +53,7 @@ def _flags(kind: Any) -> Iterator[str]:
 
 
 def _with_flags(arguments: Sequence[str], flags: set[str]) -> Iterator[str]:
-    """`--flag True` and `--flag=false` as `--flag` and `--no_flag`."""
+    """The words, with `--flag` and `--no_flag` for `--flag True` and `--flag=false`."""
     words = list(arguments)
     while words:
         word = words.pop(0)

@@ -1,164 +1,114 @@
-"""What the commands that make pictures of one model share: the model, the device, and where the pictures go.
+"""What the commands that make pictures of one model share: its settings, the images to read, and where pictures go.
 
-A command writes a grid (`--out FILE.png`), single files (`--files FOLDER`), or both. Nothing that is there is
-overwritten or mixed with, unless it is told to by `--overwrite`.
+A command writes a grid (`--out FILE.png`), single files (`--files FOLDER`), or both. It overwrites nothing without
+`--overwrite`.
 
-Shapes: C channels (1 or 3), H W resolution.
+Shapes: B pictures, C channels (1 or 3), H W resolution.
 """
 
-import dataclasses
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import tyro
 from PIL import Image
 
-from vdvae_lr.cli.shared.config import model_settings
-from vdvae_lr.cli.shared.loaded_models import load_model
+from vdvae_lr.cli.shared.loaded_models import LoadingSettings, load_model
 from vdvae_lr.cli.shared.progress import ConsoleTracker, plain_console
 from vdvae_lr.errors import InputError
+from vdvae_lr.files.network_errors import without_secrets
 from vdvae_lr.files.paths import entries, exists, is_file, is_folder
 from vdvae_lr.hub.pretrained import PretrainedModel
-from vdvae_lr.hub.sources import WeightSettings
-from vdvae_lr.pictures.image_files import single_picture
+from vdvae_lr.model.latent_model import LatentModel
+from vdvae_lr.pictures.image_files import read_image, single_picture
 from vdvae_lr.pictures.images import Pictures
-from vdvae_lr.pictures.picture_grid import save_png
+from vdvae_lr.pictures.latent_codes import PosteriorLatents
+from vdvae_lr.pictures.picture_grid import check_grid_fits, save_png
 from vdvae_lr.processes.world import World, joined_world
-from vdvae_lr.setting_checks import AtOnce, PathText, check_settings
+from vdvae_lr.setting_checks import AtOnce, PathText
 
-T = TypeVar("T")
+_CHANGES_SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class PictureSettings:
+class PictureSettings(LoadingSettings):
     """One model, and where its pictures go."""
 
     COMMAND: ClassVar[str]
-    """Names the grid where `out` does not, and begins the single files' names."""
+    """Name of the grid if `out` is empty, and the beginning of the single files' names."""
     NAMES: ClassVar[str] = ""
-    """Pattern of what single files are called behind their number; empty: nothing."""
+    """Pattern of the single files' names between the number and the ending."""
 
     source: Annotated[PathText, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_WEIGHTS")]
     """A run's folder, a folder or file of weights, or a bundled or published name."""
     out: PathText = ""
-    """The grid to write, a .png file; empty: the command's name with .png, or no grid where --files is given."""
+    """The .png file of the grid; empty: the command's name with .png, or no grid if --files is given."""
     files: PathText = ""
     """Folder for single pictures at their own size, as numbered PNG files; empty: none."""
     overwrite: bool = False
     """Replace a grid that exists, and the single files of an earlier call in the folder."""
     seed: int = 0
-    """Of all noise."""
+    """Seed of all noise."""
     batch: AtOnce = 32
-    """Pictures at once, for memory and time; they are the same but for rounding."""
-    hps: str = ""
-    """Preset of the model's settings, for weights that come without them (published .th files)."""
+    """Number of pictures made at once, for memory and time. It changes pictures by rounding only."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
-    weights: tyro.conf.OmitArgPrefixes[WeightSettings] = dataclasses.field(default_factory=WeightSettings)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be done; raises InputError."""
-        check_settings(self)
+        """Refuse settings that cannot be used (raises InputError)."""
+        super().__post_init__()
         if self.out and Path(self.out).suffix.lower() != ".png":
             raise InputError(f"out is {self.out}; the grid is one .png file (single pictures go to --files FOLDER).")
 
-    @property
-    def grid(self) -> Path | None:
-        """The grid's file; None: single files only."""
-        return Path(self.out or f"{self.COMMAND}.png") if self.out or not self.files else None
-
-    @property
-    def folder(self) -> Path | None:
-        """Of the single files; None: none."""
-        return Path(self.files) if self.files else None
+    def chosen(self, *names: str) -> dict[str, Any]:
+        """Some settings by name, for a function whose arguments have the same names."""
+        return {name: getattr(self, name) for name in names}
 
 
-class PictureWriter:
-    """Writes a command's pictures, and nothing over what was there unless told to.
+@dataclass(frozen=True, kw_only=True)
+class OwnImagesSettings(PictureSettings):
+    """A model, where its pictures go, and how a person's own images become latents."""
 
-    An earlier set that is to be replaced goes only when the new one is whole: until then its files are written over
-    where names are the same, and left where not.
+    latents: PosteriorLatents = "mean"
+    """Latents of an image: the posterior's mean in every group, or one sample from the posterior."""
+    exact: bool = False
+    """Refuse image files that would have to be cut, turned, resized or converted."""
+
+
+class Studio:
+    """What a command makes pictures with: it shows progress, writes single files, and lays out the grid.
+
+    New single files replace those of an earlier set with the same name. The rest of the earlier set goes when the new
+    set is whole.
 
     Args:
-        settings: of the command.
-        inputs: image files that the command reads: they are never written over.
+        settings: settings of the command.
+        inputs: image files that the command reads; they are never overwritten.
 
     Raises:
-        InputError: the grid exists, or the folder has single files of an earlier call, and --overwrite is not given;
-            one of them is an input; the grid has a single file's name; or a place that cannot be written.
+        InputError: the grid or single files of an earlier call exist and --overwrite is not given; one of them is an
+            input; the grid has a single file's name; or a place cannot be written.
     """
 
-    def __init__(self, settings: PictureSettings, inputs: Sequence[Path] = ()) -> None:
-        self._command, self._grid, self._folder = settings.COMMAND, settings.grid, settings.folder
+    def __init__(self, settings: PictureSettings, inputs: Sequence[Path]) -> None:
+        self._settings, self._inputs = settings, inputs
+        self._console = plain_console()
+        self.track = ConsoleTracker(self._console)
+        self._folder = Path(settings.files) if settings.files else None
+        wants_grid = settings.out or not settings.files
+        self._grid = Path(settings.out or f"{settings.COMMAND}.png") if wants_grid else None
         self._ours = re.compile(rf"{settings.COMMAND}-\d{{6,}}{settings.NAMES}\.png", re.DOTALL)
-        self._written = 0
         self._check_places()
-        self._earlier = self._files_of_an_earlier_call()
-        self._left = set(self._earlier)
-        read = {path.resolve() for path in inputs}
-        for path in [*([self._grid] if self._grid else []), *self._earlier]:
-            if path.resolve() in read:
-                raise InputError(f"{path} is among the images to read, and would be replaced; write somewhere else.")
-        if settings.overwrite:
-            return
-        if self._grid is not None and exists(self._grid):
-            raise InputError(f"{self._grid} exists; name another file with --out, or replace it with --overwrite.")
-        if self._earlier:
-            raise InputError(
-                f"{self._folder} holds {counted(len(self._earlier), 'picture')} of an earlier call "
-                f"({self._earlier[0].name} is one); name another folder with --files, or replace them with --overwrite."
-            )
-
-    @property
-    def wants_grid(self) -> bool:
-        """Whether a grid is to be written."""
-        return self._grid is not None
-
-    def grid(self, picture: Image.Image) -> None:
-        """Write the grid (raises InputError where it cannot be written)."""
-        assert self._grid is not None
-        save_png(picture, self._grid)
-
-    def singles(self, pictures: Pictures, names: Iterable[str] | None = None) -> None:
-        """Write pictures (B, H, W, C) as FOLDER/COMMAND-NUMBER-NAME.png, where single files are wanted.
-
-        Raises:
-            InputError: the folder cannot be written.
-        """
-        if self._folder is None:
-            return
-        for picture, name in zip(pictures, names or [""] * len(pictures), strict=True):
-            ending = f"-{name}" if name else ""
-            path = self._folder / f"{self._command}-{self._written:06}{ending}.png"
-            save_png(single_picture(picture), path)
-            self._written += 1
-            self._left.discard(path)
-
-    def finish(self, say: Callable[[str], None]) -> None:
-        """Remove what is left of an earlier set, and say what was written.
-
-        Raises:
-            InputError: the folder does not let go of them.
-        """
-        self._remove_earlier()
-        if self._grid is not None:
-            say(f"wrote {self._grid}")
-        if self._folder is not None:
-            say(f"wrote {counted(self._written, 'single picture')} to {self._folder}")
-
-    def _remove_earlier(self) -> None:
-        try:
-            for path in self._left:
-                path.unlink(missing_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"{self._folder} keeps pictures of an earlier call beside the new ones ({error.strerror or error}); "
-                "remove them yourself."
-            ) from None
+        found = entries(self._folder) if self._folder is not None else []
+        earlier = sorted(path for path in found if self._ours.fullmatch(path.name))
+        self._check_nothing_is_lost(earlier)
+        self._left = set(earlier)
+        self._written = 0
+        self._parts: list[Pictures] = []
 
     def _check_places(self) -> None:
         if self._folder is not None:
@@ -177,49 +127,84 @@ class PictureWriter:
                 "name another file with --out."
             )
 
-    def _files_of_an_earlier_call(self) -> list[Path]:
+    def _check_nothing_is_lost(self, earlier: Sequence[Path]) -> None:
+        read = {path.resolve() for path in self._inputs}
+        for path in [*([self._grid] if self._grid else []), *earlier]:
+            if path.resolve() in read:
+                raise InputError(f"{path} is among the images to read, and would be replaced; write somewhere else.")
+        if self._settings.overwrite:
+            return
+        if self._grid is not None and exists(self._grid):
+            raise InputError(f"{self._grid} exists; name another file with --out, or replace it with --overwrite.")
+        if earlier:
+            raise InputError(
+                f"{self._folder} holds {counted(len(earlier), 'picture')} of an earlier call ({earlier[0].name} is "
+                "one); name another folder with --files, or replace them with --overwrite."
+            )
+
+    def begin(self, model: LatentModel, rows: int, columns: int) -> None:
+        """Check the grid's size and read the inputs once, and print what is done to the inputs.
+
+        A grid that is too large to open, and an input that cannot be read or that --exact refuses, raise InputError
+        before any picture is made.
+        """
+        if self._grid is not None:
+            check_grid_fits(rows, columns, model.image_shape[-1])
+        exact = isinstance(self._settings, OwnImagesSettings) and self._settings.exact
+        changes = [(path, read_image(path, model, exact).change) for path in self._inputs]
+        changed = [f"{path}: {change}" for path, change in changes if change]
+        for line in changed[:_CHANGES_SHOWN]:
+            self._console.print(line)
+        if len(changed) > _CHANGES_SHOWN:
+            self._console.print(f"… and likewise {len(changed) - _CHANGES_SHOWN:,} more of {len(self._inputs):,} files")
+
+    def add(self, pictures: Pictures, names: Sequence[str | None] = ()) -> None:
+        """Write pictures (B, H, W, C) as FOLDER/COMMAND-NUMBER-NAME.png and keep them for the grid, if it is wanted.
+
+        A picture whose name is None is only for the grid. Without `names` all files have only their numbers.
+        """
+        if self._grid is not None:
+            self._parts.append(pictures)
         if self._folder is None:
-            return []
-        return sorted(path for path in entries(self._folder) if self._ours.fullmatch(path.name))
+            return
+        for picture, name in zip(pictures, names or [""] * len(pictures), strict=True):
+            if name is not None:
+                ending = f"-{name}" if name else ""
+                path = self._folder / f"{self._settings.COMMAND}-{self._written:06}{ending}.png"
+                save_png(single_picture(picture), path)
+                self._written += 1
+                self._left.discard(path)
+
+    def finish(self, draw: Callable[[list[Pictures]], Image.Image]) -> None:
+        """Write the grid that `draw` makes of all parts, if it is wanted, and print what was written."""
+        if self._grid is not None:
+            save_png(draw(self._parts), self._grid)
+        try:
+            for path in self._left:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"{self._folder} keeps pictures of an earlier call beside the new ones ({error.strerror or error}); "
+                "remove them yourself."
+            ) from None
+        if self._grid is not None:
+            self._console.print(f"wrote {self._grid}")
+        if self._folder is not None:
+            self._console.print(f"wrote {counted(self._written, 'single picture')} to {self._folder}")
 
 
-@dataclass(frozen=True)
-class Studio:
-    """What a command makes pictures with."""
-
-    model: PretrainedModel
-    writer: PictureWriter
-    tracker: ConsoleTracker
-    say: Callable[[str], None]
-
-    @property
-    def resolutions(self) -> tuple[int, ...]:
-        """Of the latent groups, top-down."""
-        return self.model.resolutions
-
-
-def make_pictures(settings: PictureSettings, work: Callable[[Studio], None], inputs: Sequence[Path] = ()) -> None:
-    """Load the model and let `work` make pictures, on one process; says at the end what was written.
-
-    Args:
-        settings: of the command.
-        work: makes the pictures, and hands them to the writer.
-        inputs: image files that it reads.
-
-    Raises:
-        InputError: weights that cannot be used, a place that is taken, and whatever `work` refuses.
-    """
-    writer = PictureWriter(settings, inputs)
+def make_pictures(
+    settings: PictureSettings, work: Callable[[PretrainedModel, Studio], None], inputs: Sequence[Path] = ()
+) -> None:
+    """Load the model and let `work` make pictures, on one process; arguments and errors are those of `Studio`."""
+    studio = Studio(settings, inputs)
     with joined_world(settings.device) as world:
-        world.on_main(lambda: _make_here(settings, work, writer, world))
 
+        def make() -> None:
+            name = without_secrets(settings.source)
+            work(load_model(partial(settings.load, settings.source), name, World(0, 1, world.device)), studio)
 
-def _make_here(settings: PictureSettings, work: Callable[[Studio], None], writer: PictureWriter, world: World) -> None:
-    alone = World(0, 1, world.device)
-    model = load_model(settings.source, model_settings(settings.hps), settings.weights, alone)
-    console = plain_console()
-    work(Studio(model, writer, ConsoleTracker(console), console.print))
-    writer.finish(console.print)
+        world.on_main(make)
 
 
 def counted(count: int, thing: str) -> str:
@@ -227,13 +212,18 @@ def counted(count: int, thing: str) -> str:
     return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
-def _check_writable(path: Path, folder: Path, besides: int = 0) -> None:
-    """Refuse a place before any work is done for it; raises InputError.
+def first_groups_header(count: int, resolutions: Sequence[int]) -> str:
+    """A column's header in two lines: how many groups are the first, and the resolution of the last of them."""
+    if count == 0:
+        return "none"
+    words = f"all {count}" if count == len(resolutions) else f"first {count}"
+    return f"{words}\nto {resolutions[count - 1]}x{resolutions[count - 1]}"
 
-    Args:
-        path: what will be written.
-        folder: that must be there, or be made.
-        besides: `os.access` flags beyond those for writing.
+
+def _check_writable(path: Path, folder: Path, besides: int = 0) -> None:
+    """Refuse `path` if `folder`, which exists or will be made, cannot be written (raises InputError).
+
+    `besides` are `os.access` flags that are needed in addition to those for writing.
     """
     there = next(place for place in (folder, *folder.parents) if os.access(place, os.F_OK))
     if not there.is_dir():

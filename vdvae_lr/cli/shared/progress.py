@@ -1,4 +1,4 @@
-"""How far a long measurement is: a bar in a terminal, one line a loop elsewhere, nothing but on the main process."""
+"""Progress of long loops: a bar in a terminal, one line for each loop elsewhere. Only the main process shows it."""
 
 import sys
 from collections.abc import Iterable
@@ -9,17 +9,17 @@ from rich.progress import track
 
 T = TypeVar("T")
 
-_PLAIN_WIDTH = 160  # a file or a pipe has no width; wide enough that no cell of a table is cut
+_PLAIN_WIDTH = 160  # characters; a file or a pipe has no width, and no cell of a table may be cut
 
 
 def plain_console(speaks: bool = True) -> Console:
-    """A console that takes text as it is; one that does not speak prints nothing."""
+    """A console that prints text without markup; if `speaks` is False, it prints nothing."""
     width = None if sys.stdout.isatty() else _PLAIN_WIDTH
     return Console(width=width, markup=False, highlight=False, quiet=not speaks)
 
 
 class ConsoleTracker:
-    """Wraps a loop: `tracker(items, total, what)` yields the items and shows how far they are."""
+    """Wraps a loop: `tracker(items, total, what)` yields the items and shows the progress."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

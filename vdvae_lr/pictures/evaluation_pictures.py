@@ -1,0 +1,125 @@
+"""Pictures of evaluations: images nearest collapse, models beside each other, and images under noise in the latents.
+
+Shapes: B images, C channels (1 or 3), H W resolution.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vdvae_lr.datasets.sources import ImageSource
+from vdvae_lr.evaluation.group_choice import named_groups
+from vdvae_lr.evaluation.noise_response import CleanPass, LatentNoise, NoiseUnit, check_finite_images, check_variances
+from vdvae_lr.evaluation.noise_section import NOISE_VARIANCES, UNIT_WORDS
+from vdvae_lr.evaluation.quantities import InputRates
+from vdvae_lr.model.latent_model import LatentModel
+from vdvae_lr.pictures.images import Pictures, as_pictures, in_batches, reconstructions, samples, to_levels
+from vdvae_lr.pictures.picture_grid import picture_grid
+
+_TEMPERATURES = (1.0, 0.8)
+
+
+def first_pixels(images: ImageSource, count: int) -> Tensor:
+    """The first `count` images of a split, or all if it has fewer: (B, C, H, W) uint8."""
+    return _pixels(images, range(min(count, len(images))))
+
+
+def _pixels(images: ImageSource, numbers: Sequence[int]) -> Tensor:
+    return torch.from_numpy(images.read(numbers)).permute(0, 3, 1, 2)
+
+
+def nearest_collapse_picture(
+    model: LatentModel, images: ImageSource, inputs: InputRates, *, seed: int, batch: int
+) -> Image.Image:
+    """The images whose latents say least (`inputs`, measured on the split `images`), each beside its reconstruction.
+
+    With the measurement's seed, the reconstructions are of the latents whose rates the labels state.
+    """
+    numbers = [number for number, _ in inputs.nearest_collapse]
+    rows: list[Pictures] = []
+    for part in in_batches(numbers, batch):
+        pairs = reconstructions(model, _pixels(images, part), seed=seed, examples=part)
+        rows += [np.stack(pair) for pair in zip(*pairs, strict=True)]
+    labels = [f"image {number}, KL {rate:.4g} {inputs.unit}" for number, rate in inputs.nearest_collapse]
+    return picture_grid(rows, labels)
+
+
+def comparison_pictures(models: Mapping[str, LatentModel], pixels: Tensor, seed: int) -> dict[str, Image.Image]:
+    """Grids by file name: reconstructions of images (B, C, H, W) uint8, B samples, and the images under noise.
+
+    Each grid has rows for every model. The models are of one architecture and get the same noise.
+    """
+    reconstructed = {"image": as_pictures(pixels)}
+    sampled: dict[str, Pictures] = {}
+    for name, model in models.items():
+        reconstructed[f"{name}, reconstructed"] = reconstructions(model, pixels, seed=seed)[1]
+        drawn = samples(model, len(pixels), _TEMPERATURES, seed=seed)
+        sampled |= {f"{name}, temperature {t:g}": row for t, row in zip(_TEMPERATURES, drawn, strict=True)}
+    return {
+        "reconstructions.png": picture_grid(list(reconstructed.values()), list(reconstructed)),
+        "samples.png": picture_grid(list(sampled.values()), list(sampled)),
+        "noise_response.png": noise_picture(models, pixels, variances=NOISE_VARIANCES, units=("raw",), seed=seed),
+    }
+
+
+def noise_picture(
+    models: Mapping[str, LatentModel],
+    pixels: Tensor,
+    *,
+    variances: Sequence[float],
+    units: Sequence[NoiseUnit],
+    seed: int,
+    groups: Collection[int] | None = None,
+) -> Image.Image:
+    """The images, and below them each model's mean images under noise in the latents (the paper's figures 3, 5, 6).
+
+    Args:
+        models: models of one architecture, by name; labels leave out an empty name.
+        pixels: the images, (B, C, H, W) uint8.
+        variances: variances of the noise; 0 gives a model's clean reconstructions, which are shown once.
+        units: units of the noise, as in `LatentNoise`.
+        seed: seed of posterior draws and noise, which are the same for every model.
+        groups: latent groups that get noise, top-down from 0; None: all.
+
+    Raises:
+        InputError: there is no variance, or one is negative, not finite, or there twice.
+        UnmeasurableError: a variance is so large that the images are not finite.
+    """
+    rows, labels = [as_pictures(pixels)], ["image"]
+    for name, model in models.items():
+        shown = list(variances)
+        for unit in units:
+            if shown:
+                rows += noise_pictures(model, pixels, shown, seed=seed, unit=unit, groups=groups)
+                beginning = f"{name}, " if name else ""
+                labels += [f"{beginning}noise {variance:g}{UNIT_WORDS[unit]}" for variance in shown]
+            shown = [variance for variance in variances if variance > 0]  # 0 looks the same in every unit
+    where = noisy_places(groups, next(iter(models.values())).latent_shapes)
+    return picture_grid(rows, labels, title=f"Mean images; noise of the stated variance in {where}")
+
+
+@torch.inference_mode()
+def noise_pictures(
+    model: LatentModel,
+    pixels: Tensor,
+    variances: Sequence[float],
+    *,
+    seed: int,
+    unit: NoiseUnit = "raw",
+    groups: Collection[int] | None = None,
+) -> list[Pictures]:
+    """One model's mean images for each variance; arguments and errors are those of `noise_picture`."""
+    check_variances(variances)
+    clean = CleanPass(model, pixels, range(len(pixels)), seed)
+    where = None if groups is None else frozenset(groups)
+    images = list(clean.images([LatentNoise(variance, unit, where) for variance in variances], at_once=0))
+    check_finite_images(torch.stack([image.abs().amax() for image in images]), variances)
+    return [to_levels(model.pixel_scale, image) for image in images]
+
+
+def noisy_places(groups: Collection[int] | None, every: Sequence[object]) -> str:
+    """The latent groups that get noise, in words."""
+    return "every group" if groups is None or len(groups) == len(every) else named_groups(sorted(groups))
