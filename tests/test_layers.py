@@ -81,7 +81,7 @@ def test_launcher_imports_only_the_command_line() -> None:
     [
         ("model", "from vdvae_lr.losses import elbo", "lies above"),
         ("datasets", "import vdvae_lr.training.loop", "lies above"),
-        ("datasets", "def f():\n    from vdvae_lr.hub import openai", "lies above"),
+        ("datasets", "def f():\n    from vdvae_lr.hub import sources", "lies above"),
         ("evaluation", "from vdvae_lr import training", "lies above"),
         ("errors", "from vdvae_lr.model.vdvae.vae import VeryDeepVAE as VDVAE", "lies above"),
         ("training", "from . import step", "relative"),

@@ -22,9 +22,9 @@ from training_runs import ALONE, TINY, assert_same_bits, tiny_settings, write_im
 from vdvae_lr.cli.shared.config import resolve_settings
 from vdvae_lr.cli.train import main
 from vdvae_lr.errors import EXIT_RUN_AGAIN, InputError
-from vdvae_lr.hub.openai import to_published, write_published
 from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.hub.sources import WeightSettings, WeightSource, find_weights
+from vdvae_lr.hub.vdvae.tensors import to_published, write_published
 from vdvae_lr.model.vdvae.vae import VAEConfig
 from vdvae_lr.processes.world import World
 from vdvae_lr.training.build import StartWeights, build_training, find_start_weights

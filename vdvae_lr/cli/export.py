@@ -11,9 +11,9 @@ from vdvae_lr.cli.shared.config import model_settings
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.paths import exists
 from vdvae_lr.files.whole_file import replacing
-from vdvae_lr.hub.openai import write_published
 from vdvae_lr.hub.pretrained import PretrainedModel
 from vdvae_lr.hub.sources import WeightSettings
+from vdvae_lr.hub.vdvae.tensors import write_published
 from vdvae_lr.setting_checks import PathText, check_settings
 
 

@@ -16,14 +16,12 @@
 import hashlib
 import os
 import re
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import torch
 from torch import Tensor
 
 from vdvae_lr.errors import InputError, nearest_name_hint
@@ -42,26 +40,25 @@ from vdvae_lr.hub.hub_client import (
     pull_elsewhere,
     repository_file,
 )
-from vdvae_lr.hub.model_classes import class_name
-from vdvae_lr.hub.openai import from_published, published_shapes, read_tensors
-from vdvae_lr.hub.published import PUBLISHED, PublishedModel, published_file
+from vdvae_lr.hub.torch_files import TORCH_SUFFIXES, read_tensors
+from vdvae_lr.hub.vdvae.published import PUBLISHED, PublishedModel, preset_by_shapes, published_file, published_name
+from vdvae_lr.hub.vdvae.tensors import from_published
 from vdvae_lr.hub.weight_folder import (
     CONFIG_NAME,
     WEIGHTS_NAME,
     check_fit,
+    class_name,
     read_config,
     read_config_file,
     read_shapes,
     read_weights,
 )
 from vdvae_lr.model.latent_model import LatentModel
-from vdvae_lr.model.vdvae.vae import VeryDeepVAE
 from vdvae_lr.setting_checks import PathText, check_settings
 
 LR_PREFIX = "lrvdvae-"
 MIRROR_VARIABLE = "VDVAE_LR_MIRROR"
 LR_REPOSITORY_VARIABLE = "VDVAE_LR_REPOSITORY"
-_PICKLES = (".th", ".pt")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -105,11 +102,10 @@ class WeightSource:
     Attributes:
         path: the file of the weights.
         config, dataset: the content of its config.json; None for published files.
-        published: the published model, if the file's name is that of one.
+        published: the published model, if the file has the name of one of its files.
         repository: the Hub repository that the file comes from; empty: none.
         averaged: whether these are averaged weights; None: unknown.
-        remedy: what a person can do if the file differs from its folder's digests, as the end of a sentence; empty:
-            what helps for any folder.
+        remedy: what a person can do if the file is damaged, as the end of a sentence; empty: the usual remedy.
     """
 
     path: Path
@@ -129,13 +125,13 @@ class WeightSource:
 def find_weights(
     name: str, settings: WeightSettings | None = None, *, ema: bool = True, access: HubAccess | None = None
 ) -> WeightSource:
-    """Find the weights called `name`, and fetch what is not on this machine; reads no tensor.
+    """Find the weights called `name`, and fetch them if they are not on this machine. Reads no tensor.
 
     Args:
         name: the module's docstring lists the possible names.
         settings: where names are looked up.
         ema: take the averaged weights, if there are also those before averaging (runs, published models).
-        access: how to reach the Hub; its revision wins over that of the settings.
+        access: how to reach the Hub; its revision takes precedence over the one in `settings`.
 
     Raises:
         InputError: there are no such weights, or they cannot be fetched; the message says what to do.
@@ -186,7 +182,7 @@ def _on_this_machine(name: str, ema: bool) -> WeightSource | None:
     path = Path(name)
     if is_folder(path):
         return _in_folder(path, ema)
-    if exists(path) or ("://" not in name and path.suffix in (*_PICKLES, ".safetensors")):
+    if exists(path) or ("://" not in name and path.suffix in (*TORCH_SUFFIXES, ".safetensors")):
         return _in_file(path)
     return _in_folder(bundled_folder("models") / name, ema) if name in bundled_models() else None
 
@@ -204,9 +200,8 @@ def _in_file(path: Path, remedy: str = "") -> WeightSource:
         described = is_file(path.parent / CONFIG_NAME)
         config, dataset = read_config(path.parent, remedy) if described else (None, None)
         return WeightSource(path, config, dataset, remedy=remedy)
-    if path.suffix in _PICKLES:
-        names = {model.file_name(kind): model for model in PUBLISHED.values() for kind in ("model-ema", "model")}
-        return WeightSource(path, published=names.get(path.name))
+    if path.suffix in TORCH_SUFFIXES:
+        return WeightSource(path, published=PUBLISHED.get(published_name(path.name)))
     if path.suffix == ".toml":
         raise InputError(f"{path} is a preset, not weights; give it with --hps.")
     if path.suffix == ".json":
@@ -234,7 +229,7 @@ def _in_folder(folder: Path, ema: bool) -> WeightSource:
 
 
 def _remedy_for(folder: Path) -> str:
-    """What helps if a file of `folder` is damaged; empty: what helps for any folder."""
+    """What a person can do if a file of `folder` is damaged; empty: the usual remedy."""
     if folder.parent.name == CHECKPOINTS:
         return "take an earlier checkpoint"
     if is_bundled_model(folder):
@@ -255,14 +250,14 @@ def _at_address(url: str, access: HubAccess) -> WeightSource:
     check_https(url)
     parts = urlsplit(url)
     name = parts.path.rpartition("/")[2]
-    if Path(name).suffix not in (*_PICKLES, ".safetensors"):
+    if Path(name).suffix not in (*TORCH_SUFFIXES, ".safetensors"):
         shown = without_secrets(url)
         raise InputError(f"{shown} names no file of weights; give the address of a .th or .safetensors file.")
     folder = asset_path("addresses", hashlib.sha256(url.encode()).hexdigest()[:16])
     remedy = "check the address, or give a file you have"
     prepare_cached(folder / name, access)
-    path = fetch(url, folder / name, remedy, check=read_tensors if name.endswith(_PICKLES) else read_shapes)
-    if path.suffix in _PICKLES:
+    path = fetch(url, folder / name, remedy, check=read_tensors if name.endswith(TORCH_SUFFIXES) else read_shapes)
+    if path.suffix in TORCH_SUFFIXES:
         return _in_file(path)
     prepare_cached(folder / CONFIG_NAME, access)
     config, digests = (
@@ -276,82 +271,64 @@ def _at_address(url: str, access: HubAccess) -> WeightSource:
 
 
 def _fetch_digests(url: str, target: Path) -> None:
-    """Fetch the SHA256SUMS of weights at an address, if there is one; the server may answer with a page instead."""
+    """Fetch the SHA256SUMS of weights at an address, if there is one."""
     for path in (target, record_of(target)):
         path.unlink(missing_ok=True)  # they belong to an earlier version of the weights
-    with suppress(InputError):
+    with suppress(InputError):  # for instance if the server answers with a page that says "not found"
         fetch(url, target, "look for it", check=read_digests)
 
 
 def read_state(source: WeightSource, model: LatentModel) -> dict[str, Tensor]:
-    """The tensors of `source` under `model`'s parameter names; both must have the same ones (raises InputError).
+    """The tensors of `source` under `model`'s parameter names.
 
     `model` may lie on the meta device. Weights that do not fit are refused before they take memory.
+
+    Raises:
+        InputError: the file is damaged, or does not hold exactly the model's parameters.
     """
-    state = _fitting_state(source, model)
+    check_listed_digest(source.path, source.remedy)
+    if source.path.suffix in TORCH_SUFFIXES:
+        state = from_published(model, read_tensors(source.path), str(source.path))
+    else:
+        shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+        check_fit(shapes, read_shapes(source.path), str(source.path))
+        state = read_weights(source.path)
     odd = next((name for name, tensor in state.items() if not tensor.is_floating_point()), None)
     if odd is not None:
         raise InputError(f"{source.path} holds '{odd}' as {state[odd].dtype}, which is no weight; fetch it again.")
     return state
 
 
-def _fitting_state(source: WeightSource, model: LatentModel) -> dict[str, Tensor]:
-    check_listed_digest(source.path, source.remedy)
-    if source.path.suffix in _PICKLES:
-        return from_published(model, read_tensors(source.path), str(source.path))
-    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    check_fit(shapes, read_shapes(source.path), str(source.path))
-    return read_weights(source.path)
-
-
-def checksum(state: Mapping[str, Tensor]) -> int:
-    """A number from every bit of float32 tensors, by which processes know that they loaded the same ones."""
-    return (
-        hash(tuple(int(tensor.contiguous().view(torch.int32).sum(dtype=torch.int64)) for tensor in state.values()))
-        % 2**62
-    )
-
-
 def settings_of(source: WeightSource, given: Any = None) -> Any:
-    """The model's settings: those of the weights or of the published model, else the given ones.
+    """The model's settings, from the weights or the published model if these have them, else the given ones.
 
     Raises:
-        InputError: there are none of these, or the given ones differ from those of the weights.
+        InputError: the model's settings are unknown, or the given ones differ from those of the weights.
     """
     known = source.known_config
-    if known is not None and given is not None:
-        check_same_settings(source, known, given)
-    if known is not None:
-        return known
     if given is not None:
-        return given
-    resembled = _published_by_shapes(read_tensors(source.path)) if source.path.suffix in _PICKLES else None
-    hint = f"; its tensors have {resembled.preset}'s shapes, which do not tell its data maps" if resembled else ""
+        check_same_settings(source, given)
+    if known is not None or given is not None:
+        return known if known is not None else given
+    preset = preset_by_shapes(read_tensors(source.path)) if source.path.suffix in TORCH_SUFFIXES else ""
+    hint = f"; its tensors have {preset}'s shapes, which do not tell its data maps" if preset else ""
     raise InputError(
         f"{source.path} comes without its model's settings{hint}; name the preset it was trained with (--hps, in "
         "Python config=)."
     )
 
 
-def check_same_settings(source: WeightSource, theirs: Any, ours: Any) -> None:
-    """Refuse settings that differ from those of the weights (raises InputError)."""
+def check_same_settings(source: WeightSource, ours: Any) -> None:
+    """Refuse settings that differ from those of the weights, if these are known (raises InputError)."""
+    theirs = source.known_config
+    if theirs is None or theirs == ours:
+        return
     if type(theirs) is not type(ours):
         raise InputError(
             f"{source.path} is a {class_name(theirs)}, not a {class_name(ours)}; use weights of that class."
         )
-    if theirs != ours:
-        name = next(name for name in vars(theirs) if getattr(theirs, name) != getattr(ours, name))
-        raise InputError(
-            f"{source.path} is a model with other settings ({name} {getattr(theirs, name)!r}, here "
-            f"{getattr(ours, name)!r}); use the preset it was trained with, or none."
-        )
-
-
-def _published_by_shapes(tensors: Mapping[str, Tensor]) -> PublishedModel | None:
-    found = {name.removeprefix("module."): tuple(tensor.shape) for name, tensor in tensors.items()}
-    for model in {model.preset: model for model in PUBLISHED.values()}.values():
-        with torch.device("meta"):
-            candidate = VeryDeepVAE(model.config())
-        if published_shapes(candidate) == found:
-            return model
-    return None
+    name = next(name for name in vars(theirs) if getattr(theirs, name) != getattr(ours, name))
+    raise InputError(
+        f"{source.path} is a model with other settings ({name} {getattr(theirs, name)!r}, here "
+        f"{getattr(ours, name)!r}); use the preset it was trained with, or none."
+    )

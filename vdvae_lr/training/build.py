@@ -11,11 +11,11 @@ from torch import Tensor
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.network_errors import without_secrets
 from vdvae_lr.files.paths import exists, is_file
-from vdvae_lr.hub.openai_optimiser import read_optimiser_state
 from vdvae_lr.hub.pretrained import model_class
-from vdvae_lr.hub.published import PUBLISHED, published_file
 from vdvae_lr.hub.run_record import Start
 from vdvae_lr.hub.sources import WeightSettings, WeightSource, check_same_settings, find_weights, read_state
+from vdvae_lr.hub.vdvae.published import PUBLISHED, published_file
+from vdvae_lr.hub.vdvae.tensors import read_optimiser_state
 from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.processes.world import World
 from vdvae_lr.training.optim import Optimiser
@@ -59,9 +59,7 @@ def find_start_weights(
     for start in (values, average):
         if start not in found:
             found[start] = find_weights(start.name, weights, ema=start.ema)
-        theirs = found[start].known_config
-        if theirs is not None:
-            check_same_settings(found[start], theirs, config)
+        check_same_settings(found[start], config)
     return StartWeights(found[values], found[average], optimiser)
 
 

@@ -11,8 +11,8 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.files.network_errors import without_secrets
 from vdvae_lr.hub.pretrained import PretrainedModel
 from vdvae_lr.hub.run_record import start_of_run
-from vdvae_lr.hub.sources import WeightSettings, checksum
-from vdvae_lr.hub.weight_folder import check_finite
+from vdvae_lr.hub.sources import WeightSettings
+from vdvae_lr.hub.weight_folder import check_finite, checksum
 from vdvae_lr.model.vdvae.vae import VAEConfig
 from vdvae_lr.processes.world import World
 
@@ -52,7 +52,7 @@ def load_models(
 
 def check_processes_agree(model: nn.Module, name: str, world: World) -> None:
     """Refuse weights of which processes have different ones (raises InputError); waits for all of them."""
-    if not world.agree(checksum(model.state_dict())):
+    if not world.agree(checksum(model.state_dict().values())):
         raise InputError(
             f"the processes found different weights for '{name}'; let all read the same ones: one --revision, or one "
             "folder."
