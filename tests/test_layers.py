@@ -103,7 +103,7 @@ def test_checker_sees_a_breach(layer: str, source: str, words: str) -> None:
     ("layer", "source"),
     [
         ("cli", "from vdvae_lr import __version__\nfrom vdvae_lr.training.loop import train"),
-        ("training", "from vdvae_lr.training.ema import MovingAverage\nfrom vdvae_lr.errors import InputError"),
+        ("training", "from vdvae_lr.training.optim import MovingAverage\nfrom vdvae_lr.errors import InputError"),
         ("model", "import torch\nfrom vdvae_lr.errors import InputError\nimport osmosis"),
         ("files", "from vdvae_lr.errors import InputError"),
         ("training", "def f():\n    from apex.optimizers import FusedAdam"),

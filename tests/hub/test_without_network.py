@@ -14,7 +14,7 @@ from vdvae_lr.cli.main import main
 from vdvae_lr.errors import InputError
 from vdvae_lr.hub.sources import WeightSettings, find_weights
 from vdvae_lr.training.build import find_start_weights
-from vdvae_lr.training.settings import RunSettings
+from vdvae_lr.training.settings import RunSettings, Settings
 
 NOWHERE = "http://127.0.0.1:1"
 ELSEWHERE = "or run this on a machine with network and the same HF_HOME: vdvae-lr pull "
@@ -55,9 +55,9 @@ def test_weights_by_every_kind_of_name(
 
 
 def test_the_optimisers_state(cause: str) -> None:
-    run = RunSettings(restore_path="fashion", restore_optimizer_path="ffhq256")
+    settings = Settings(run=RunSettings(restore_path="fashion", restore_optimizer_path="ffhq256"))
     with refused("ffhq256-iter-1700000-opt.th", cause, f"{ELSEWHERE}ffhq256 --everything"):
-        find_start_weights(run, WeightSettings(), find_weights("fashion").config)  # type: ignore[arg-type]
+        find_start_weights(settings)
 
 
 def test_on_the_command_line(cause: str, capsys: pytest.CaptureFixture[str]) -> None:
