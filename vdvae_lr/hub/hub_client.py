@@ -71,27 +71,27 @@ def check_hub_name(name: str) -> None:
     raise InputError(f"'{without_secrets(name)}' {what}; write {found['repository']}{chosen}.")
 
 
-def asset_path(namespace: str, name: str) -> Path:
-    """A path in the Hub's usual cache for a file from another server (raises InputError if the cache is unusable)."""
+def asset_path(name: str, access: HubAccess) -> Path:
+    """The path in the Hub's usual cache of a file from another server, `KIND/FILE` or `KIND/FOLDER/FILE`.
+
+    With `force_download`, a file that is there is removed.
+
+    Raises:
+        InputError: the cache is unusable, or the file is not there and `local_files_only` forbids fetching it.
+    """
+    kind, _, name = name.partition("/")
     try:
-        return cached_assets_path(LIBRARY, namespace, "files") / name
+        path = cached_assets_path(LIBRARY, kind, "files") / name
     except (OSError, ValueError) as error:
         raise InputError(
             f"the Hugging Face cache cannot be used ({first_line(error)}); name a folder of yours with HF_HOME."
         ) from None
-
-
-def prepare_cached(target: Path, access: HubAccess) -> None:
-    """Obey `local_files_only` and `force_download` for a file that does not come from the Hub.
-
-    Raises:
-        InputError: the file is not in the cache, and `local_files_only` forbids fetching it.
-    """
-    if access.local_files_only and not target.exists():
-        raise Unreachable(f"{target.name} is not in the cache, and local_files_only forbids fetching; leave that out.")
+    if access.local_files_only and not path.exists():
+        raise Unreachable(f"{path.name} is not in the cache, and local_files_only forbids fetching; leave that out.")
     if access.force_download:
-        for path in (target, record_of(target)):
-            path.unlink(missing_ok=True)
+        for each in (path, record_of(path)):
+            each.unlink(missing_ok=True)
+    return path
 
 
 def repository_file(repository: str, name: str, access: HubAccess) -> Path:

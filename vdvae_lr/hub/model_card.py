@@ -98,17 +98,17 @@ def model_card(model: LatentModel, provenance: Provenance, repository: str = "")
     return ModelCard(content)
 
 
-def licensed(card: bytes, licence: str, source: Path) -> bytes:
+def licensed(card: bytes, licence: str, path: Path) -> bytes:
     """A card with another licence, in its metadata and in its line on the weights.
 
     Raises:
-        InputError: the metadata of the card, which came from the file `source`, cannot be read.
+        InputError: the metadata of the card, which came from the file `path`, cannot be read.
     """
     try:
         made = ModelCard(card.decode("utf-8-sig"))
     except Exception as error:  # YAML, the text's encoding and the Hub's own classes raise different ones
         raise InputError(
-            f"model card {source} has metadata that cannot be read ({first_line(error)}); mend or remove it."
+            f"model card {path} has metadata that cannot be read ({first_line(error)}); mend or remove it."
         ) from None
     made.data["license"] = licence
     made.text = _LICENCE_LINE.sub(lambda line: f"- Weights: {licence}.", made.text)

@@ -36,7 +36,6 @@ from vdvae_lr.hub.hub_client import (
     asset_path,
     check_hub_name,
     optional_repository_file,
-    prepare_cached,
     pull_elsewhere,
     repository_file,
 )
@@ -49,7 +48,6 @@ from vdvae_lr.hub.weight_folder import (
     check_fit,
     class_name,
     read_config,
-    read_config_file,
     read_shapes,
     read_weights,
 )
@@ -198,7 +196,7 @@ def _in_file(path: Path, remedy: str = "") -> WeightSource:
         raise InputError(f"weights file {path} {what}; check the path.")
     if path.suffix == ".safetensors":
         described = is_file(path.parent / CONFIG_NAME)
-        config, dataset = read_config(path.parent, remedy) if described else (None, None)
+        config, dataset = read_config(path.parent / CONFIG_NAME, remedy) if described else (None, None)
         return WeightSource(path, config, dataset, remedy=remedy)
     if path.suffix in TORCH_SUFFIXES:
         return WeightSource(path, published=PUBLISHED.get(published_name(path.name)))
@@ -217,7 +215,8 @@ def _in_folder(folder: Path, ema: bool) -> WeightSource:
     both = is_file(folder / EMA_NAME) or EMA_NAME in listed
     name = EMA_NAME if both and ema else WEIGHTS_NAME
     if is_file(folder / name):
-        return WeightSource(folder / name, *read_config(folder, remedy), averaged=ema if both else None, remedy=remedy)
+        found = read_config(folder / CONFIG_NAME, remedy)
+        return WeightSource(folder / name, *found, averaged=ema if both else None, remedy=remedy)
     if name in listed:
         raise InputError(f"{folder / name} is missing, though {DIGESTS_NAME} lists it; {remedy or 'copy it there'}.")
     if complete_checkpoints(folder):
@@ -243,7 +242,7 @@ def _in_repository(repository: str, access: HubAccess) -> WeightSource:
     optional_repository_file(repository, DIGESTS_NAME, same_commit)
     remedy = f"delete {config.parent} to fetch it again, or choose another --revision of repository {repository}"
     weights = repository_file(repository, WEIGHTS_NAME, same_commit)
-    return WeightSource(weights, *read_config(config.parent, remedy), repository=repository, remedy=remedy)
+    return WeightSource(weights, *read_config(config, remedy), repository=repository, remedy=remedy)
 
 
 def _at_address(url: str, access: HubAccess) -> WeightSource:
@@ -253,21 +252,19 @@ def _at_address(url: str, access: HubAccess) -> WeightSource:
     if Path(name).suffix not in (*TORCH_SUFFIXES, ".safetensors"):
         shown = without_secrets(url)
         raise InputError(f"{shown} names no file of weights; give the address of a .th or .safetensors file.")
-    folder = asset_path("addresses", hashlib.sha256(url.encode()).hexdigest()[:16])
-    remedy = "check the address, or give a file you have"
-    prepare_cached(folder / name, access)
-    path = fetch(url, folder / name, remedy, check=read_tensors if name.endswith(TORCH_SUFFIXES) else read_shapes)
+    folder = f"addresses/{hashlib.sha256(url.encode()).hexdigest()[:16]}"
+    path = asset_path(f"{folder}/{name}", access)
+    check = read_tensors if path.suffix in TORCH_SUFFIXES else read_shapes
+    fetch(url, path, "check the address, or give a file you have", check=check)
     if path.suffix in TORCH_SUFFIXES:
         return _in_file(path)
-    prepare_cached(folder / CONFIG_NAME, access)
-    config, digests = (
-        parts._replace(path=parts.path.removesuffix(name) + beside).geturl() for beside in (CONFIG_NAME, DIGESTS_NAME)
-    )
-    if not (folder / CONFIG_NAME).exists():
-        _fetch_digests(digests, folder / DIGESTS_NAME)
+    config = asset_path(f"{folder}/{CONFIG_NAME}", access)
+    beside = parts.path.removesuffix(name)
+    if not config.exists():
+        _fetch_digests(parts._replace(path=beside + DIGESTS_NAME).geturl(), config.with_name(DIGESTS_NAME))
     remedy = "put the config.json of these weights beside them"
-    fetch(config, folder / CONFIG_NAME, remedy, check=read_config_file)
-    return _in_file(path, f"delete {folder} to fetch it again")
+    fetch(parts._replace(path=beside + CONFIG_NAME).geturl(), config, remedy, check=read_config)
+    return _in_file(path, f"delete {path.parent} to fetch it again")
 
 
 def _fetch_digests(url: str, target: Path) -> None:
@@ -288,10 +285,10 @@ def read_state(source: WeightSource, model: LatentModel) -> dict[str, Tensor]:
     """
     check_listed_digest(source.path, source.remedy)
     if source.path.suffix in TORCH_SUFFIXES:
-        state = from_published(model, read_tensors(source.path), str(source.path))
+        state = from_published(model, read_tensors(source.path), source.path)
     else:
         shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-        check_fit(shapes, read_shapes(source.path), str(source.path))
+        check_fit(shapes, read_shapes(source.path), source.path)
         state = read_weights(source.path)
     odd = next((name for name, tensor in state.items() if not tensor.is_floating_point()), None)
     if odd is not None:

@@ -49,26 +49,16 @@ def write_config(folder: Path, config: Any, dataset: str) -> None:
     (folder / CONFIG_NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def read_config(folder: Path, remedy: str = "") -> tuple[Any, str]:
-    """The model's settings and its data set's name, from the folder's `config.json`.
+def read_config(path: Path, remedy: str = "") -> tuple[Any, str]:
+    """The model's settings and its data set's name, from a `config.json`.
 
-    `remedy` is what a person can do if the file differs from the folder's digests.
+    `remedy` is what a person can do if the file differs from the SHA256SUMS beside it.
 
     Raises:
-        InputError: as `read_config_file` and `check_listed_digest`.
+        InputError: the file is missing or damaged, is not JSON, or has settings or values that no model has.
     """
-    path = folder / CONFIG_NAME
     if path.is_file():
         check_listed_digest(path, remedy)
-    return read_config_file(path)
-
-
-def read_config_file(path: Path) -> tuple[Any, str]:
-    """The model's settings and its data set's name.
-
-    Raises:
-        InputError: the file is missing, is not JSON, or has settings or values that no model has.
-    """
     try:
         if path.stat().st_size > _LARGEST_CONFIG:
             raise ValueError
@@ -133,14 +123,14 @@ def _readable(path: Path) -> Iterator[None]:
         raise InputError(f"weights file {path} is damaged ({error}); fetch or make it again.") from None
 
 
-def check_fit(shapes: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], source: str) -> None:
-    """Refuse tensors whose names or shapes differ from the model's (raises InputError)."""
+def check_fit(shapes: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], path: Path | str) -> None:
+    """Refuse the tensors of a file if names or shapes differ from the model's (raises InputError)."""
     details = [f"'{name}' is missing" for name in sorted(shapes.keys() - found.keys())]
     details += [f"'{name}' is not part of this model" for name in sorted(found.keys() - shapes.keys())]
     changed = [name for name in sorted(shapes.keys() & found.keys()) if found[name] != shapes[name]]
     details += [f"'{name}' has shape {found[name]}, not {shapes[name]}" for name in changed]
     if details:
-        raise InputError(f"{source} does not fit the model ({plain(details[0])}); use the settings it was saved with.")
+        raise InputError(f"{path} does not fit the model ({plain(details[0])}); use the settings it was saved with.")
 
 
 def checksum(tensors: Iterable[Tensor]) -> int:

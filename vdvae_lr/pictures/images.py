@@ -15,7 +15,7 @@ from vdvae_lr.model.latent_model import DecodedImage, LatentModel
 from vdvae_lr.model.pixels import PixelScale
 
 Pictures = npt.NDArray[np.uint8]
-SAMPLE_NOISE = "samples"
+SAMPLES_NOISE = "samples"
 
 
 def to_levels(scale: PixelScale, image: Tensor) -> Pictures:
@@ -81,6 +81,6 @@ def sampled_images(
     image: DecodedImage,
 ) -> list[Tensor]:
     """The samples of some numbers, as `samples` makes them: (B, C, H, W) on the target scale for each temperature."""
-    noise = ExampleNoise(model, SAMPLE_NOISE, seed, prior=True, image=image == "sample").draw(examples)
+    noise = ExampleNoise(model, SAMPLES_NOISE, seed, prior=True, image=image == "sample").draw(examples)
     passes = (model.generate(len(examples), noise.prior, temperature) for temperature in temperatures)
     return [passed.decoded(image, noise.image) for passed in passes]

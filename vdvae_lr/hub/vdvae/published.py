@@ -20,7 +20,6 @@ from vdvae_lr.hub.hub_client import (
     HubAccess,
     asset_path,
     check_hub_name,
-    prepare_cached,
     pull_elsewhere,
     repository_file,
 )
@@ -142,7 +141,6 @@ def published_file(name: str, kind: FileKind, mirror: str = "", access: HubAcces
     url = f"{mirror.rstrip('/')}/{file_name}" if mirror else f"{SERVER}/{model.stem}-{kind}.th"
     remedy = f"try again later, or name another source of {file_name} with --weights_mirror"
     check = load_pickle if kind == "opt" else read_tensors
-    target = asset_path("published", file_name)
     with pull_elsewhere(*pull):
-        prepare_cached(target, access or HubAccess())
+        target = asset_path(f"published/{file_name}", access or HubAccess())
         return fetch(url, target, remedy, KNOWN_SHA256.get(file_name), check=check)

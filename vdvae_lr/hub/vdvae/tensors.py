@@ -91,13 +91,13 @@ def published_shapes(model: LatentModel) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in to_published(model, state).items()}
 
 
-def from_published(model: LatentModel, published: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+def from_published(model: LatentModel, published: Mapping[str, Tensor], path: Path | str) -> dict[str, Tensor]:
     """Published tensors under our names. They must be exactly the model's, each in the right shape.
 
     Args:
         model: gives names and shapes; it is not changed.
         published: tensors by published name, with or without the wrapper's `module.` prefix.
-        source: what errors call the file.
+        path: the file, for errors.
 
     Raises:
         InputError: a tensor is missing, unknown or of another shape.
@@ -105,7 +105,7 @@ def from_published(model: LatentModel, published: Mapping[str, Tensor], source: 
 
     def misfit(detail: str) -> InputError:
         remedy = "choose the --hps preset they were trained with"
-        return InputError(f"{source} holds weights of another model ({plain(detail)}); {remedy}.")
+        return InputError(f"{path} holds weights of another model ({plain(detail)}); {remedy}.")
 
     tensors = {name.removeprefix(_WRAPPER_PREFIX): tensor for name, tensor in published.items()}
     shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
