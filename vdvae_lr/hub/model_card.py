@@ -57,15 +57,10 @@ class Provenance:
 
 
 def model_card(model: LatentModel, provenance: Provenance, repository: str = "") -> ModelCard:
-    """The card of `model`.
-
-    Args:
-        model: the model that is saved.
-        provenance: what is known of its weights.
-        repository: the repository that the card will lie in, for the lines on loading; empty: unknown.
-    """
+    """The card of `model`; `repository` is where the card will lie, for the lines on loading (empty: unknown)."""
     record = provenance.record
-    own_class = "" if type(model).__name__ == DEFAULT_CLASS else type(model).__name__
+    class_name = type(model).__name__
+    own_class = class_name if class_name != DEFAULT_CLASS else ""
     measured = record is not None and record.is_measured
     start = start_of_run(record.settings)[0].name if record is not None else ""
     run_name = record.name if record is not None else ""
@@ -80,7 +75,7 @@ def model_card(model: LatentModel, provenance: Provenance, repository: str = "")
     content = templates.get_template("model_card.jinja").render(
         vars(provenance),
         metadata=_metadata(provenance, own_class).to_yaml(),
-        title=repository.rpartition("/")[2] or run_name or provenance.published or type(model).__name__,
+        title=repository.rpartition("/")[2] or run_name or provenance.published or class_name,
         own_class=own_class,
         repository=repository or "OWNER/NAME",
         start=start,

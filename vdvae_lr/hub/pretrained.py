@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from huggingface_hub import ModelCard, ModelHubMixin
@@ -48,17 +48,12 @@ class PretrainedModel(LatentModel, ModelHubMixin, library_name=LIBRARY):
 
     A model of your own derives from it and names the dataclass of its settings, `class MyVAE(PretrainedModel,
     config=MyConfig)`. From then on every command of this program understands its weights.
-
-    Args:
-        config: the model's settings.
-
-    Attributes:
-        provenance: what is known of the weights; `dataset` and the model card come from it.
     """
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         self.provenance = Provenance()
+        """What is known of the weights; `dataset` and the model card come from it."""
 
     def __init_subclass__(cls, config: type | None = None, **options: Any) -> None:
         """Make the class known if it names the dataclass of its settings."""
@@ -105,23 +100,16 @@ class PretrainedModel(LatentModel, ModelHubMixin, library_name=LIBRARY):
         access = HubAccess(revision or sources.revision or None, token, cache, force_download, local_files_only)
         source = find_weights(str(name_or_path), sources, ema=ema, access=access)
         chosen = settings_of(source, config)
-        made = cls._class_of(chosen, source)
+        kind = model_class(chosen)
+        if not issubclass(cls, kind) and not issubclass(kind, cls):
+            raise InputError(f"{source.path} holds weights of a {kind.__name__}; load them with {kind.__name__}.")
+        made = cls if issubclass(cls, kind) else cast("type[Self]", kind)
         with torch.device("meta"):
             state = read_state(source, made(chosen))
         model = made(chosen)
         model.provenance = _provenance(source)
         model.load_state_dict(state)
         return model.eval()
-
-    @classmethod
-    def _class_of(cls, config: Any, source: WeightSource) -> type[Self]:
-        """The class to build: this one, or a subclass (raises InputError if the weights are of another class)."""
-        kind = model_class(config)
-        if issubclass(cls, kind):
-            return cls
-        if issubclass(kind, cls):
-            return kind
-        raise InputError(f"{source.path} holds weights of a {kind.__name__}; load them with {kind.__name__}.")
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
         """Write model.safetensors, config.json, their digests and a model card.

@@ -171,7 +171,7 @@ def _repository_of(name: str, settings: WeightSettings) -> str:
         return settings.lr_repository_of(name.removeprefix(LR_PREFIX))
     if "://" in name or not _REPOSITORY.fullmatch(name):
         return ""
-    if is_folder(Path(name).parent):  # rather a folder's misspelt name than somebody's account
+    if is_folder(Path(name).parent):  # more likely a misspelt path than an account
         raise InputError(f"there is no folder {name}; check its name (to mean a Hub repository, start elsewhere).")
     return name
 

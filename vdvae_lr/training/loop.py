@@ -25,12 +25,8 @@ _AGREEMENT_ITERATIONS = 10  # how often several processes ask each other whether
 def train(settings: Settings, world: World, pretrained: WeightSource | None = None) -> int:
     """Run to the end, or until a signal; returns the exit code for the shell.
 
-    With `test_eval`, only evaluate the weights that the run has, or would start from.
-
-    Args:
-        settings: the run's settings.
-        world: this process among its peers.
-        pretrained: what `settings.run.pretrained` stands for, if that is known already.
+    With `test_eval`, only evaluate the weights that the run has, or would start from. `pretrained` is what
+    `settings.run.pretrained` stands for, if that is known already.
 
     Raises:
         InputError: something that a person must mend; nothing that was there is lost.

@@ -92,7 +92,7 @@ def prepared_run(settings: Settings, world: World, pretrained: WeightSource | No
         world.on_main(lambda: record_settings(settings))
         iteration = position.iteration
         display = Display(shown=world.is_main, done=iteration, iterations=run_settings.iters, bar=not world.relayed)
-        for line in [*([notice] if notice else []), *notices, *inventory_lines(splits)]:
+        for line in filter(None, [notice, *notices, *inventory_lines(splits)]):
             display.say(line)
         saver = BackgroundSaver(checkpoints, Snapshot(step, settings, inventory))
         log = RunLog(folder if world.is_main else None, iteration)

@@ -104,14 +104,10 @@ def preset_by_shapes(tensors: Mapping[str, Tensor]) -> str:
 
 
 def published_file(name: str, kind: FileKind, mirror: str = "", access: HubAccess | None = None) -> Path:
-    """A published model's file on this machine, downloaded where needed.
+    """A file of the published model `name` on this machine, downloaded if needed.
 
-    Args:
-        name: a key of `PUBLISHED`.
-        kind: which of its files.
-        mirror: a folder, an https address or a Hub repository with the files under their names; empty: the official
-            server.
-        access: how to reach the Hub, if the mirror is a repository there.
+    `mirror` is a folder, an https address or a Hub repository with the files under their names; empty: the official
+    server. `access` says how to reach the Hub, if the mirror is a repository there.
 
     Raises:
         InputError: there is no such file, or it cannot be fetched.
