@@ -20,7 +20,7 @@ from huggingface_hub import (
     hf_hub_download,
     try_to_load_from_cache,
 )
-from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined] # its HTTP client's
+from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined] # from its HTTP client
 
 from vdvae_lr.errors import InputError, Unreachable
 from vdvae_lr.files.digests import file_sha256

@@ -165,7 +165,7 @@ class PretrainedModel(LatentModel, ModelHubMixin, library_name=LIBRARY):
     def _save_pretrained(self, save_directory: Path) -> None:
         write_config(save_directory, self.config, self.dataset)
         write_weights(save_directory / WEIGHTS_NAME, self.state_dict())
-        write_digests(save_directory, (CONFIG_NAME, WEIGHTS_NAME))  # people edit the card on the Hub
+        write_digests(save_directory, (CONFIG_NAME, WEIGHTS_NAME))  # without the card: people edit cards
         if (card := self._kept_card()) is not None:
             (save_directory / CARD_NAME).write_bytes(card)
         if (picture := self._picture()) is not None:

@@ -149,7 +149,7 @@ class TrainingStep:
         """Add one micro-batch's gradient to the buffer and its terms to the step's."""
         with autocast(self.world.device, self.precision):
             terms = batch_terms(self.model, self.objective, self._pixels.float(), self.noise, self._alpha)
-        # The mean over the micro-batches of a process, then the reduction's mean over processes: over the global batch.
+        # `_local_share` and the reduction's mean over processes together make the mean over the global batch.
         self.optimiser.scaler.scale(terms.total * self._local_share).backward()
         reconstruction = terms.latent_reconstruction
         values = [terms.negative_elbo, terms.rate, terms.distortion]

@@ -83,7 +83,7 @@ PUBLISHED: dict[str, PublishedModel] = {
     "cifar10-seed3": PublishedModel("cifar10", f"{_CIFAR10}-seed3-iter-1050000", False, 2.864, "bits/dim", 0.001),
 }
 KNOWN_SHA256: dict[str, str] = {}
-"""Digests by file name. None is published, so the first download of a file records its digest. An entry here wins."""
+"""Known digests by file name. None is published, so the first download of a file records its digest."""
 
 
 def published_name(text: str) -> str:
