@@ -114,8 +114,7 @@ class Optimiser:
         A step for which some process lacked images changes nothing, and does not count as skipped.
         """
         self._rule.param_groups[0]["lr"] = self.settings.lr_at(iteration, self._run_iterations)
-        if self.scaler.is_enabled():
-            self.scaler.unscale_(self._rule)
+        self.scaler.unscale_(self._rule)  # does nothing without loss scaling
         gradients = self.weights.gradients
         torch.linalg.vector_norm(gradients, out=self.gradient_norm)
         threshold = self.settings.skip_threshold if self.settings.skip_threshold >= 0 else float("inf")
@@ -123,8 +122,7 @@ class Optimiser:
         apply = (self.gradient_norm < threshold) & whole  # false for NaN, and for infinity whatever the threshold
         gradients.mul_((self.settings.grad_clip / (self.gradient_norm + 1e-6)).clamp(max=1.0))
         self._update(apply)
-        if self.scaler.is_enabled():
-            self.scaler.update()
+        self.scaler.update()
         applied = apply.float()
         self.ema.update(self.weights.values.data, applied)
         self.skipped += whole * (1 - applied)
