@@ -74,10 +74,8 @@ def check_hub_name(name: str) -> None:
 def asset_path(name: str, access: HubAccess) -> Path:
     """The path in the Hub's usual cache of a file from another server, `KIND/FILE` or `KIND/FOLDER/FILE`.
 
-    With `force_download`, a file that is there is removed.
-
-    Raises:
-        InputError: the cache is unusable, or the file is not there and `local_files_only` forbids fetching it.
+    With `force_download`, a file that is there is removed. Raises InputError if the cache is unusable, or if the file
+    is not there and `local_files_only` forbids fetching it.
     """
     kind, _, name = name.partition("/")
     try:
@@ -95,10 +93,9 @@ def asset_path(name: str, access: HubAccess) -> Path:
 
 
 def repository_file(repository: str, name: str, access: HubAccess) -> Path:
-    """The file `name` of a repository, checked, and downloaded into the cache if needed.
+    """The file `name` of a repository, downloaded into the cache if needed, and checked.
 
-    Raises:
-        InputError: no such repository, revision or file, no access, no connection, or content with another digest.
+    Raises InputError if the Hub cannot be reached or refuses, or if the content has another digest.
     """
     with hub_errors(repository, name, access.revision):
         path = Path(hf_hub_download(repository, name, library_name=LIBRARY, **asdict(access)))

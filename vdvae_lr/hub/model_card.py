@@ -94,10 +94,9 @@ def model_card(model: LatentModel, provenance: Provenance, repository: str = "")
 
 
 def licensed(card: bytes, licence: str, path: Path) -> bytes:
-    """A card with another licence, in its metadata and in its line on the weights.
+    """The card from the file `path` with another licence, in its metadata and in its line on the weights.
 
-    Raises:
-        InputError: the metadata of the card, which came from the file `path`, cannot be read.
+    Raises InputError if its metadata cannot be read.
     """
     try:
         made = ModelCard(card.decode("utf-8-sig"))

@@ -57,11 +57,8 @@ class Start:
 def start_of_run(settings: Mapping[str, Any]) -> tuple[Start, Start]:
     """What a run's weights start from, and what their average starts from.
 
-    `restore_path` names weights before averaging, `restore_ema_path` averaged ones; if only one is given, it serves for
-    both. `pretrained` serves for both if neither is given.
-
-    Args:
-        settings: the run's settings, flat, as on the command line.
+    In the flat settings, `restore_path` names weights before averaging, and `restore_ema_path` averaged ones. If only
+    one of them is given, it serves for both. If neither is given, `pretrained` serves for both.
     """
     named = {name: str(settings.get(name) or "none") for name in ("restore_path", "restore_ema_path", "pretrained")}
     raw, averaged, pretrained = (
@@ -74,11 +71,7 @@ def start_of_run(settings: Mapping[str, Any]) -> tuple[Start, Start]:
 
 
 def read_run_record(checkpoint: Path) -> RunRecord | None:
-    """The record of the run that `checkpoint` lies in; None if it lies in no run.
-
-    Raises:
-        InputError: a file of the run may not be read.
-    """
+    """The record of the run that `checkpoint` lies in, or None (raises InputError if a file may not be read)."""
     run = checkpoint.resolve().parent.parent
     try:
         settings = dict(json.loads((run / SETTINGS_NAME).read_text(encoding="utf-8")))

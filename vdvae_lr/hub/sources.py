@@ -276,12 +276,10 @@ def _fetch_digests(url: str, target: Path) -> None:
 
 
 def read_state(source: WeightSource, model: LatentModel) -> dict[str, Tensor]:
-    """The tensors of `source` under `model`'s parameter names.
+    """The tensors of `source` under the parameter names of `model`, which may lie on the meta device.
 
-    `model` may lie on the meta device. Weights that do not fit are refused before they take memory.
-
-    Raises:
-        InputError: the file is damaged, or does not hold exactly the model's parameters.
+    Raises InputError if the file is damaged, or if it does not hold exactly the model's parameters; in a safetensors
+    file this is found before the tensors take memory.
     """
     check_listed_digest(source.path, source.remedy)
     if source.path.suffix in TORCH_SUFFIXES:
@@ -299,8 +297,7 @@ def read_state(source: WeightSource, model: LatentModel) -> dict[str, Tensor]:
 def settings_of(source: WeightSource, given: Any = None) -> Any:
     """The model's settings, from the weights or the published model if these have them, else the given ones.
 
-    Raises:
-        InputError: the model's settings are unknown, or the given ones differ from those of the weights.
+    Raises InputError if the settings are unknown, or if the given ones differ from those of the weights.
     """
     known = source.known_config
     if given is not None:

@@ -17,11 +17,7 @@ TORCH_SUFFIXES = (".th", ".pt")
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a state dict.
-
-    Raises:
-        InputError: the file is missing, cut, not a state dict, or a pickle that asks for more than tensors.
-    """
+    """The tensors of a state dict (raises InputError as `load_pickle`, or if the file holds no state dict)."""
     content = load_pickle(path)
     if _is_state_dict(content):
         return dict(content)
@@ -44,10 +40,9 @@ def _is_state_dict(content: object) -> bool:
 
 
 def load_pickle(path: Path) -> Any:
-    """The content of a file, if it consists of tensors and plain values.
+    """The content of a file of tensors and plain values.
 
-    Raises:
-        InputError: the file is missing, cut, or a pickle that asks for more.
+    Raises InputError if the file is missing or cut, or is a pickle that asks for more.
     """
     try:
         _check_sums(path)
@@ -68,10 +63,7 @@ def load_pickle(path: Path) -> Any:
 def _check_sums(path: Path) -> None:
     """Check the CRC-32 sums that `torch.save` wrote into the file; `torch.load` ignores them.
 
-    The format before torch 1.6 has no sums.
-
-    Raises:
-        ValueError, or an error of zipfile: the file is damaged.
+    The format before torch 1.6 has no sums. If the file is damaged, raises ValueError or an error of zipfile.
     """
     if not zipfile.is_zipfile(path):
         return

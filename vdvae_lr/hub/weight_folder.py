@@ -52,10 +52,8 @@ def write_config(folder: Path, config: Any, dataset: str) -> None:
 def read_config(path: Path, remedy: str = "") -> tuple[Any, str]:
     """The model's settings and its data set's name, from a `config.json`.
 
-    `remedy` is what a person can do if the file differs from the SHA256SUMS beside it.
-
-    Raises:
-        InputError: the file is missing or damaged, is not JSON, or has settings or values that no model has.
+    `remedy` is what a person can do if the file differs from the SHA256SUMS beside it. Raises InputError if the file is
+    missing or damaged, is not JSON, or has settings or values that no model has.
     """
     if path.is_file():
         check_listed_digest(path, remedy)
@@ -142,10 +140,8 @@ def checksum(tensors: Iterable[Tensor]) -> int:
 def check_finite(model: nn.Module, name: str) -> None:
     """Refuse a model with a weight that is NaN or infinite: one such weight spoils every result.
 
-    Waits for the device once, however many tensors the model has. `name` is what the error calls the weights.
-
-    Raises:
-        InputError: there is such a weight; the message names the first tensor with one.
+    Waits for the device once, however many tensors the model has. Raises InputError, which calls the weights `name` and
+    names the first tensor with such a weight.
     """
     tensors = model.state_dict()
     finite = [torch.isfinite(tensor).all() for tensor in tensors.values()]

@@ -37,10 +37,8 @@ class StartWeights:
 def find_start_weights(settings: Settings, pretrained: WeightSource | None = None) -> StartWeights:
     """Find the weights that a run starts from, and fetch them if they are not on this machine.
 
-    `pretrained` is what `settings.run.pretrained` stands for, if that is known already.
-
-    Raises:
-        InputError: weights that do not exist, or whose settings differ from the run's.
+    `pretrained` is what `settings.run.pretrained` stands for, if that is known already. Raises InputError if weights
+    do not exist, or if their settings differ from the run's.
     """
     values, average = settings.run.starts
     if not values.name:

@@ -142,11 +142,7 @@ class CheckpointFolder:
         self._snapshot_every = snapshot_every
 
     def write(self, snapshot: Snapshot) -> None:
-        """Write a checkpoint, then remove old ones.
-
-        Raises:
-            InputError: the disk refused; what was there before is untouched.
-        """
+        """Write a checkpoint, then remove old ones. Raises InputError if the disk refuses; earlier ones then stay."""
         final = self.folder / f"step-{snapshot.iteration:08d}"
         temporary = final.with_name(f".{final.name}.part")
         try:
@@ -242,9 +238,7 @@ class BackgroundSaver:
 def read_checked_state(checkpoint: Path) -> dict[str, Any]:
     """`state.json` of a checkpoint, after a check of every file's digest.
 
-    Raises:
-        InputError: a file is missing, cut or changed.
-        UnreadableError: a file may not be read.
+    Raises InputError if a file is missing, cut or changed, and UnreadableError if one may not be read.
     """
     try:
         digests = listed_digests(checkpoint)

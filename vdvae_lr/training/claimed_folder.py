@@ -34,10 +34,8 @@ def claimed_folder(settings: Settings) -> Iterator[str]:
     """Make the run's folder ready to write to, and hold its lock until the block ends.
 
     Yields a sentence for the person if an earlier run was moved aside, else an empty text. Settings are recorded if
-    there were none. Those of an earlier start stay until the caller replaces them.
-
-    Raises:
-        InputError: the folder cannot be written, is in use, belongs to other settings, or is not a run's.
+    there were none. Those of an earlier start stay until the caller replaces them. Raises InputError if the folder
+    cannot be written, is in use, belongs to other settings, or is not a run's.
     """
     folder = folder_of(settings.run)
     notice = ""

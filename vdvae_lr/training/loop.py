@@ -26,10 +26,8 @@ def train(settings: Settings, world: World, pretrained: WeightSource | None = No
     """Run to the end, or until a signal; returns the exit code for the shell.
 
     With `test_eval`, only evaluate the weights that the run has, or would start from. `pretrained` is what
-    `settings.run.pretrained` stands for, if that is known already.
-
-    Raises:
-        InputError: something that a person must mend; nothing that was there is lost.
+    `settings.run.pretrained` stands for, if that is known already. Raises InputError for what a person must mend;
+    nothing that was there is lost.
     """
     with listening_for_signals() as stop, prepared_run(settings, world, pretrained) as run, run.display:
         if settings.run.test_eval:
@@ -141,8 +139,7 @@ def _meets(run: Run) -> bool:
 def _end_if_images_lack(run: Run) -> None:
     """If some process could not read its images, go back to the last whole step, save, and end.
 
-    Raises:
-        InputError: on a process that could not read; the others end with it.
+    Raises InputError on a process that could not read; the others end with it.
     """
     whole = -run.world.highest(-run.step.unread_step)
     if whole == NEVER:

@@ -63,13 +63,10 @@ class Run:
 def prepared_run(settings: Settings, world: World, pretrained: WeightSource | None) -> Iterator[Run]:
     """A run at its beginning, or where its last checkpoint left it. It owns its folder until the block ends.
 
-    `pretrained` is what `settings.run.pretrained` stands for, if that is known already.
-
-    Raises:
-        InputError: something that a person must mend; nothing that was there is lost.
+    `pretrained` and errors are as for `train`.
     """
-    global_batch = settings.run.micro_batches(world.size) * settings.run.n_batch
     # Resolve 0 once, so that settings.json records the number used.
+    global_batch = settings.run.micro_batches(world.size) * settings.run.n_batch
     run_settings = replace(settings.run, global_batch=global_batch)
     settings = replace(settings, run=run_settings)
     splits = open_splits(settings.data, settings.model.image_size, settings.model.image_channels)
@@ -144,8 +141,7 @@ def _found_position(checkpoints: CheckpointFolder, step: TrainingStep) -> tuple[
 def _changed_images(settings: Settings, position: Position, inventory: Inventory) -> list[str]:
     """A sentence if the images are not those of the checkpoint.
 
-    Raises:
-        InputError: the run would go on training with them, and --accept_changed_images was not given.
+    Raises InputError if the run would train on with them, and --accept_changed_images was not given.
     """
     changed = differences(position.images, inventory) if position.images else []
     if not changed:

@@ -101,10 +101,8 @@ def published_file(name: str, kind: FileKind, mirror: str = "", access: HubAcces
     """A file of the published model `name` on this machine, downloaded if needed.
 
     `mirror` is a folder, an https address or a Hub repository with the files under their names; empty: the official
-    server. `access` says how to reach the Hub, if the mirror is a repository there.
-
-    Raises:
-        InputError: there is no such file, or it cannot be fetched.
+    server. `access` says how to reach the Hub, if the mirror is a repository there. Raises InputError if there is no
+    such file, or if it cannot be fetched.
     """
     model = PUBLISHED[name]
     if kind != "model-ema" and not model.complete:

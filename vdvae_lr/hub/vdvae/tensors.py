@@ -46,8 +46,7 @@ class Correspondence:
 def correspondences(model: LatentModel) -> Iterator[Correspondence]:
     """Every parameter of `model`, in the published order, which numbers the parameters of the optimiser's state.
 
-    Raises:
-        InputError: the model is no VDVAE, so it has no published format.
+    Raises InputError for a model that is no VDVAE, since it has no published format.
     """
     if not isinstance(model, VeryDeepVAE):
         raise InputError(f"a {type(model).__name__} has no published format; use a folder of weights instead.")
@@ -92,15 +91,10 @@ def published_shapes(model: LatentModel) -> dict[str, tuple[int, ...]]:
 
 
 def from_published(model: LatentModel, published: Mapping[str, Tensor], path: Path | str) -> dict[str, Tensor]:
-    """Published tensors under our names. They must be exactly the model's, each in the right shape.
+    """Tensors by published name, with or without the wrapper's `module.` prefix, under our names.
 
-    Args:
-        model: gives names and shapes; it is not changed.
-        published: tensors by published name, with or without the wrapper's `module.` prefix.
-        path: the file, for errors.
-
-    Raises:
-        InputError: a tensor is missing, unknown or of another shape.
+    `model` gives names and shapes, and is not changed. Raises InputError, which names the file `path`, if a tensor is
+    missing, unknown or of another shape.
     """
 
     def misfit(detail: str) -> InputError:
@@ -141,8 +135,7 @@ def write_published(model: LatentModel, state: Mapping[str, Tensor], path: Path)
 def read_optimiser_state(path: Path, model: LatentModel) -> tuple[dict[str, dict[str, Tensor]], Tensor]:
     """AdamW's averages by kind and parameter name, and the count of updates () from a `*-opt.th` file.
 
-    Raises:
-        InputError: the file is missing, is not an optimiser's state, or is that of another model.
+    Raises InputError if the file is missing, is not an optimiser's state, or is that of another model.
     """
     content = load_pickle(path)
     try:
