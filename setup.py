@@ -49,7 +49,7 @@ BUNDLED = {
     "data/fashion_small": ["*.gz", "README.md", "SHA256SUMS"],
     "models": ["*/*"],
 }
-PACKAGE_DATA = {"vdvae_lr": ["py.typed"], "vdvae_lr.report": ["*.html", "*.css"]}
+PACKAGE_DATA = {"vdvae_lr": ["py.typed"], "vdvae_lr.hub": ["*.jinja"], "vdvae_lr.report": ["*.html", "*.css"]}
 
 
 class BuildWithoutBundledCode(build_py):

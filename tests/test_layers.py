@@ -81,7 +81,7 @@ def test_launcher_imports_only_the_command_line() -> None:
     [
         ("model", "from vdvae_lr.losses import elbo", "lies above"),
         ("datasets", "import vdvae_lr.training.loop", "lies above"),
-        ("datasets", "def f():\n    from vdvae_lr.hub import openai", "lies above"),
+        ("datasets", "def f():\n    from vdvae_lr.hub import sources", "lies above"),
         ("evaluation", "from vdvae_lr import training", "lies above"),
         ("errors", "from vdvae_lr.model.vdvae.vae import VeryDeepVAE as VDVAE", "lies above"),
         ("training", "from . import step", "relative"),
@@ -103,7 +103,7 @@ def test_checker_sees_a_breach(layer: str, source: str, words: str) -> None:
     ("layer", "source"),
     [
         ("cli", "from vdvae_lr import __version__\nfrom vdvae_lr.training.loop import train"),
-        ("training", "from vdvae_lr.training.ema import MovingAverage\nfrom vdvae_lr.errors import InputError"),
+        ("training", "from vdvae_lr.training.optim import MovingAverage\nfrom vdvae_lr.errors import InputError"),
         ("model", "import torch\nfrom vdvae_lr.errors import InputError\nimport osmosis"),
         ("files", "from vdvae_lr.errors import InputError"),
         ("training", "def f():\n    from apex.optimizers import FusedAdam"),

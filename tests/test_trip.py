@@ -19,8 +19,9 @@ from vdvae_lr.datasets.catalogue import DataSettings, open_splits
 from vdvae_lr.datasets.loader import evaluation_batches
 from vdvae_lr.datasets.sampler import evaluation_shards
 from vdvae_lr.evaluation.bound import evaluate_bound
-from vdvae_lr.hub.openai import read_tensors, to_published
 from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.hub.torch_files import read_tensors
+from vdvae_lr.hub.vdvae.tensors import to_published
 from vdvae_lr.pictures.images import samples
 
 REPOSITORY = "tester/lrvdvae-fashion"

@@ -28,7 +28,6 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -39,6 +38,7 @@ from plain_vdvae import PlainTraining
 
 from vdvae_lr.cli.shared.config import apply_values
 from vdvae_lr.datasets.catalogue import Splits, open_splits
+from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError
 from vdvae_lr.files.bundled import CHECKOUT_ROOT
 from vdvae_lr.files.paths import path_of
@@ -61,15 +61,6 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "LR, mean image": {"lr_image": "mean"},
 }
 STEP_COLUMNS = ("step", "step time, ms", "min-max", "images/s", "peak, GB", "LR/ELBO", "first step, s", "-ELBO")
-
-
-@dataclass(frozen=True)
-class ImageBatch:
-    """Images in the form that both the training step and the evaluation read."""
-
-    pixels: Tensor
-    indices: npt.NDArray[np.int64]
-    micro_batch: int = 0
 
 
 @dataclass(frozen=True)
@@ -195,14 +186,14 @@ def pinned(pixels: Tensor) -> Tensor:
     return pixels.pin_memory() if torch.cuda.is_available() else pixels
 
 
-def generated_images(config: VAEConfig, count: int) -> ImageBatch:
+def generated_images(config: VAEConfig, count: int) -> Batch:
     """Images of smooth colours with a little noise."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(count, config.image_channels, 8, 8, generator=generator)
     smooth = F.interpolate(coarse, size=(config.image_size, config.image_size), mode="bilinear")
     levels = 255 * (smooth + 0.03 * torch.randn(smooth.shape, generator=generator)).clamp(0, 1)
     pixels = levels.to(torch.uint8).contiguous(memory_format=torch.channels_last)
-    return ImageBatch(pinned(pixels), np.arange(count))
+    return Batch(pinned(pixels), np.arange(count))
 
 
 @cache
@@ -211,17 +202,17 @@ def _small_splits() -> Splits:
     return open_splits(settings.data, settings.model.image_size, settings.model.image_channels)
 
 
-def small_images(start: int, count: int, *, training: bool) -> ImageBatch:
+def small_images(start: int, count: int, *, training: bool) -> Batch:
     """`count` bundled images from index `start` on, from the training or validation split; it restarts at the end."""
     source = _small_splits().train if training else _small_splits().valid
     rows = (np.arange(count) + start) % len(source)
-    return ImageBatch(pinned(torch.from_numpy(source.read(rows)).permute(0, 3, 1, 2)), rows)
+    return Batch(pinned(torch.from_numpy(source.read(rows)).permute(0, 3, 1, 2)), rows)
 
 
 def small_start(settings: Settings) -> tuple[StartWeights, str]:
     """The bundled small weights, or random weights if the checkout has none; and the name of the choice."""
     if (CHECKOUT_ROOT / "models" / SMALL).is_dir():
-        return find_start_weights(settings.run, settings.weights, settings.model), "bundled weights"
+        return find_start_weights(settings), "bundled weights"
     return StartWeights(None, None), "random weights"
 
 

@@ -15,17 +15,17 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import torch
-from benchmark import ImageBatch, Report, generated_images, settings_of
+from benchmark import Report, generated_images, settings_of
 from PIL import Image
 
+from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.processes.world import World, start_world
 from vdvae_lr.training.build import StartWeights, build_training
 from vdvae_lr.training.checkpoint import BackgroundSaver, CheckpointFolder
-from vdvae_lr.training.display import Display
+from vdvae_lr.training.console import Display, Speedometer
 from vdvae_lr.training.loop import train
 from vdvae_lr.training.metrics import RunLog, console_line, read_line
 from vdvae_lr.training.settings import Settings
-from vdvae_lr.training.speed import Speedometer
 from vdvae_lr.training.step import TrainingStep
 
 OVERHEAD_TARGET_PERCENT = 3.0  # goal: less than this share of the step
@@ -116,7 +116,7 @@ class UpdateTimes:
         return [whole - part.milliseconds for whole, part in zip(self.without_images, self.optimiser, strict=True)]
 
 
-def measure_updates(training: TrainingStep, batch: ImageBatch, steps: int) -> UpdateTimes:
+def measure_updates(training: TrainingStep, batch: Batch, steps: int) -> UpdateTimes:
     """Time whole steps, and between them steps without images, which do everything except the passes."""
     times = UpdateTimes([], [], [], [], [])
     optimiser = training.optimiser
@@ -154,11 +154,11 @@ def measure_lines(training: TrainingStep, display: Display) -> dict[str, list[fl
             training.finite_steps.fill_(1)  # else the means are NaN, which are not written as curves
             speed.step()
             moments = [time.perf_counter()]
-            line = read_line(training, iteration, 0.0, 0)
+            record = read_line(training, 0.0, 0)
             moments.append(time.perf_counter())
-            log.write("train", iteration, line.as_record())
+            log.write("train", iteration, record)
             moments.append(time.perf_counter())
-            display.say(console_line(line, LOG_LINES, speed))
+            display.say(console_line(iteration, record, LOG_LINES, speed))
             moments.append(time.perf_counter())
             display.advance(iteration)
             moments.append(time.perf_counter())

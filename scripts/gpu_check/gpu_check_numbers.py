@@ -23,8 +23,8 @@ from reference_cases import NAMES, ReferenceCase, load_case
 from torch import Tensor
 
 from vdvae_lr.evaluation.bound import evaluate_bound
-from vdvae_lr.hub.openai import to_published
 from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.hub.vdvae.tensors import to_published
 from vdvae_lr.losses.elbo import group_rates_nats
 from vdvae_lr.losses.objective import ObjectiveSettings, evaluate_objective
 from vdvae_lr.model.latent_model import FromPrior, Given, LatentSource

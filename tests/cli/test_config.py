@@ -281,7 +281,9 @@ def test_value_the_settings_refuse_is_one_sentence_about_it(line: str) -> None:
 
 def test_weights_bring_their_settings_where_no_preset_is_named(tmp_path: Path) -> None:
     config = dataclasses.replace(SMALL, bits=6, input_shift=-7.5)
-    VDVAE(config, Provenance(dataset="folder")).save_pretrained(tmp_path / "mine")
+    model = VDVAE(config)
+    model.provenance = Provenance(dataset="folder")
+    model.save_pretrained(tmp_path / "mine")
     settings = resolve(f"--pretrained {tmp_path / 'mine'} --iters 5")
     assert (settings.model, settings.data.dataset, settings.run.name) == (config, "folder", "from-mine")
     assert (settings.run.iters, settings.run.pretrained) == (5, str(tmp_path / "mine"))

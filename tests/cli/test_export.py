@@ -11,8 +11,9 @@ from small_config import SMALL
 from training_runs import assert_same_bits
 
 from vdvae_lr.cli.main import main
-from vdvae_lr.hub.openai import read_tensors, to_published
 from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.hub.torch_files import read_tensors
+from vdvae_lr.hub.vdvae.tensors import to_published
 from vdvae_lr.hub.weight_folder import write_config, write_weights
 from vdvae_lr.model.vdvae.vae import VeryDeepVAE as PlainVDVAE
 
@@ -119,7 +120,7 @@ def test_a_published_file_becomes_ours_and_the_same_file_again(weights: Path, tm
 def test_a_published_file_without_its_preset_is_one_sentence(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("vdvae_lr.hub.sources.PUBLISHED", {})  # to compare it with those takes seconds
+    monkeypatch.setattr("vdvae_lr.hub.vdvae.published.PUBLISHED", {})  # to compare it with those takes seconds
     main(["export", str(weights), str(tmp_path / "weights.th"), "--format", "published"])
     capsys.readouterr()
     assert main(["export", str(tmp_path / "weights.th"), str(tmp_path / "folder")]) == 2

@@ -14,7 +14,7 @@ from training_runs import assert_same_bits, write_images
 import vdvae_lr
 from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError
 from vdvae_lr.evaluation.document import read_evaluation, read_evaluations
-from vdvae_lr.hub import model_classes
+from vdvae_lr.hub import weight_folder
 from vdvae_lr.hub.pretrained import PretrainedModel, config_of
 from vdvae_lr.training.settings import settings_for
 
@@ -91,7 +91,7 @@ def test_other_weights_are_refused(run: Path, tmp_path: Path, capsys: pytest.Cap
 def test_a_class_that_is_not_known_is_named(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delitem(model_classes._CONFIGS, "PlainVAE")
+    monkeypatch.delitem(weight_folder._CONFIGS, "PlainVAE")
     assert command("sample", str(run)) == EXIT_INPUT_ERROR
     error = capsys.readouterr().err
     assert "class 'PlainVAE', which is not known here" in error

@@ -21,7 +21,7 @@ from vdvae_lr.datasets.loader import evaluation_batches
 from vdvae_lr.datasets.sampler import evaluation_shards
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.bound import Bound, evaluate_bound
-from vdvae_lr.hub.published import PUBLISHED
+from vdvae_lr.hub.vdvae.published import PUBLISHED
 from vdvae_lr.model.vdvae.vae import VeryDeepVAE as PlainVDVAE
 
 EXAMPLES = 20

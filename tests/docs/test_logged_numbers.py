@@ -11,7 +11,7 @@ from training_runs import ALONE, tiny_settings, write_images
 
 from vdvae_lr.files.bundled import CHECKOUT_ROOT
 from vdvae_lr.training.loop import train
-from vdvae_lr.training.metrics import TrainingLine, console_line
+from vdvae_lr.training.metrics import console_line
 
 PAGE = (CHECKOUT_ROOT / "docs" / "logged_numbers.md").read_text(encoding="utf-8")
 IN_EVERY_LINE = {"kind", "iteration"}
@@ -73,18 +73,8 @@ class StillClock:
 
 
 def test_each_part_of_the_console_line_is_described() -> None:
-    line = TrainingLine(
-        iteration=1,
-        negative_elbo=1.0,
-        rate=0.5,
-        distortion=0.5,
-        latent_reconstruction=-0.1,
-        alpha=0.5,
-        gradient_norm=1.0,
-        skipped=0,
-        bad_images=2,
-    )
-    shown = console_line(line, 10, StillClock()).split(" · ")  # type: ignore[arg-type]
+    record = dict.fromkeys(DESCRIBED["train"], 1)
+    shown = console_line(1, record, 10, StillClock()).split(" · ")  # type: ignore[arg-type]
     names = described("The console line")
     assert len(shown) == len(names)
     assert [part for part, name in zip(shown, names, strict=True) if name not in part] == []

@@ -40,7 +40,7 @@ from typing import Any
 from torch import distributed
 
 from vdvae_lr.cli.train import main
-from vdvae_lr.training import observe, snapshot, step
+from vdvae_lr.training import checkpoint, observe, step
 from vdvae_lr.training.step import TrainingStep
 
 KIND, RANK, NUMBER = (os.environ.get("FAULT") or "none:0:0").split(":")
@@ -148,7 +148,7 @@ def install() -> None:
 
     TrainingStep.__call__ = faulty  # type: ignore[method-assign]
     if KIND == "save":
-        snapshot.flush = killing_after(AT, snapshot.flush)
+        checkpoint.flush = killing_after(AT, checkpoint.flush)
     if KIND == "look":
         observe.evaluate_bound = killing_after(AT, observe.evaluate_bound)
     if KIND == "begin":

@@ -25,7 +25,7 @@ from vdvae_lr.hub.sources import MIRROR_VARIABLE, WeightSettings
 from vdvae_lr.pictures.image_files import find_image_files
 from vdvae_lr.report.reported import read_reported
 from vdvae_lr.training.checkpoint import CheckpointFolder
-from vdvae_lr.training.run_folder import run_folder
+from vdvae_lr.training.claimed_folder import claimed_folder
 from vdvae_lr.training.settings import RunSettings, Settings
 
 
@@ -145,7 +145,7 @@ def test_a_report_on_a_run_that_may_not_be_read(run: Path, locked: str) -> None:
 @pytest.mark.parametrize("locked", ["", "settings.json", "checkpoints"])
 def test_training_does_not_go_on_in_a_run_that_may_not_be_read(run: Path, locked: str) -> None:
     settings = Settings(RunSettings(save_dir=str(run.parent), desc=run.name, seed=5))
-    with without_permission(run / locked), refused(str(run), "Permission denied", ""), run_folder(settings):
+    with without_permission(run / locked), refused(str(run), "Permission denied", ""), claimed_folder(settings):
         pass
 
 
@@ -193,8 +193,8 @@ def test_a_last_slash_makes_no_other_run(run: Path) -> None:
     """Shells add one where they complete a folder's name."""
     started = Settings(RunSettings(save_dir=str(run.parent), desc=run.name, pretrained="runs/first"))
     (run / "settings.json").write_text(json.dumps(started.flat() | {"pretrained": "runs/first/"}))
-    with run_folder(started) as (folder, notice):
-        assert (folder, notice) == (run, None)
+    with claimed_folder(started) as notice:
+        assert notice == ""
     other = Settings(RunSettings(save_dir=str(run.parent), desc=run.name, pretrained="runs/second"))
-    with pytest.raises(InputError, match="'runs/first/' → 'runs/second'"), run_folder(other):
+    with pytest.raises(InputError, match="'runs/first/' → 'runs/second'"), claimed_folder(other):
         pass

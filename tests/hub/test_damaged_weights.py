@@ -21,7 +21,8 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.files import digests
 from vdvae_lr.files.digests import write_digests
 from vdvae_lr.hub.model_card import Provenance
-from vdvae_lr.hub.openai import read_tensors, write_published
+from vdvae_lr.hub.torch_files import read_tensors
+from vdvae_lr.hub.vdvae.tensors import write_published
 
 NAME = "tester/model"
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -41,7 +42,8 @@ PLACES = {
 
 
 def model_of(seed: int = 0) -> VDVAE:
-    model = VDVAE(SMALL, Provenance(dataset="fashion"))
+    model = VDVAE(SMALL)
+    model.provenance = Provenance(dataset="fashion")
     model.load_state_dict(random_model(seed).state_dict())
     return model.eval()
 

@@ -286,7 +286,7 @@ def test_a_cache_elsewhere_and_a_forced_download(hub: LoopbackHub, tmp_path: Pat
 
 
 def test_the_cache_of_other_files_is_where_the_hub_keeps_its_own(tmp_path: Path) -> None:
-    path = asset_path("published", "a.th")
+    path = asset_path("published/a.th", HubAccess())
     assert path.is_relative_to(tmp_path / "home")
     assert path.name == "a.th"
     assert path.parent.is_dir()
@@ -296,7 +296,7 @@ def test_a_cache_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "home" / "assets").parent.mkdir(exist_ok=True)
     (tmp_path / "home" / "assets").write_text("in the way")
     with refused("the Hugging Face cache", str(tmp_path / "home" / "assets"), "HF_HOME"):
-        asset_path("published", "a.th")
+        asset_path("published/a.th", HubAccess())
 
 
 def test_a_full_disk_is_named_and_nothing_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

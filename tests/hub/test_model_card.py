@@ -12,14 +12,15 @@ import torch
 from huggingface_hub import ModelCard
 from loopback_client import LARGE_UPLOAD_WARNING
 from loopback_hub import LoopbackHub
+from plain_vae import PlainConfig, PlainVAE
 from short_runs import LAST, change_settings, checkpoint_of, copied, records_of, short_run, write_log
 from small_config import SMALL
 
 from vdvae_lr import VDVAE, VAEConfig
 from vdvae_lr.datasets.catalogue import DATASETS
 from vdvae_lr.hub.model_card import Provenance
-from vdvae_lr.hub.openai import write_published
-from vdvae_lr.hub.published import PUBLISHED
+from vdvae_lr.hub.vdvae.published import PUBLISHED
+from vdvae_lr.hub.vdvae.tensors import write_published
 
 NAME = "tester/model"
 OF_A_RUN = ("## How it was made", "## What it scores", "figures/", "iteration", "α", "nats/dim")
@@ -53,7 +54,9 @@ def card_of(source: Path, **options: Any) -> ModelCard:
 def in_memory(config: VAEConfig = SMALL, **facts: Any) -> ModelCard:
     """The card of a model that came from no file."""
     torch.manual_seed(0)
-    return VDVAE(config, Provenance(**facts)).generate_model_card()
+    model = VDVAE(config)
+    model.provenance = Provenance(**facts)
+    return model.generate_model_card()
 
 
 def rows_after(text: str, heading: str) -> list[list[str]]:
@@ -292,6 +295,13 @@ def test_a_file_of_a_run_that_is_exported_is_described_without_the_run(run: Path
     write_published(model, model.state_dict(), tmp_path / "elsewhere" / "weights.th")
     text = str(card_of(tmp_path / "elsewhere" / "weights.th", config=model.config))
     assert [words for words in OF_A_RUN if words in text] == []
+
+
+def test_the_card_of_another_class_says_how_to_load_that_class() -> None:
+    card = PlainVAE(PlainConfig()).generate_model_card()
+    assert 'model = PlainVAE.from_pretrained("OWNER/NAME")' in str(card)
+    assert "A PlainVAE. Written by" in str(card) and "# PlainVAE\n" in str(card)
+    assert "VDVAE" not in str(card) and "vdvae" not in card.data.tags
 
 
 @pytest.mark.filterwarnings(LARGE_UPLOAD_WARNING)

@@ -48,7 +48,9 @@ EVERY_SETTING = VAEConfig(
 
 def model_of(config: VAEConfig = SMALL, seed: int = 0) -> VDVAE:
     torch.manual_seed(seed)
-    return VDVAE(config, Provenance(dataset="fashion")).eval()
+    model = VDVAE(config).eval()
+    model.provenance = Provenance(dataset="fashion")
+    return model
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -28,7 +28,7 @@ def bound(kind: str, iteration: int, nats: float | None = 1.0) -> dict[str, obje
 def test_a_finished_run_tells_all(run: Path) -> None:
     record = read_run_record(checkpoint_of(run))
     assert record is not None
-    assert (record.name, record.iteration, record.bound_iteration, record.split) == ("run", LAST, LAST, "validation")
+    assert (record.name, record.iteration, record.split) == ("run", LAST, "validation")
     assert record.settings == json.loads((run / "settings.json").read_text())
     assert record.bound == records_of(run, "eval")[-1]
     assert record.picture == run / "images" / f"step-{LAST:08d}.png"
@@ -37,7 +37,7 @@ def test_a_finished_run_tells_all(run: Path) -> None:
 def test_an_earlier_checkpoint_has_what_was_known_then(run: Path) -> None:
     record = read_run_record(checkpoint_of(run, EARLIER))
     assert record is not None
-    assert (record.iteration, record.bound_iteration) == (EARLIER, EARLIER)
+    assert record.iteration == EARLIER
     assert record.bound == records_of(run, "eval")[0]
     assert record.picture == run / "images" / f"step-{EARLIER:08d}.png"
 
@@ -66,7 +66,7 @@ def test_the_bound_is_the_last_one(run: Path, kinds: list[tuple[str, int]], spli
     write_log(run, [bound(kind, number) for kind, number in kinds])
     record = read_run_record(checkpoint_of(run))
     assert record is not None
-    assert (record.split, record.bound_iteration) == (split, iteration)
+    assert (record.split, record.bound["iteration"]) == (split, iteration)
 
 
 def test_lines_that_say_nothing_are_passed_over(run: Path) -> None:

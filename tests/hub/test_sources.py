@@ -20,10 +20,10 @@ from training_runs import assert_same_bits
 
 from vdvae_lr.files.bundled import bundled_folder
 from vdvae_lr.hub.hub_client import HubAccess
-from vdvae_lr.hub.openai import write_published
 from vdvae_lr.hub.pretrained import VDVAE
-from vdvae_lr.hub.published import PUBLISHED
 from vdvae_lr.hub.sources import WeightSettings, WeightSource, find_weights, settings_of
+from vdvae_lr.hub.vdvae.published import PUBLISHED
+from vdvae_lr.hub.vdvae.tensors import write_published
 from vdvae_lr.hub.weight_folder import write_config, write_weights
 
 REPOSITORY = "tester/lrvdvae-ffhq256"
@@ -87,7 +87,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackFiles]:
     mirror = {f"/mirror/{name.rpartition('/')[2]}": holding("mirror") for name in names}
     ours = {f"/ours/{name}": content for name, content in weights().items()}
     with LoopbackFiles(official | mirror | ours) as site:
-        monkeypatch.setattr("vdvae_lr.hub.published.SERVER", site.address)
+        monkeypatch.setattr("vdvae_lr.hub.vdvae.published.SERVER", site.address)
         yield site
 
 

@@ -29,22 +29,22 @@ KNOWN = {"a": (2, 3), "b": (4,)}
 
 def test_settings_and_data_set_come_back(tmp_path: Path) -> None:
     write_config(tmp_path, SMALL, "fashion")
-    assert read_config(tmp_path) == (SMALL, "fashion")
+    assert read_config(tmp_path / "config.json") == (SMALL, "fashion")
     assert json.loads((tmp_path / "config.json").read_text())["model"] == vars(SMALL)
 
 
 def test_settings_that_are_left_out_are_the_usual_ones(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model": {"width": 8, "bottleneck_multiple": 1}, "dataset": "", "more": 1}')
-    config, dataset = read_config(tmp_path)
+    config, dataset = read_config(tmp_path / "config.json")
     assert (config.width, config.bottleneck_multiple, config.zdim, dataset) == (8, 1, 16, "")
 
 
 def test_absent_settings_are_named(tmp_path: Path) -> None:
     with refused(f"{tmp_path}/config.json", "is missing", "fetch the whole folder"):
-        read_config(tmp_path)
+        read_config(tmp_path / "config.json")
     (tmp_path / "config.json").mkdir()
     with refused(f"{tmp_path}/config.json", "is not a model's settings", "fetch it again"):
-        read_config(tmp_path)
+        read_config(tmp_path / "config.json")
 
 
 @given(

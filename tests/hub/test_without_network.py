@@ -14,7 +14,7 @@ from vdvae_lr.cli.main import main
 from vdvae_lr.errors import InputError
 from vdvae_lr.hub.sources import WeightSettings, find_weights
 from vdvae_lr.training.build import find_start_weights
-from vdvae_lr.training.settings import RunSettings
+from vdvae_lr.training.settings import RunSettings, Settings
 
 NOWHERE = "http://127.0.0.1:1"
 ELSEWHERE = "or run this on a machine with network and the same HF_HOME: vdvae-lr pull "
@@ -23,7 +23,7 @@ ELSEWHERE = "or run this on a machine with network and the same HF_HOME: vdvae-l
 @pytest.fixture(params=["offline", "no network"])
 def cause(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """What a refusal says of it: forbidden, or out of reach."""
-    monkeypatch.setattr("vdvae_lr.hub.published.SERVER", NOWHERE)
+    monkeypatch.setattr("vdvae_lr.hub.vdvae.published.SERVER", NOWHERE)
     with client_at(NOWHERE, tmp_path / "home"), monkeypatch.context() as patch:  # undone in this order
         if request.param == "offline":
             patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -55,9 +55,9 @@ def test_weights_by_every_kind_of_name(
 
 
 def test_the_optimisers_state(cause: str) -> None:
-    run = RunSettings(restore_path="fashion", restore_optimizer_path="ffhq256")
+    settings = Settings(run=RunSettings(restore_path="fashion", restore_optimizer_path="ffhq256"))
     with refused("ffhq256-iter-1700000-opt.th", cause, f"{ELSEWHERE}ffhq256 --everything"):
-        find_start_weights(run, WeightSettings(), find_weights("fashion").config)  # type: ignore[arg-type]
+        find_start_weights(settings)
 
 
 def test_on_the_command_line(cause: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -76,7 +76,7 @@ def test_files_that_may_not_be_fetched(tmp_path: Path) -> None:
 
 def test_a_server_that_answers_is_no_missing_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with LoopbackHub() as hub, LoopbackFiles({}) as site, hub.client(tmp_path / "home"):
-        monkeypatch.setattr("vdvae_lr.hub.published.SERVER", site.address)
+        monkeypatch.setattr("vdvae_lr.hub.vdvae.published.SERVER", site.address)
         for name in ("ffhq256", f"{site.address}/a.th", "tester/absent"):
             with pytest.raises(InputError) as caught:
                 find_weights(name)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vdvae_lr.hub.openai import from_published
 from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.hub.vdvae.tensors import from_published
 from vdvae_lr.model.vdvae.vae import VAEConfig
 
 FOLDER = Path(__file__).parents[1] / "reference"

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from small_config import SMALL
 
-from vdvae_lr.hub.openai import write_published
 from vdvae_lr.hub.pretrained import VDVAE
-from vdvae_lr.hub.published import PUBLISHED, PublishedModel
+from vdvae_lr.hub.vdvae.published import PUBLISHED, PublishedModel
+from vdvae_lr.hub.vdvae.tensors import write_published
 from vdvae_lr.model.vdvae.vae import VAEConfig
 
 NAME = "small-seed0"

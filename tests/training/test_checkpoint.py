@@ -14,10 +14,17 @@ from training_runs import assert_same_bits, batches_of, fingerprint, tiny_pixels
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.digests import file_sha256
+from vdvae_lr.files.run_folder import complete_checkpoints
 from vdvae_lr.processes.world import World
-from vdvae_lr.training.checkpoint import BackgroundSaver, CheckpointFolder, read_checked_state, restore
-from vdvae_lr.training.run_folder import _clear_leftovers, run_folder
-from vdvae_lr.training.snapshot import Position, Snapshot
+from vdvae_lr.training.checkpoint import (
+    BackgroundSaver,
+    CheckpointFolder,
+    Position,
+    Snapshot,
+    read_checked_state,
+    restore,
+)
+from vdvae_lr.training.claimed_folder import _clear_leftovers, claimed_folder, folder_of
 from vdvae_lr.training.step import TrainingStep
 
 
@@ -28,10 +35,11 @@ def trained(steps: int = 2, **changes: object) -> TrainingStep:
     return training
 
 
-def save(folder: CheckpointFolder, training: TrainingStep, iteration: int, processes: int = 1) -> Path:
-    snapshot = Snapshot()
-    snapshot.take(training, Position(iteration, {"bad_images": 3}, processes), tiny_settings().flat(), "folder")
-    return folder.write(snapshot)
+def save(folder: CheckpointFolder, training: TrainingStep, iteration: int) -> Path:
+    snapshot = Snapshot(training, tiny_settings(), {})
+    snapshot.take(iteration, bad_images=3)
+    folder.write(snapshot)
+    return folder.folder / f"step-{iteration:08d}"
 
 
 @pytest.fixture
@@ -46,7 +54,7 @@ def test_restored_run_goes_on_bit_for_bit(checkpoints: CheckpointFolder, precisi
     resumed = tiny_training(precision=precision, seed=5)
     resumed._seed = 0  # the noise's; the other seed only gave it other initial weights
     _, state, _ = checkpoints.newest_sound() or pytest.fail("nothing saved")
-    assert restore(resumed, path, state) == Position(2, {"bad_images": 3})
+    assert restore(resumed, path, state) == Position(2, bad_images=3)
     for training in (unbroken, resumed):
         training(2, 1.0, batches_of(tiny_pixels(4, 2), 2))
     assert_same_bits(fingerprint(unbroken), fingerprint(resumed))
@@ -63,7 +71,11 @@ def test_last_ones_and_snapshots_are_kept(checkpoints: CheckpointFolder) -> None
     training = trained(0)
     for iteration in (8, 10, 12, 14, 16):
         save(checkpoints, training, iteration)
-    assert [path.name for path in checkpoints.existing()] == ["step-00000010", "step-00000014", "step-00000016"]
+    assert [path.name for path in complete_checkpoints(checkpoints.folder)] == [
+        "step-00000010",
+        "step-00000014",
+        "step-00000016",
+    ]
 
 
 def test_a_damaged_later_one_pushes_no_sound_one_out(tmp_path: Path) -> None:
@@ -84,7 +96,7 @@ def test_running_sums_of_all_processes_come_back_once(
         training.sums.fill_(3.0)
         training.finite_steps.fill_(1.0)
         training.gather_sums()
-    path = save(checkpoints, pair[0], 2, processes=2)
+    path = save(checkpoints, pair[0], 2)
     alone = tiny_training()  # the same steps count half as much among those of one process
     for training, expected in zip([*pair, alone], (6.0, 0.0, 3.0), strict=True):
         restore(training, path, read_checked_state(path))
@@ -160,14 +172,15 @@ def test_a_pickle_in_a_weight_files_place_does_not_run(checkpoints: CheckpointFo
 
 def test_a_background_save_is_of_the_moment_it_was_asked_for(tmp_path: Path) -> None:
     checkpoints = CheckpointFolder(tmp_path, keep=9, snapshot_every=0)
-    training, saver = trained(2), BackgroundSaver(checkpoints)
+    training = trained(2)
+    saver = BackgroundSaver(checkpoints, Snapshot(training, tiny_settings(), {}))
     expected = fingerprint(training)
-    saver.save(training, Position(2, {}), tiny_settings().flat(), "folder")
+    saver.save(2, 0)
     training(2, 0.5, batches_of(tiny_pixels(4, 2), 2))
-    saver.save(training, Position(3, {}), tiny_settings().flat(), "folder")
+    saver.save(3, 0)
     saver.wait()
     saver.close()
-    for path, ours in zip(checkpoints.existing(), (expected, fingerprint(training)), strict=True):
+    for path, ours in zip(complete_checkpoints(checkpoints.folder), (expected, fingerprint(training)), strict=True):
         resumed = tiny_training(seed=5)
         restore(resumed, path, read_checked_state(path))
         assert_same_bits(ours, fingerprint(resumed))
@@ -177,9 +190,10 @@ def test_a_background_save_that_fails_is_heard_of(tmp_path: Path, monkeypatch: p
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("vdvae_lr.training.snapshot.write_weights", full)
-    saver = BackgroundSaver(CheckpointFolder(tmp_path, keep=2, snapshot_every=0))
-    saver.save(trained(0), Position(2, {}), tiny_settings().flat(), "folder")
+    monkeypatch.setattr("vdvae_lr.training.checkpoint.write_weights", full)
+    snapshot = Snapshot(trained(0), tiny_settings(), {})
+    saver = BackgroundSaver(CheckpointFolder(tmp_path, keep=2, snapshot_every=0), snapshot)
+    saver.save(2, 0)
     with pytest.raises(InputError, match="No space left on device"):
         while True:
             saver.check()
@@ -216,14 +230,15 @@ def test_what_is_in_a_checkpoints_way_leaves_nothing_behind(tmp_path: Path, kind
 
 def test_leftovers_of_a_killed_process_go_with_the_next_start(tmp_path: Path) -> None:
     settings = tiny_settings(save_dir=str(tmp_path), desc="run")
-    with run_folder(settings) as (folder, _):
+    folder = folder_of(settings.run)
+    with claimed_folder(settings):
         (folder / "checkpoints").mkdir()
     for place in ("images", "checkpoints"):
         for kind in ("file", "folder", "link", "broken link"):
             placed(folder / place / f".{kind}.part", kind)
     (folder / "images" / "step-00000002.png").write_text("picture")
     (folder / ".settings.json.part").write_text("half")
-    with run_folder(settings):
+    with claimed_folder(settings):
         pass
     left = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if ".lock" not in path.name}
     assert left == {"checkpoints", "images", "images/step-00000002.png", "settings.json"}
@@ -244,7 +259,7 @@ def test_a_save_that_fails_leaves_what_was_there(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("vdvae_lr.training.snapshot.write_weights", full)
+    monkeypatch.setattr("vdvae_lr.training.checkpoint.write_weights", full)
     with pytest.raises(InputError, match="No space left on device"):
         save(checkpoints, training, 4)
     assert [path.name for path in checkpoints.folder.iterdir()] == [earlier.name]

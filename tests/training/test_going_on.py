@@ -19,8 +19,9 @@ from vdvae_lr.datasets.sampler import TrainingOrder
 from vdvae_lr.errors import InputError
 from vdvae_lr.processes.world import World
 from vdvae_lr.training import loop
+from vdvae_lr.training import run as run_module
+from vdvae_lr.training.checkpoint import Snapshot
 from vdvae_lr.training.loop import train
-from vdvae_lr.training.snapshot import Position
 
 SELDOM = {"iters_per_save": 100, "iters_per_eval": 100, "iters_per_images": 100, "iters_per_print": 4}
 FAILED_STEP = 3  # in a run of six
@@ -243,7 +244,7 @@ def test_a_checkpoint_of_an_earlier_version_goes_on_without_a_word(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "Position", lambda iteration, log, processes, images: Position(iteration, log, processes))
+        patch.setattr(run_module, "Snapshot", lambda step, settings, images: Snapshot(step, settings, {}))
         half_a_run(images, tmp_path)
     (state,) = (tmp_path / "run" / "checkpoints").glob("step-*/state.json")
     assert json.loads(state.read_text())["images"] == {}

@@ -121,7 +121,7 @@ def test_a_folder_that_may_not_be_looked_at_is_named(
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("vdvae_lr.training.run_folder._check_same_settings", refuse)
+    monkeypatch.setattr("vdvae_lr.training.claimed_folder._check_same_settings", refuse)
     (tmp_path / "run").mkdir()
     with pytest.raises(InputError, match=r"Permission denied.*--save_dir"):
         run(images, tmp_path)

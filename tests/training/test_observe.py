@@ -21,8 +21,8 @@ from vdvae_lr.evaluation.bound import evaluate_bound
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.training import observe
-from vdvae_lr.training.held_out_record import group_rate_curves
 from vdvae_lr.training.loop import train
+from vdvae_lr.training.observe import group_rate_curves
 
 WATCHED = 5
 THRESHOLD = 1e-7

@@ -31,8 +31,7 @@ from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.logistic_mixture import Bins, LogisticMixture, parameters_per_component
 from vdvae_lr.model.noise import PassNoise
 from vdvae_lr.model.precision import full_precision
-from vdvae_lr.training.checkpoint import CheckpointFolder, restore
-from vdvae_lr.training.snapshot import Position, Snapshot
+from vdvae_lr.training.checkpoint import CheckpointFolder, Snapshot, restore
 from vdvae_lr.training.step import AUTOCAST, Precision, TrainingStep, autocast
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16", "fp16")
@@ -252,8 +251,8 @@ def test_scale_and_growth_tracker_go_on_after_a_resume(tmp_path: Path) -> None:
         step_on(saved, iteration)
     assert loss_scale(saved) == (64.0, 2)
     folder = CheckpointFolder(tmp_path, keep=1, snapshot_every=0)
-    snapshot = Snapshot()
-    snapshot.take(saved, Position(2, {}), tiny_settings(**MINIMAL).flat(), "folder")
+    snapshot = Snapshot(saved, tiny_settings(**MINIMAL), {})
+    snapshot.take(2, bad_images=0)
     folder.write(snapshot)
     found = folder.newest_sound()
     assert found is not None

@@ -22,13 +22,13 @@ from training_runs import ALONE, TINY, assert_same_bits, tiny_settings, write_im
 from vdvae_lr.cli.shared.config import resolve_settings
 from vdvae_lr.cli.train import main
 from vdvae_lr.errors import EXIT_RUN_AGAIN, InputError
-from vdvae_lr.hub.openai import to_published, write_published
+from vdvae_lr.files.run_folder import complete_checkpoints
 from vdvae_lr.hub.pretrained import VDVAE
-from vdvae_lr.hub.sources import WeightSettings, WeightSource, find_weights
+from vdvae_lr.hub.sources import WeightSource, find_weights
+from vdvae_lr.hub.vdvae.tensors import to_published, write_published
 from vdvae_lr.model.vdvae.vae import VAEConfig
 from vdvae_lr.processes.world import World
 from vdvae_lr.training.build import StartWeights, build_training, find_start_weights
-from vdvae_lr.training.checkpoint import CheckpointFolder
 from vdvae_lr.training.loop import train
 from vdvae_lr.training.step import TrainingStep
 
@@ -68,7 +68,7 @@ def published_files(tmp_path: Path) -> dict[str, str]:
 
 def built(**changes: Any) -> TrainingStep:
     settings = tiny_settings(**changes)
-    start = find_start_weights(settings.run, settings.weights, settings.model)
+    start = find_start_weights(settings)
     return build_training(settings, ALONE, start)
 
 
@@ -138,7 +138,7 @@ def test_published_names_stand_for_their_files(tmp_path: Path, monkeypatch: pyte
 
 def test_from_scratch_needs_nothing() -> None:
     settings = tiny_settings()
-    assert find_start_weights(settings.run, WeightSettings(), settings.model) == StartWeights()
+    assert find_start_weights(settings) == StartWeights()
 
 
 def refusal(**changes: Any) -> str:
@@ -212,7 +212,7 @@ def test_a_batch_systems_signal_in_a_fetch_is_heeded_after_a_step(
     images = write_images(tmp_path / "images")
     signalled(monkeypatch, signal.SIGTERM)
     assert run_in(tmp_path, data_root=str(images)) == EXIT_RUN_AGAIN
-    assert [path.name for path in CheckpointFolder(tmp_path / "run", 1, 0).existing()] == ["step-00000001"]
+    assert [path.name for path in complete_checkpoints(tmp_path / "run" / "checkpoints")] == ["step-00000001"]
 
 
 @pytest.fixture
@@ -230,8 +230,8 @@ def put_on(hub: LoopbackHub, config: VAEConfig, folder: Path) -> None:
 
 def processes_of(save_dir: Path) -> list[int]:
     """How many processes made each checkpoint that there is."""
-    folder = CheckpointFolder(save_dir / "run", 1, 0)
-    return [int(json.loads((path / "state.json").read_text())["processes"]) for path in folder.existing()]
+    folder = save_dir / "run" / "checkpoints"
+    return [int(json.loads((path / "state.json").read_text())["processes"]) for path in complete_checkpoints(folder)]
 
 
 def test_two_processes_fetch_once_and_a_resumed_run_asks_nothing(hub: LoopbackHub, tmp_path: Path) -> None:
@@ -338,6 +338,6 @@ class Disagreeing(World):
 
 def test_processes_that_found_different_weights_are_told_so(published_files: dict[str, str]) -> None:
     settings = tiny_settings(**published_files)
-    start = find_start_weights(settings.run, settings.weights, settings.model)
+    start = find_start_weights(settings)
     with pytest.raises(InputError, match=r"found different weights called '.*restore_path.*'; give one --revision"):
         build_training(settings, Disagreeing(0, 1, torch.device("cpu")), start)

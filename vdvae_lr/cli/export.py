@@ -10,7 +10,7 @@ from vdvae_lr.cli.shared.loaded_models import LoadingSettings
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.paths import exists
 from vdvae_lr.files.whole_file import replacing
-from vdvae_lr.hub.openai import write_published
+from vdvae_lr.hub.vdvae.tensors import write_published
 from vdvae_lr.setting_checks import PathText
 
 

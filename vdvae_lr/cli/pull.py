@@ -14,8 +14,8 @@ from vdvae_lr.files.paths import exists
 from vdvae_lr.files.whole_file import replacing
 from vdvae_lr.hub.hub_client import HubAccess, optional_repository_file
 from vdvae_lr.hub.model_card import CARD_NAME, FIGURES, PICTURE_NAME
-from vdvae_lr.hub.published import PUBLISHED, published_file
 from vdvae_lr.hub.sources import WeightSource, find_weights
+from vdvae_lr.hub.vdvae.published import PUBLISHED, published_file
 from vdvae_lr.hub.weight_folder import CONFIG_NAME, WEIGHTS_NAME
 from vdvae_lr.setting_checks import PathText
 

@@ -16,8 +16,8 @@ from vdvae_lr.evaluation.bound import Bound, evaluate_bound
 from vdvae_lr.evaluation.document import read_evaluations
 from vdvae_lr.files.bundled import bundled_folder
 from vdvae_lr.hub.pretrained import VDVAE
-from vdvae_lr.hub.published import PUBLISHED, published_file
 from vdvae_lr.hub.sources import WeightSettings
+from vdvae_lr.hub.vdvae.published import PUBLISHED, published_file
 from vdvae_lr.model.precision import float32_convolutions
 from vdvae_lr.processes.world import World, joined_world
 from vdvae_lr.setting_checks import AtOnce, CountOrNone, PathText, check_settings

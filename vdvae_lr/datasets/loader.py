@@ -35,11 +35,11 @@ class Batch:
     """(B, C, H, W) uint8, channels_last in memory."""
     indices: Rows
     """(B,) indices of the examples in their split."""
-    micro_batch: int
+    micro_batch: int = 0
     """Number of the micro-batch in its step over all ranks; in evaluation, among the batches of this rank."""
-    step: int
+    step: int = 0
     """Training step; 0 in evaluation."""
-    bad_images: int
+    bad_images: int = 0
     """Number of unreadable images that were replaced by others in this batch."""
 
     def pin_memory(self) -> "Batch":

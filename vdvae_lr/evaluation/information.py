@@ -24,7 +24,7 @@ from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.latent_model import LatentModel, LatentPass
 from vdvae_lr.model.noise import PassNoise
 
-SAMPLE_NOISE = "information"  # the purpose in the noise key: every measurement of eq. 5 makes the same samples
+INFORMATION_NOISE = "information"  # the purpose in the noise key: every measurement of eq. 5 makes the same samples
 
 
 def group_information_nats(passed: LatentPass, reencoded: Sequence[DiagonalGaussian]) -> Tensor:
@@ -58,7 +58,7 @@ def measure_information_from_samples(
         measuring: as many samples as it has images.
         before: a model of the same architecture; None leaves the second quantity out.
     """
-    noise = ExampleNoise(model, SAMPLE_NOISE, measuring.seed, prior=True, image=True)
+    noise = ExampleNoise(model, INFORMATION_NOISE, measuring.seed, prior=True, image=True)
     readers = 1 if before is None else 2
     moments = [GroupMoments(model.resolutions, model.device) for _ in range(readers)]
     for shard in measuring.samples("information from samples"):

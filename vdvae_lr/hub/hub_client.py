@@ -1,6 +1,6 @@
-"""Files of the Hugging Face Hub, fetched by its own client, with one sentence for each of its errors.
+"""Files of the Hugging Face Hub, fetched by huggingface_hub, with one sentence for each of its errors.
 
-A downloaded file is compared with the digest that its repository lists; a file that differs is removed from the cache.
+A downloaded file is compared with the digest that its repository lists. A file that differs is removed from the cache.
 Only files that are asked for by name are written, whatever a repository lists.
 """
 
@@ -15,21 +15,12 @@ from pathlib import Path
 from huggingface_hub import (
     _CACHED_NO_EXIST,
     cached_assets_path,
+    errors,
     get_session,
     hf_hub_download,
     try_to_load_from_cache,
 )
-from huggingface_hub.errors import (  # type: ignore[attr-defined] # HTTPError is its HTTP client's
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,
-    LocalEntryNotFoundError,
-    LocalTokenNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined] # from its HTTP client
 
 from vdvae_lr.errors import InputError, Unreachable
 from vdvae_lr.files.digests import file_sha256
@@ -38,7 +29,7 @@ from vdvae_lr.files.network_errors import first_line, network_errors, status_wor
 from vdvae_lr.files.paths import is_folder
 
 LIBRARY = "vdvae_lr"
-_UPLOAD_TIMEOUT_S = 120.0  # of silence; a Hub may need a while for a large commit
+_UPLOAD_TIMEOUT_S = 120.0  # without an answer; a Hub may need a while for a large commit
 _OURS = ("config.json", "model.safetensors")
 _COMMIT = re.compile("[0-9a-f]{40}")
 _SITE = r"(?P<site>(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?:api/)?(?:models/)?|hf://(?:models/)?)"
@@ -71,7 +62,7 @@ def check_hub_name(name: str) -> None:
     found = _ON_THE_HUB.fullmatch(name)
     if found is None or (found["page"] == "resolve" and name.startswith("https://")):
         return
-    here = is_folder(Path(found["repository"]).parent)  # rather a misspelt path than somebody's account
+    here = is_folder(Path(found["repository"]).parent)  # more likely a misspelt path than an account
     if not found["site"] and (not found["at"] or here):
         return
     revision = found["at"] or found["revision"] or "main"
@@ -80,38 +71,31 @@ def check_hub_name(name: str) -> None:
     raise InputError(f"'{without_secrets(name)}' {what}; write {found['repository']}{chosen}.")
 
 
-def asset_path(namespace: str, name: str) -> Path:
-    """Where to keep a file from elsewhere in the Hub's usual cache.
+def asset_path(name: str, access: HubAccess) -> Path:
+    """The path in the Hub's usual cache of a file from another server, `KIND/FILE` or `KIND/FOLDER/FILE`.
 
-    Raises:
-        InputError: the cache cannot be written.
+    With `force_download`, a file that is there is removed. Raises InputError if the cache is unusable, or if the file
+    is not there and `local_files_only` forbids fetching it.
     """
+    kind, _, name = name.partition("/")
     try:
-        return cached_assets_path(LIBRARY, namespace, "files") / name
+        path = cached_assets_path(LIBRARY, kind, "files") / name
     except (OSError, ValueError) as error:
         raise InputError(
             f"the Hugging Face cache cannot be used ({first_line(error)}); name a folder of yours with HF_HOME."
         ) from None
-
-
-def prepare_cached(target: Path, access: HubAccess) -> None:
-    """Obey `local_files_only` and `force_download` for a file that does not come from the Hub.
-
-    Raises:
-        InputError: the file is not in the cache and may not be fetched.
-    """
-    if access.local_files_only and not target.exists():
-        raise Unreachable(f"{target.name} is not in the cache, and local_files_only forbids fetching; leave that out.")
+    if access.local_files_only and not path.exists():
+        raise Unreachable(f"{path.name} is not in the cache, and local_files_only forbids fetching; leave that out.")
     if access.force_download:
-        for path in (target, record_of(target)):
-            path.unlink(missing_ok=True)
+        for each in (path, record_of(path)):
+            each.unlink(missing_ok=True)
+    return path
 
 
 def repository_file(repository: str, name: str, access: HubAccess) -> Path:
-    """The file `name` of a repository, checked, and downloaded into the cache if needed.
+    """The file `name` of a repository, downloaded into the cache if needed, and checked.
 
-    Raises:
-        InputError: no such repository, revision or file, no access, no connection, or content with another digest.
+    Raises InputError if the Hub cannot be reached or refuses, or if the content has another digest.
     """
     with hub_errors(repository, name, access.revision):
         path = Path(hf_hub_download(repository, name, library_name=LIBRARY, **asdict(access)))
@@ -120,7 +104,7 @@ def repository_file(repository: str, name: str, access: HubAccess) -> Path:
 
 
 def optional_repository_file(repository: str, name: str, access: HubAccess) -> Path | None:
-    """As `repository_file`; None if the repository is known to have no such file."""
+    """Like `repository_file`, but None if the repository has no such file."""
     if not access.force_download and _COMMIT.fullmatch(access.revision or ""):  # the files of a commit never change
         with hub_errors(repository, name, access.revision):
             found = try_to_load_from_cache(repository, name, access.cache_dir, access.revision)
@@ -129,7 +113,7 @@ def optional_repository_file(repository: str, name: str, access: HubAccess) -> P
     try:
         return repository_file(repository, name, access)
     except InputError as error:
-        if isinstance(error.__cause__, EntryNotFoundError):
+        if isinstance(error.__cause__, errors.EntryNotFoundError):
             return None
         raise
 
@@ -152,14 +136,14 @@ def _check_content(path: Path, repository: str) -> None:
 
 
 def _is_what_was_listed(path: Path) -> bool:
-    """Compare with the digest by which the cache names content: git's own for small files, SHA-256 for large ones."""
+    """Compare with the digest by which the cache names content: git's SHA-1 for small files, SHA-256 for large ones."""
     listed = path.readlink().name if path.is_symlink() else ""
     if len(listed) == 64:
         return file_sha256(path) == listed
     if len(listed) == 40:
         content = path.read_bytes()
         return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == listed
-    return True  # a file system without links, or another server than a Hub: the client has compared the length
+    return True  # no links here, or the server is no Hub: the client has compared the length
 
 
 @contextmanager
@@ -169,12 +153,12 @@ def hub_errors(repository: str, name: str, revision: str | None = None) -> Itera
         try:
             with _causes():
                 yield
-        except (HFValidationError, EntryNotFoundError, HfHubHTTPError) as error:
-            answered = isinstance(error.__cause__, HfHubHTTPError)
-            kind = Unreachable if isinstance(error, LocalEntryNotFoundError) and not answered else InputError
+        except (errors.HFValidationError, errors.EntryNotFoundError, errors.HfHubHTTPError) as error:
+            answered = isinstance(error.__cause__, errors.HfHubHTTPError)
+            kind = Unreachable if isinstance(error, errors.LocalEntryNotFoundError) and not answered else InputError
             raise kind(_sentence(error, repository, name, revision)) from error
-        except (LocalTokenNotFoundError, HTTPError, ValueError) as error:
-            no_token = isinstance(error, LocalTokenNotFoundError | UnicodeEncodeError)
+        except (errors.LocalTokenNotFoundError, HTTPError, ValueError) as error:
+            no_token = isinstance(error, errors.LocalTokenNotFoundError | UnicodeEncodeError)
             if no_token or str(error).startswith("Illegal header value"):
                 raise InputError(
                     f"the token for repository {repository} is missing, or has letters that no token has; log in with "
@@ -182,7 +166,7 @@ def hub_errors(repository: str, name: str, revision: str | None = None) -> Itera
                 ) from None  # the cause's message contains the token
             if isinstance(error, HTTPError):
                 raise
-            raise InputError(  # options that exclude each other, or a file name that leads out of the repository
+            raise InputError(  # contradicting options, or a file name that leads out of the repository
                 f"repository {repository} cannot be used like this ({first_line(error)}); mend what the brackets name."
             ) from error
 
@@ -201,7 +185,7 @@ def _causes() -> Iterator[None]:
 
 @contextmanager
 def upload_timeout() -> Iterator[None]:
-    """Inside, an upload ends if the Hub stays silent; the client alone would wait for ever."""
+    """Inside, an upload fails if the Hub stays silent. The client itself would wait for ever."""
     session = get_session()
     before, session.timeout = session.timeout, _UPLOAD_TIMEOUT_S
     try:
@@ -212,13 +196,9 @@ def upload_timeout() -> Iterator[None]:
 
 @contextmanager
 def pull_elsewhere(*words: str) -> Iterator[None]:
-    """If there is no network, also name the command that fetches these weights on another machine.
+    """If the block finds no network, add the command that fetches these weights on another machine to its InputError.
 
-    Args:
-        words: the arguments of `vdvae-lr pull`, with the weights' name as the person gave it.
-
-    Raises:
-        InputError: what the block raises.
+    `words` are the arguments of `vdvae-lr pull`, with the weights' name as the person gave it.
     """
     try:
         yield
@@ -232,19 +212,19 @@ def pull_elsewhere(*words: str) -> Iterator[None]:
 def _sentence(error: Exception, repository: str, name: str, revision: str | None) -> str:
     where = f"repository {repository}" + (f" at {revision}" if revision else "")
     match error:
-        case HFValidationError():
+        case errors.HFValidationError():
             return f"{repository[:100]!r} cannot be a repository's name; give OWNER/NAME of plain letters."
-        case LocalEntryNotFoundError():
+        case errors.LocalEntryNotFoundError():
             return f"{name} of {where} is not in the cache, and {_why_unreachable(error)}."
-        case GatedRepoError():
+        case errors.GatedRepoError():
             return f"{where} is gated: ask for access on its page, then log in with 'hf auth login'."
-        case RepositoryNotFoundError():
+        case errors.RepositoryNotFoundError():
             return f"there is no {where} on the Hub for this login; check its name, or log in with 'hf auth login'."
-        case RevisionNotFoundError():
+        case errors.RevisionNotFoundError():
             return f"repository {repository} has no revision '{revision}'; give one of its branches, tags or commits."
-        case EntryNotFoundError() if name not in _OURS:
+        case errors.EntryNotFoundError() if name not in _OURS:
             return f"{where} has no {name}; check what it is called there."
-        case EntryNotFoundError():
+        case errors.EntryNotFoundError():
             return (
                 f"{where} has no {name}; only weights that this program wrote are read (config.json and "
                 "model.safetensors), for other formats may run code."
@@ -254,7 +234,7 @@ def _sentence(error: Exception, repository: str, name: str, revision: str | None
 
 
 def _refusal(error: Exception) -> str:
-    status = error.response.status_code if isinstance(error, HfHubHTTPError) else 0
+    status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else 0
     remedy = "log in with 'hf auth login' as somebody who may" if status in (401, 403) else _REMEDY
     return f"answers {status_words(status)}; {remedy}"
 
@@ -262,7 +242,7 @@ def _refusal(error: Exception) -> str:
 def _why_unreachable(error: Exception) -> str:
     """Why a file that the cache lacks was not fetched: offline mode, no connection, or a server's error."""
     cause = error.__cause__
-    if isinstance(cause, HfHubHTTPError):
+    if isinstance(cause, errors.HfHubHTTPError):
         return f"the Hub {_refusal(cause)}"
     if cause is None or "offline" in str(cause).lower():
         return "the network may not be used (HF_HUB_OFFLINE or local_files_only); allow it"

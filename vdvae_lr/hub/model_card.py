@@ -1,26 +1,29 @@
-"""The model card: what the weights are, how they were made, what they score, what one may do with them."""
+"""The facts of a model card: what the weights are, how they were made, what they score, and their terms.
+
+`model_card.jinja` has the words.
+"""
 
 import math
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from vdvae_lr import __version__
 from vdvae_lr.datasets.catalogue import terms_of
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.network_errors import first_line, without_secrets
-from vdvae_lr.hub.published import PUBLISHED
 from vdvae_lr.hub.run_record import RunRecord, start_of_run
+from vdvae_lr.hub.vdvae.published import published_name
+from vdvae_lr.hub.weight_folder import DEFAULT_CLASS
 from vdvae_lr.model.latent_model import LatentModel
-from vdvae_lr.model.vdvae.vae import VAEConfig
 
 CARD_NAME = "README.md"
 FIGURES = "figures"
 PICTURE_NAME = "reconstructions_and_samples.png"
-_BUNDLED = "fashion"
 _TRAINING_SETTINGS = (
     *("hps", "restore_optimizer_path", "dataset", "iters", "global_batch", "precision", "seed"),
     *("beta", "alpha_T", "alpha_warmup_iters", "lr_form", "lr_target", "lr_image", "lr_latents", "lr_reduction"),
@@ -29,7 +32,7 @@ _TRAINING_SETTINGS = (
 )
 _LICENCE_LINE = re.compile(r"^- Weights: .*$", re.MULTILINE)
 _SILENT_GROUP = 1e-4
-"""nats/dim below which a group says next to nothing."""
+"""nats/dim below which the posterior of a group says next to nothing."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,11 @@ class Provenance:
     """What is known of some weights beside the model's settings.
 
     Attributes:
-        dataset: they were trained on, by the name that `--dataset` takes; empty: unknown.
-        record: of the run that made them; None: unknown.
-        licence: of the weights, by the Hub's name for it; empty: none is stated.
+        dataset: the data they were trained on, by the name that `--dataset` takes; empty: unknown.
+        record: what is known of the run that made them; None: unknown.
+        licence: licence of the weights, by the Hub's name for it; empty: none is stated.
         averaged: whether they are averaged over training (EMA); None: unknown.
-        card: the model card that lay beside them, for where no run is known.
+        card: the model card that lay beside them, for weights of which no run is known.
         published: the published model they are; empty: none.
     """
 
@@ -54,48 +57,62 @@ class Provenance:
 
 
 def model_card(model: LatentModel, provenance: Provenance, repository: str = "") -> ModelCard:
-    """The card of `model`; `repository` is where it will lie, for the lines on loading; empty: nobody knows."""
+    """The card of `model`; `repository` is where the card will lie, for the lines on loading (empty: unknown)."""
     record = provenance.record
-    sections = [
-        f"# {_title(provenance, repository)}",
-        _introduction(provenance),
-        _loading(repository or "OWNER/NAME"),
-        _training(record),
-        _bound(model, record),
-        _picture(record),
-        _architecture(model),
-        _terms(provenance),
-    ]
-    body = "\n\n".join(section for section in sections if section)
-    return ModelCard(f"---\n{_metadata(provenance).to_yaml()}\n---\n\n{body}\n")
+    class_name = type(model).__name__
+    own_class = class_name if class_name != DEFAULT_CLASS else ""
+    measured = record is not None and record.is_measured
+    start = start_of_run(record.settings)[0].name if record is not None else ""
+    run_name = record.name if record is not None else ""
+    templates = Environment(
+        loader=PackageLoader("vdvae_lr", "hub"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    templates.filters["count"] = "{:,}".format
+    content = templates.get_template("model_card.jinja").render(
+        vars(provenance),
+        metadata=_metadata(provenance, own_class).to_yaml(),
+        title=repository.rpartition("/")[2] or run_name or provenance.published or class_name,
+        own_class=own_class,
+        repository=repository or "OWNER/NAME",
+        start=start,
+        published_start=published_name(start),
+        bundled="fashion",
+        setting_rows=_setting_rows(record.settings, start) if record is not None else [],
+        measured=measured,
+        improper_likelihood=getattr(model.config, "likelihood", "") == "published_5bit",
+        rate_rows=_rate_rows(model, record.bound["group_rates_nats_per_dim"]) if record and measured else [],
+        picture=f"{FIGURES}/{PICTURE_NAME}",
+        model_rows=_model_rows(model),
+        terms=terms_of(provenance.dataset),
+        version=__version__,
+    )
+    return ModelCard(content)
 
 
-def licensed(card: bytes, licence: str, source: Path) -> bytes:
-    """A card with another licence, in its metadata and in its line on the weights.
+def licensed(card: bytes, licence: str, path: Path) -> bytes:
+    """The card from the file `path` with another licence, in its metadata and in its line on the weights.
 
-    Raises:
-        InputError: its metadata cannot be read; `source` is named.
+    Raises InputError if its metadata cannot be read.
     """
     try:
         made = ModelCard(card.decode("utf-8-sig"))
-    except Exception as error:  # of YAML, of text, or of the Hub's own classes
+    except Exception as error:  # YAML, the text's encoding and the Hub's own classes raise different ones
         raise InputError(
-            f"model card {source} has metadata that cannot be read ({first_line(error)}); mend or remove it."
+            f"model card {path} has metadata that cannot be read ({first_line(error)}); mend or remove it."
         ) from None
     made.data["license"] = licence
     made.text = _LICENCE_LINE.sub(lambda line: f"- Weights: {licence}.", made.text)
     return str(made).encode()
 
 
-def _title(provenance: Provenance, repository: str) -> str:
-    run = provenance.record.name if provenance.record is not None else ""
-    return repository.rpartition("/")[2] or run or provenance.published or "VDVAE"
-
-
-def _metadata(provenance: Provenance) -> ModelCardData:
+def _metadata(provenance: Provenance, own_class: str) -> ModelCardData:
     record, dataset = provenance.record, provenance.dataset or "unknown"
     results = []
-    if record is not None and _is_measured(record) and record.bound_iteration == record.iteration:
+    if record is not None and record.is_measured and record.bound["iteration"] == record.iteration:
         results = [
             EvalResult(
                 task_type="unconditional-image-generation",
@@ -110,69 +127,17 @@ def _metadata(provenance: Provenance) -> ModelCardData:
         library_name="vdvae_lr",
         license=provenance.licence or None,
         pipeline_tag="unconditional-image-generation",
-        tags=["vdvae", "hierarchical-vae", "latent-reconstruction", "vdvae_lr"],
+        tags=[*(["vdvae", "hierarchical-vae"] if not own_class else []), "latent-reconstruction", "vdvae_lr"],
         model_name=record.name if record is not None and results else None,
         eval_results=results or None,
     )
 
 
-def _introduction(provenance: Provenance) -> str:
-    record = provenance.record
-    alpha = record.settings.get("alpha_T", 0) if record is not None else None
-    made = "fine-tuned" if record is not None and _start(record) else "trained"
-    kind = {None: "A very deep VAE", 0: f"A very deep VAE {made} without Latent Reconstruction"}.get(
-        alpha, f"A very deep VAE {made} with Latent Reconstruction over every latent group"
-    )
-    data = f", on {provenance.dataset}" if provenance.dataset else ""
-    averaging = {
-        None: "",
-        True: " The weights are averaged over training (EMA).",
-        False: " The weights are not averaged.",
-    }
-    return f"{kind}{data}.{averaging[provenance.averaged]} Written by vdvae_lr {__version__}."
-
-
-def _loading(repository: str) -> str:
-    return f"""## How to load it
-
-```python
-import torch, vdvae_lr
-
-model = vdvae_lr.VDVAE.from_pretrained("{repository}")
-with torch.inference_mode():
-    passed = model.generate(4, temperature=0.9)
-    image = passed.likelihood.mean()  # (4, C, H, W) in [-1, 1]
-```
-
-The same name works on the command line: `python train.py --pretrained {repository}`."""
-
-
-def _training(record: RunRecord | None) -> str:
-    if record is None:
-        return ""
-    settings = record.settings
-    alpha, iterations = settings.get("alpha_T", 0.0), settings.get("iters", 0)
-    length = settings.get("alpha_warmup_iters") or iterations
-    reached = alpha * min(1.0, record.iteration / length) if length else alpha
-    objective = (
-        f"α rose linearly from 0 towards {reached:g} (α_T {alpha:g} over {length:,} iterations); form "
-        f"`{settings.get('lr_form')}`, target `{settings.get('lr_target')}`, {settings.get('lr_image')} image, "
-        f"{settings.get('lr_latents')} latents, reduced by {settings.get('lr_reduction')}."
-        if alpha
-        else "No Latent Reconstruction (α_T 0): the plain ELBO."
-    )
-    rows = [("started from", f"`{_shown(_start(record))}`" if _start(record) else "random weights")]
+def _setting_rows(settings: Any, start: str) -> list[tuple[str, str]]:
+    """The settings that matter for what the weights are, after what the run started from."""
     given = [(name, settings[name]) for name in _TRAINING_SETTINGS if settings.get(name, "") != ""]
-    rows += [(f"`{name}`", f"`{_shown(value)}`") for name, value in given]
-    return (
-        f"## How it was made\n\nIteration {record.iteration:,} of {iterations:,}. {objective}\n\n"
-        f"{_table(('setting', 'value'), rows)}"
-    )
-
-
-def _start(record: RunRecord) -> str:
-    """What the run's weights started from, as its command line said it; empty: random weights."""
-    return start_of_run(record.settings)[0].name
+    rows = [("started from", f"`{_shown(start)}`" if start else "random weights")]
+    return rows + [(f"`{name}`", f"`{_shown(value)}`") for name, value in given]
 
 
 def _shown(value: object) -> object:
@@ -183,108 +148,29 @@ def _shown(value: object) -> object:
     return Path(str(value)).name if folders else value
 
 
-def _is_measured(record: RunRecord) -> bool:
-    """Whether its bound is a number; the log writes null for one that is not finite."""
-    return record.bound.get("negative_elbo_bits_per_dim") is not None
-
-
-def _bound(model: LatentModel, record: RunRecord | None) -> str:
-    if record is None or not record.bound:
-        return ""
-    bound = record.bound
-    if not _is_measured(record):
-        return (
-            f"## What it scores\n\nNothing: the bound at iteration {record.bound_iteration:,}, over "
-            f"{bound['examples']:,} {record.split} images, is not finite."
-        )
-    error = bound.get("negative_elbo_standard_error_nats_per_dim")
-    spread = f" ± {error:.4f} (standard error over images)" if error is not None else ""
-    rows = [
-        ("bound (−ELBO)", f"{bound['negative_elbo_nats_per_dim']:.4f} nats/dim{spread}"),
-        ("bound (−ELBO)", f"{bound['negative_elbo_bits_per_dim']:.4f} bits/dim"),
-        ("rate (KL)", f"{bound['rate_nats_per_dim']:.4f} nats/dim"),
-        ("distortion", f"{bound['distortion_nats_per_dim']:.4f} nats/dim"),
+def _rate_rows(model: LatentModel, rates: list[float]) -> list[tuple[object, ...]]:
+    """The rate by resolution, from the coarsest, below the names of the columns."""
+    silence = f"groups below {_SILENT_GROUP:g}"
+    rows: list[tuple[object, ...]] = [
+        ("resolution", "latent groups", "KL, nats/dim", "share, %", "largest group", silence)
     ]
-    caution = ""
-    if isinstance(model.config, VAEConfig) and model.config.likelihood == "published_5bit":
-        caution = (
-            "\n\nThe likelihood is the published 5-bit one, which does not sum to one: compare this bound only with "
-            "others of the same likelihood."
-        )
-    return (
-        f"## What it scores\n\n{bound['examples']:,} {record.split} images, each once, at iteration "
-        f"{record.bound_iteration:,}; one sample of the posterior an image.\n\n{_table(('', ''), rows)}{caution}\n\n"
-        f"{_group_rates(model, bound['group_rates_nats_per_dim'])}"
-    )
-
-
-def _group_rates(model: LatentModel, rates: list[float]) -> str:
-    """The rate by resolution, from the coarsest."""
-    resolutions = [shape[-1] for shape in model.latent_shapes]
-    rows = []
-    for resolution in dict.fromkeys(resolutions):
-        here = [rate for rate, own in zip(rates, resolutions, strict=True) if own == resolution]
+    for resolution in dict.fromkeys(model.resolutions):
+        here = [rate for rate, own in zip(rates, model.resolutions, strict=True) if own == resolution]
         silent = sum(rate < _SILENT_GROUP for rate in here)
         share = 100 * math.fsum(here) / math.fsum(rates) if any(rates) else 0.0
         size = f"{resolution}×{resolution}"
         rows.append((size, len(here), f"{math.fsum(here):.5f}", f"{share:.1f}", f"{max(here):.5f}", silent))
-    silence = f"groups below {_SILENT_GROUP:g}"
-    head = ("resolution", "latent groups", "KL, nats/dim", "share, %", "largest group", silence)
-    return f"KL of the latent groups, by resolution:\n\n{_table(head, rows)}"
+    return rows
 
 
-def _picture(record: RunRecord | None) -> str:
-    if record is None or record.picture is None:
-        return ""
-    return (
-        f"![Held-out images, reconstructions, and samples]({FIGURES}/{PICTURE_NAME})\n\n"
-        "Held-out images, their reconstructions, and samples at falling temperatures."
-    )
-
-
-def _architecture(model: LatentModel) -> str:
+def _model_rows(model: LatentModel) -> list[tuple[str, str]]:
     config = model.config
     parameters = sum(parameter.numel() for parameter in model.parameters())
     channels = " or ".join(str(each) for each in sorted({shape[0] for shape in model.latent_shapes}))
     colours = "grey" if config.image_channels == 1 else "colour"
-    rows = [
+    return [
         ("images", f"{config.image_size}×{config.image_size}, {colours}, {model.pixel_scale.bits} bits"),
         ("latent groups", f"{len(model.latent_shapes)}, each of {channels} channels"),
         ("parameters", f"{parameters:,}"),
         *model.facts(),
     ]
-    return f"## The model\n\n{_table(('', ''), rows)}"
-
-
-def _terms(provenance: Provenance) -> str:
-    licence, record, dataset = provenance.licence, provenance.record, provenance.dataset
-    lines = ["Code: MIT."]
-    lines.append(f"Weights: {licence}." if licence else "Weights: whoever published this card states no licence.")
-    if provenance.published:
-        lines.append(
-            f"They are OpenAI's published `{provenance.published}` weights: their code is MIT, their own terms are not "
-            "stated."
-        )
-    start = _published_name(_start(record)) if record is not None else ""
-    if record is not None and _start(record) == _BUNDLED:
-        lines.append(f"They were fine-tuned from the `{_BUNDLED}` weights that come with vdvae_lr: MIT.")
-    if start:
-        lines.append(
-            f"They were fine-tuned from OpenAI's published `{start}` weights: their code is MIT, their own terms are "
-            "not stated."
-        )
-    if terms := terms_of(dataset):
-        lines.append(f"Data: {terms}")
-    return "## Terms\n\n" + "\n".join(f"- {line}" for line in lines)
-
-
-def _published_name(start: str) -> str:
-    """Of the published model that is called so, or whose file is; empty: of none."""
-    known = {model.file_name(kind): name for name, model in PUBLISHED.items() for kind in ("model-ema", "model")}
-    return start if start in PUBLISHED else known.get(Path(start).name, "")
-
-
-def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    head = tuple(head)
-    lines: list[Iterable[object]] = [head, ("---",) * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from huggingface_hub import ModelCard, ModelHubMixin
@@ -23,11 +23,10 @@ from vdvae_lr.files.run_folder import EMA_NAME
 from vdvae_lr.files.whole_file import remove
 from vdvae_lr.hub.hub_client import LIBRARY, HubAccess, hub_errors, upload_timeout
 from vdvae_lr.hub.model_card import CARD_NAME, FIGURES, PICTURE_NAME, Provenance, licensed, model_card
-from vdvae_lr.hub.model_classes import make_known
-from vdvae_lr.hub.published import PUBLISHED
 from vdvae_lr.hub.run_record import read_run_record
 from vdvae_lr.hub.sources import WeightSettings, WeightSource, find_weights, read_state, settings_of
-from vdvae_lr.hub.weight_folder import CONFIG_NAME, WEIGHTS_NAME, write_config, write_weights
+from vdvae_lr.hub.vdvae.published import PUBLISHED
+from vdvae_lr.hub.weight_folder import CONFIG_NAME, WEIGHTS_NAME, make_known, write_config, write_weights
 from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.model.vdvae.vae import VAEConfig, VeryDeepVAE
 
@@ -35,10 +34,8 @@ _SAVING = ".saving-"
 _LONGEST_SAVE_S = 86_400.0
 _WEIGHTS_LAST = (DIGESTS_NAME, CONFIG_NAME, WEIGHTS_NAME)
 """The order in which saved files take their places, after all others."""
-
-
 _CLASSES: dict[type, type["PretrainedModel"]] = {}
-"""Model classes by the dataclass of their settings."""
+"""The model classes by the dataclass of their settings."""
 
 
 def model_class(config: Any) -> type["PretrainedModel"]:
@@ -66,20 +63,15 @@ class PretrainedModel(LatentModel, ModelHubMixin, library_name=LIBRARY):
 
     A model of your own derives from it and names the dataclass of its settings, `class MyVAE(PretrainedModel,
     config=MyConfig)`. From then on every command of this program understands its weights.
-
-    Args:
-        config: the model's settings.
-
-    Attributes:
-        provenance: what is known of the weights; `dataset` and the model card come from it.
     """
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
         self.provenance = Provenance()
+        """What is known of the weights; `dataset` and the model card come from it."""
 
     def __init_subclass__(cls, config: type | None = None, **options: Any) -> None:
-        """Make a class known that names the dataclass of its settings."""
+        """Make the class known if it names the dataclass of its settings."""
         super().__init_subclass__(**options)
         if config is not None:
             make_known(cls.__name__, config)
@@ -87,7 +79,7 @@ class PretrainedModel(LatentModel, ModelHubMixin, library_name=LIBRARY):
 
     @property
     def dataset(self) -> str:
-        """The data it was trained on, by the name that `--dataset` takes; empty: unknown."""
+        """The data that the model was trained on, by the name that `--dataset` takes; empty: unknown."""
         return self.provenance.dataset
 
     @classmethod
@@ -109,11 +101,11 @@ class PretrainedModel(LatentModel, ModelHubMixin, library_name=LIBRARY):
         Args:
             name_or_path: a bundled or published name, `lrvdvae-NAME`, a Hub repository, an https address, a file, a
                 folder, or a run (`vdvae_lr.hub.sources` has the table).
-            revision: branch, tag or commit of a Hub repository; None: as `sources` says.
-            ema: the averaged weights, where there are also those before averaging (runs, published models).
-            config: settings, for weights that come without them and are none of the published models.
+            revision: branch, tag or commit of a Hub repository; None: the one in `sources`.
+            ema: take the averaged weights, if there are also those before averaging (runs, published models).
+            config: the model's settings, for weights that come without them and are none of the published models.
             sources: where names are looked up.
-            token, cache_dir, force_download, local_files_only: of a Hub repository, as huggingface_hub has them.
+            token, cache_dir, force_download, local_files_only: how to reach the Hub; huggingface_hub explains them.
 
         Raises:
             InputError: no such weights, damaged ones, or settings neither given nor found.
@@ -123,7 +115,10 @@ class PretrainedModel(LatentModel, ModelHubMixin, library_name=LIBRARY):
         access = HubAccess(revision or sources.revision or None, token, cache, force_download, local_files_only)
         source = find_weights(str(name_or_path), sources, ema=ema, access=access)
         chosen = settings_of(source, config)
-        made = cls._class_of(chosen, source)
+        kind = model_class(chosen)
+        if not issubclass(cls, kind) and not issubclass(kind, cls):
+            raise InputError(f"{source.path} holds weights of a {kind.__name__}; load them with {kind.__name__}.")
+        made = cls if issubclass(cls, kind) else cast("type[Self]", kind)
         with torch.device("meta"):
             state = read_state(source, made(chosen))
         model = made(chosen)
@@ -131,32 +126,18 @@ class PretrainedModel(LatentModel, ModelHubMixin, library_name=LIBRARY):
         model.load_state_dict(state)
         return model.eval()
 
-    @classmethod
-    def _class_of(cls, config: Any, source: WeightSource) -> type[Self]:
-        """The class to build: this one, or one that derives from it.
-
-        Raises:
-            InputError: the weights are of another class.
-        """
-        kind = model_class(config)
-        if issubclass(cls, kind):
-            return cls
-        if issubclass(kind, cls):
-            return kind
-        raise InputError(f"{source.path} holds weights of a {kind.__name__}; load them with {kind.__name__}.")
-
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
         """Write model.safetensors, config.json, their digests and a model card.
 
-        What the folder held stays until all files are whole. Then they take their places, the digests before what they
-        are of: if the process is killed in between, the folder is refused rather than taken for either model.
+        What the folder held stays until all files are whole. Then they take their places, first the digests. If the
+        process is killed in between, loading refuses the folder and never takes it for either model.
 
         Args:
-            save_directory: made where needed.
-            options: the mixin's (`push_to_hub`, `repo_id`, …).
+            save_directory: the folder; it is made if needed.
+            options: options of huggingface_hub's `save_pretrained` (`push_to_hub`, `repo_id`, …).
 
         Raises:
-            InputError: the disk refused, or the Hub did.
+            InputError: the disk or the Hub refused.
         """
         target = path_of(save_directory)
         try:
@@ -165,7 +146,7 @@ class PretrainedModel(LatentModel, ModelHubMixin, library_name=LIBRARY):
             with TemporaryDirectory(dir=target, prefix=_SAVING) as name:
                 answer = super().save_pretrained(name, **({"repo_id": target.name} | options))
                 if self._picture() is None:
-                    (target / FIGURES / PICTURE_NAME).unlink(missing_ok=True)  # of weights that were here before
+                    (target / FIGURES / PICTURE_NAME).unlink(missing_ok=True)  # it belongs to the earlier weights
                 names = [path.relative_to(name).as_posix() for path in Path(name).rglob("*") if path.is_file()]
                 for each in [*sorted(set(names) - set(_WEIGHTS_LAST)), *_WEIGHTS_LAST]:
                     final = target / each
@@ -178,14 +159,11 @@ class PretrainedModel(LatentModel, ModelHubMixin, library_name=LIBRARY):
         return answer
 
     def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Save, and upload in one commit; the repository is made where needed.
+        """Save, and upload in one commit; returns the commit's address. The repository is made if needed.
 
         Args:
             repo_id: OWNER/NAME.
-            options: the mixin's (`private`, `branch`, `commit_message`, `create_pr`, `token`, …).
-
-        Returns:
-            The commit's address.
+            options: options of huggingface_hub's `push_to_hub` (`private`, `branch`, `create_pr`, `token`, …).
 
         Raises:
             InputError: no login, no right to write there, or no connection.
@@ -196,23 +174,21 @@ class PretrainedModel(LatentModel, ModelHubMixin, library_name=LIBRARY):
             return address
 
     def generate_model_card(self, *arguments: Any, **facts: Any) -> ModelCard:
-        """A card of what is known of these weights; those that came with a card are saved with that one instead."""
+        """A card of what is known of these weights. Weights that came with a card are saved with that card instead."""
         return model_card(self, self.provenance, **facts)
 
     def _save_pretrained(self, save_directory: Path) -> None:
         write_config(save_directory, self.config, self.dataset)
         write_weights(save_directory / WEIGHTS_NAME, self.state_dict())
-        write_digests(save_directory, (CONFIG_NAME, WEIGHTS_NAME))  # not of the card, which people edit on the Hub
-        card = self._kept_card()
-        if card is not None:
+        write_digests(save_directory, (CONFIG_NAME, WEIGHTS_NAME))  # without the card: people edit cards
+        if (card := self._kept_card()) is not None:
             (save_directory / CARD_NAME).write_bytes(card)
-        picture = self._picture()
-        if picture is not None:
+        if (picture := self._picture()) is not None:
             (save_directory / FIGURES).mkdir()
             (save_directory / FIGURES / PICTURE_NAME).write_bytes(picture.read_bytes())
 
     def _kept_card(self) -> bytes | None:
-        """The card that came with the weights, where no run is known: it says more of them than can be told without."""
+        """The card that came with the weights, if no run is known: it then says more than a new one could."""
         record, path, licence = self.provenance.record, self.provenance.card, self.provenance.licence
         if record is not None or path is None or not path.is_file():
             return None
@@ -220,7 +196,7 @@ class PretrainedModel(LatentModel, ModelHubMixin, library_name=LIBRARY):
         return licensed(content, licence, path) if licence else content
 
     def _picture(self) -> Path | None:
-        """The one that the card shows."""
+        """The picture that the card shows, if there is one."""
         record, card = self.provenance.record, self.provenance.card
         beside = card.parent / FIGURES / PICTURE_NAME if card is not None else None
         picture = record.picture if record is not None else beside
@@ -228,21 +204,11 @@ class PretrainedModel(LatentModel, ModelHubMixin, library_name=LIBRARY):
 
 
 class VDVAE(VeryDeepVAE, PretrainedModel, config=VAEConfig):
-    """A very deep VAE (Child 2020) with weights in and out.
-
-    Args:
-        config: the model's settings.
-        provenance: what is known of the weights.
-    """
-
-    def __init__(self, config: VAEConfig, provenance: Provenance | None = None) -> None:
-        super().__init__(config)
-        if provenance is not None:
-            self.provenance = provenance
+    """A very deep VAE (Child 2020) with weights in and out."""
 
 
 def _clear_leftovers(folder: Path) -> None:
-    """Remove what a killed process was saving; a younger one may be another process's that saves at this moment."""
+    """Remove what a killed process was saving. A folder younger than a day may belong to a process that still saves."""
     for path in folder.glob(f"{_SAVING}*"):
         with suppress(OSError):
             if time.time() - path.stat().st_mtime > _LONGEST_SAVE_S:
@@ -254,12 +220,12 @@ def _provenance(source: WeightSource) -> Provenance:
     dataset = source.dataset or (published.dataset if published is not None else "")
     name = next((name for name, model in PUBLISHED.items() if model is published), "")
     record = read_run_record(source.path.parent)
-    if record is not None and source.path.name != EMA_NAME:  # a run measures and draws with its averaged weights
-        record = replace(record, split="", bound={}, bound_iteration=0, picture=None)
+    if record is not None and source.path.name != EMA_NAME:  # scores and picture are of averaged weights
+        record = replace(record, bound={}, picture=None)
     card = source.path.parent / CARD_NAME
     try:
         ours = is_file(card) and card.read_bytes()[:8].removeprefix(BOM_UTF8).startswith((b"---\n", b"---\r\n"))
     except OSError as error:
         raise cannot_be_read(card, error) from None
-    kept = card if ours else None  # not just any README: a card begins with its metadata
+    kept = card if ours else None  # a card begins with its metadata; other READMEs do not
     return Provenance(dataset, record, averaged=source.averaged, published=name, card=kept)

@@ -1,7 +1,7 @@
 """What a training run's folder says about its weights: what they started from, and what they scored."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,19 +20,25 @@ class RunRecord:
         name: name of the run.
         iteration: iteration of the checkpoint.
         settings: the run's settings, flat, as on the command line.
-        split: the images that `bound` was measured on; empty if the run measured none up to this checkpoint.
-        bound: the log's record (names with units) of the last held-out bound up to this checkpoint.
-        bound_iteration: iteration at which `bound` was measured.
+        bound: the log's record of the last held-out bound up to this checkpoint; empty if there is none.
         picture: the last picture up to this checkpoint, if there is one.
     """
 
     name: str
     iteration: int
     settings: Mapping[str, Any]
-    split: str = ""
     bound: Mapping[str, Any] = field(default_factory=dict)
-    bound_iteration: int = 0
     picture: Path | None = None
+
+    @property
+    def split(self) -> str:
+        """The images that `bound` was measured on; empty if there is no bound."""
+        return _BOUND_SPLITS.get(self.bound.get("kind", ""), "")
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the bound is a number; the log has null for a bound that is not finite."""
+        return self.bound.get("negative_elbo_bits_per_dim") is not None
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Start:
     """Weights that a run's settings name as its start.
 
     Attributes:
-        name: name of the weights, as `find_weights` takes it; empty: none, the run starts from random weights.
+        name: name of the weights, as `find_weights` takes it; empty: the run starts from random weights.
         ema: take the averaged weights, if there are also those before averaging.
     """
 
@@ -51,27 +57,21 @@ class Start:
 def start_of_run(settings: Mapping[str, Any]) -> tuple[Start, Start]:
     """What a run's weights start from, and what their average starts from.
 
-    `restore_path` names weights before averaging, `restore_ema_path` averaged ones; if only one is given, it serves for
-    both. `pretrained` serves for both if neither is given.
-
-    Args:
-        settings: the run's settings, flat, as on the command line.
+    In the flat settings, `restore_path` names weights before averaging, and `restore_ema_path` averaged ones. If only
+    one of them is given, it serves for both. If neither is given, `pretrained` serves for both.
     """
     named = {name: str(settings.get(name) or "none") for name in ("restore_path", "restore_ema_path", "pretrained")}
-    starts = {name: Start("" if value == "none" else value, name != "restore_path") for name, value in named.items()}
-    raw, averaged, pretrained = starts.values()
+    raw, averaged, pretrained = (
+        Start("" if value == "none" else value, name != "restore_path") for name, value in named.items()
+    )
     return (
-        next((start for start in (raw, averaged) if start.name), pretrained),
-        next((start for start in (averaged, raw) if start.name), pretrained),
+        raw if raw.name else averaged if averaged.name else pretrained,
+        averaged if averaged.name else raw if raw.name else pretrained,
     )
 
 
 def read_run_record(checkpoint: Path) -> RunRecord | None:
-    """The record of the run that `checkpoint` lies in; None if it lies in no run.
-
-    Raises:
-        InputError: a file of the run may not be read.
-    """
+    """The record of the run that `checkpoint` lies in, or None (raises InputError if a file may not be read)."""
     run = checkpoint.resolve().parent.parent
     try:
         settings = dict(json.loads((run / SETTINGS_NAME).read_text(encoding="utf-8")))
@@ -80,22 +80,9 @@ def read_run_record(checkpoint: Path) -> RunRecord | None:
         raise cannot_be_read(run / SETTINGS_NAME, error) from None
     except (OSError, ValueError, TypeError):
         return None
-    records, _ = read_log(run)
-    bound = _last_bound([record for record in records if record["iteration"] <= iteration])
-    drawn = [path for path in entries(run / IMAGES) if path.match("step-*.png")]
-    pictures = [path for path in drawn if path.stem <= f"step-{iteration:08d}"]
-    return RunRecord(
-        run.name,
-        iteration,
-        settings,
-        _BOUND_SPLITS.get(bound.get("kind", ""), ""),
-        bound,
-        bound.get("iteration", 0),
-        max(pictures, default=None),
-    )
-
-
-def _last_bound(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The newest bound among a log's records; the test split's, if both splits were measured at that iteration."""
-    bounds = [record for record in records if record["kind"] in _BOUND_SPLITS]
-    return max(bounds, key=lambda record: (record["iteration"], record["kind"] == "test"), default={})
+    bounds = [each for each in read_log(run)[0] if each["kind"] in _BOUND_SPLITS and each["iteration"] <= iteration]
+    # Where both splits were measured at the last iteration, the test split counts.
+    bound = max(bounds, key=lambda record: (record["iteration"], record["kind"] == "test"), default={})
+    pictures = [path for path in entries(run / IMAGES) if path.match("step-*.png")]
+    shown = [path for path in pictures if path.stem <= f"step-{iteration:08d}"]
+    return RunRecord(run.name, iteration, settings, bound, max(shown, default=None))

@@ -16,14 +16,12 @@
 import hashlib
 import os
 import re
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import torch
 from torch import Tensor
 
 from vdvae_lr.errors import InputError, nearest_name_hint
@@ -38,30 +36,27 @@ from vdvae_lr.hub.hub_client import (
     asset_path,
     check_hub_name,
     optional_repository_file,
-    prepare_cached,
     pull_elsewhere,
     repository_file,
 )
-from vdvae_lr.hub.model_classes import class_name
-from vdvae_lr.hub.openai import from_published, published_shapes, read_tensors
-from vdvae_lr.hub.published import PUBLISHED, PublishedModel, published_file
+from vdvae_lr.hub.torch_files import TORCH_SUFFIXES, read_tensors
+from vdvae_lr.hub.vdvae.published import PUBLISHED, PublishedModel, preset_by_shapes, published_file, published_name
+from vdvae_lr.hub.vdvae.tensors import from_published
 from vdvae_lr.hub.weight_folder import (
     CONFIG_NAME,
     WEIGHTS_NAME,
     check_fit,
+    class_name,
     read_config,
-    read_config_file,
     read_shapes,
     read_weights,
 )
 from vdvae_lr.model.latent_model import LatentModel
-from vdvae_lr.model.vdvae.vae import VeryDeepVAE
 from vdvae_lr.setting_checks import PathText, check_settings
 
 LR_PREFIX = "lrvdvae-"
 MIRROR_VARIABLE = "VDVAE_LR_MIRROR"
 LR_REPOSITORY_VARIABLE = "VDVAE_LR_REPOSITORY"
-_PICKLES = (".th", ".pt")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -105,11 +100,10 @@ class WeightSource:
     Attributes:
         path: the file of the weights.
         config, dataset: the content of its config.json; None for published files.
-        published: the published model, if the file's name is that of one.
+        published: the published model, if the file has the name of one of its files.
         repository: the Hub repository that the file comes from; empty: none.
         averaged: whether these are averaged weights; None: unknown.
-        remedy: what a person can do if the file differs from its folder's digests, as the end of a sentence; empty:
-            what helps for any folder.
+        remedy: what a person can do if the file is damaged, as the end of a sentence; empty: the usual remedy.
     """
 
     path: Path
@@ -129,13 +123,13 @@ class WeightSource:
 def find_weights(
     name: str, settings: WeightSettings | None = None, *, ema: bool = True, access: HubAccess | None = None
 ) -> WeightSource:
-    """Find the weights called `name`, and fetch what is not on this machine; reads no tensor.
+    """Find the weights called `name`, and fetch them if they are not on this machine. Reads no tensor.
 
     Args:
         name: the module's docstring lists the possible names.
         settings: where names are looked up.
         ema: take the averaged weights, if there are also those before averaging (runs, published models).
-        access: how to reach the Hub; its revision wins over that of the settings.
+        access: how to reach the Hub; its revision takes precedence over the one in `settings`.
 
     Raises:
         InputError: there are no such weights, or they cannot be fetched; the message says what to do.
@@ -177,7 +171,7 @@ def _repository_of(name: str, settings: WeightSettings) -> str:
         return settings.lr_repository_of(name.removeprefix(LR_PREFIX))
     if "://" in name or not _REPOSITORY.fullmatch(name):
         return ""
-    if is_folder(Path(name).parent):  # rather a folder's misspelt name than somebody's account
+    if is_folder(Path(name).parent):  # more likely a misspelt path than an account
         raise InputError(f"there is no folder {name}; check its name (to mean a Hub repository, start elsewhere).")
     return name
 
@@ -186,7 +180,7 @@ def _on_this_machine(name: str, ema: bool) -> WeightSource | None:
     path = Path(name)
     if is_folder(path):
         return _in_folder(path, ema)
-    if exists(path) or ("://" not in name and path.suffix in (*_PICKLES, ".safetensors")):
+    if exists(path) or ("://" not in name and path.suffix in (*TORCH_SUFFIXES, ".safetensors")):
         return _in_file(path)
     return _in_folder(bundled_folder("models") / name, ema) if name in bundled_models() else None
 
@@ -202,11 +196,10 @@ def _in_file(path: Path, remedy: str = "") -> WeightSource:
         raise InputError(f"weights file {path} {what}; check the path.")
     if path.suffix == ".safetensors":
         described = is_file(path.parent / CONFIG_NAME)
-        config, dataset = read_config(path.parent, remedy) if described else (None, None)
+        config, dataset = read_config(path.parent / CONFIG_NAME, remedy) if described else (None, None)
         return WeightSource(path, config, dataset, remedy=remedy)
-    if path.suffix in _PICKLES:
-        names = {model.file_name(kind): model for model in PUBLISHED.values() for kind in ("model-ema", "model")}
-        return WeightSource(path, published=names.get(path.name))
+    if path.suffix in TORCH_SUFFIXES:
+        return WeightSource(path, published=PUBLISHED.get(published_name(path.name)))
     if path.suffix == ".toml":
         raise InputError(f"{path} is a preset, not weights; give it with --hps.")
     if path.suffix == ".json":
@@ -222,7 +215,8 @@ def _in_folder(folder: Path, ema: bool) -> WeightSource:
     both = is_file(folder / EMA_NAME) or EMA_NAME in listed
     name = EMA_NAME if both and ema else WEIGHTS_NAME
     if is_file(folder / name):
-        return WeightSource(folder / name, *read_config(folder, remedy), averaged=ema if both else None, remedy=remedy)
+        found = read_config(folder / CONFIG_NAME, remedy)
+        return WeightSource(folder / name, *found, averaged=ema if both else None, remedy=remedy)
     if name in listed:
         raise InputError(f"{folder / name} is missing, though {DIGESTS_NAME} lists it; {remedy or 'copy it there'}.")
     if complete_checkpoints(folder):
@@ -234,7 +228,7 @@ def _in_folder(folder: Path, ema: bool) -> WeightSource:
 
 
 def _remedy_for(folder: Path) -> str:
-    """What helps if a file of `folder` is damaged; empty: what helps for any folder."""
+    """What a person can do if a file of `folder` is damaged; empty: the usual remedy."""
     if folder.parent.name == CHECKPOINTS:
         return "take an earlier checkpoint"
     if is_bundled_model(folder):
@@ -248,110 +242,87 @@ def _in_repository(repository: str, access: HubAccess) -> WeightSource:
     optional_repository_file(repository, DIGESTS_NAME, same_commit)
     remedy = f"delete {config.parent} to fetch it again, or choose another --revision of repository {repository}"
     weights = repository_file(repository, WEIGHTS_NAME, same_commit)
-    return WeightSource(weights, *read_config(config.parent, remedy), repository=repository, remedy=remedy)
+    return WeightSource(weights, *read_config(config, remedy), repository=repository, remedy=remedy)
 
 
 def _at_address(url: str, access: HubAccess) -> WeightSource:
     check_https(url)
     parts = urlsplit(url)
     name = parts.path.rpartition("/")[2]
-    if Path(name).suffix not in (*_PICKLES, ".safetensors"):
+    if Path(name).suffix not in (*TORCH_SUFFIXES, ".safetensors"):
         shown = without_secrets(url)
         raise InputError(f"{shown} names no file of weights; give the address of a .th or .safetensors file.")
-    folder = asset_path("addresses", hashlib.sha256(url.encode()).hexdigest()[:16])
-    remedy = "check the address, or give a file you have"
-    prepare_cached(folder / name, access)
-    path = fetch(url, folder / name, remedy, check=read_tensors if name.endswith(_PICKLES) else read_shapes)
-    if path.suffix in _PICKLES:
+    folder = f"addresses/{hashlib.sha256(url.encode()).hexdigest()[:16]}"
+    path = asset_path(f"{folder}/{name}", access)
+    check = read_tensors if path.suffix in TORCH_SUFFIXES else read_shapes
+    fetch(url, path, "check the address, or give a file you have", check=check)
+    if path.suffix in TORCH_SUFFIXES:
         return _in_file(path)
-    prepare_cached(folder / CONFIG_NAME, access)
-    config, digests = (
-        parts._replace(path=parts.path.removesuffix(name) + beside).geturl() for beside in (CONFIG_NAME, DIGESTS_NAME)
-    )
-    if not (folder / CONFIG_NAME).exists():
-        _fetch_digests(digests, folder / DIGESTS_NAME)
+    config = asset_path(f"{folder}/{CONFIG_NAME}", access)
+    beside = parts.path.removesuffix(name)
+    if not config.exists():
+        _fetch_digests(parts._replace(path=beside + DIGESTS_NAME).geturl(), config.with_name(DIGESTS_NAME))
     remedy = "put the config.json of these weights beside them"
-    fetch(config, folder / CONFIG_NAME, remedy, check=read_config_file)
-    return _in_file(path, f"delete {folder} to fetch it again")
+    fetch(parts._replace(path=beside + CONFIG_NAME).geturl(), config, remedy, check=read_config)
+    return _in_file(path, f"delete {path.parent} to fetch it again")
 
 
 def _fetch_digests(url: str, target: Path) -> None:
-    """Fetch the SHA256SUMS of weights at an address, if there is one; the server may answer with a page instead."""
+    """Fetch the SHA256SUMS of weights at an address, if there is one."""
     for path in (target, record_of(target)):
         path.unlink(missing_ok=True)  # they belong to an earlier version of the weights
-    with suppress(InputError):
+    with suppress(InputError):  # for instance if the server answers with a page that says "not found"
         fetch(url, target, "look for it", check=read_digests)
 
 
 def read_state(source: WeightSource, model: LatentModel) -> dict[str, Tensor]:
-    """The tensors of `source` under `model`'s parameter names; both must have the same ones (raises InputError).
+    """The tensors of `source` under the parameter names of `model`, which may lie on the meta device.
 
-    `model` may lie on the meta device. Weights that do not fit are refused before they take memory.
+    Raises InputError if the file is damaged, or if it does not hold exactly the model's parameters; in a safetensors
+    file this is found before the tensors take memory.
     """
-    state = _fitting_state(source, model)
+    check_listed_digest(source.path, source.remedy)
+    if source.path.suffix in TORCH_SUFFIXES:
+        state = from_published(model, read_tensors(source.path), source.path)
+    else:
+        shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+        check_fit(shapes, read_shapes(source.path), source.path)
+        state = read_weights(source.path)
     odd = next((name for name, tensor in state.items() if not tensor.is_floating_point()), None)
     if odd is not None:
         raise InputError(f"{source.path} holds '{odd}' as {state[odd].dtype}, which is no weight; fetch it again.")
     return state
 
 
-def _fitting_state(source: WeightSource, model: LatentModel) -> dict[str, Tensor]:
-    check_listed_digest(source.path, source.remedy)
-    if source.path.suffix in _PICKLES:
-        return from_published(model, read_tensors(source.path), str(source.path))
-    shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    check_fit(shapes, read_shapes(source.path), str(source.path))
-    return read_weights(source.path)
-
-
-def checksum(state: Mapping[str, Tensor]) -> int:
-    """A number from every bit of float32 tensors, by which processes know that they loaded the same ones."""
-    return (
-        hash(tuple(int(tensor.contiguous().view(torch.int32).sum(dtype=torch.int64)) for tensor in state.values()))
-        % 2**62
-    )
-
-
 def settings_of(source: WeightSource, given: Any = None) -> Any:
-    """The model's settings: those of the weights or of the published model, else the given ones.
+    """The model's settings, from the weights or the published model if these have them, else the given ones.
 
-    Raises:
-        InputError: there are none of these, or the given ones differ from those of the weights.
+    Raises InputError if the settings are unknown, or if the given ones differ from those of the weights.
     """
     known = source.known_config
-    if known is not None and given is not None:
-        check_same_settings(source, known, given)
-    if known is not None:
-        return known
     if given is not None:
-        return given
-    resembled = _published_by_shapes(read_tensors(source.path)) if source.path.suffix in _PICKLES else None
-    hint = f"; its tensors have {resembled.preset}'s shapes, which do not tell its data maps" if resembled else ""
+        check_same_settings(source, given)
+    if known is not None or given is not None:
+        return known if known is not None else given
+    preset = preset_by_shapes(read_tensors(source.path)) if source.path.suffix in TORCH_SUFFIXES else ""
+    hint = f"; its tensors have {preset}'s shapes, which do not tell its data maps" if preset else ""
     raise InputError(
         f"{source.path} comes without its model's settings{hint}; name the preset it was trained with (--hps, in "
         "Python config=)."
     )
 
 
-def check_same_settings(source: WeightSource, theirs: Any, ours: Any) -> None:
-    """Refuse settings that differ from those of the weights (raises InputError)."""
+def check_same_settings(source: WeightSource, ours: Any) -> None:
+    """Refuse settings that differ from those of the weights, if these are known (raises InputError)."""
+    theirs = source.known_config
+    if theirs is None or theirs == ours:
+        return
     if type(theirs) is not type(ours):
         raise InputError(
             f"{source.path} is a {class_name(theirs)}, not a {class_name(ours)}; use weights of that class."
         )
-    if theirs != ours:
-        name = next(name for name in vars(theirs) if getattr(theirs, name) != getattr(ours, name))
-        raise InputError(
-            f"{source.path} is a model with other settings ({name} {getattr(theirs, name)!r}, here "
-            f"{getattr(ours, name)!r}); use the preset it was trained with, or none."
-        )
-
-
-def _published_by_shapes(tensors: Mapping[str, Tensor]) -> PublishedModel | None:
-    found = {name.removeprefix("module."): tuple(tensor.shape) for name, tensor in tensors.items()}
-    for model in {model.preset: model for model in PUBLISHED.values()}.values():
-        with torch.device("meta"):
-            candidate = VeryDeepVAE(model.config())
-        if published_shapes(candidate) == found:
-            return model
-    return None
+    name = next(name for name in vars(theirs) if getattr(theirs, name) != getattr(ours, name))
+    raise InputError(
+        f"{source.path} is a model with other settings ({name} {getattr(theirs, name)!r}, here "
+        f"{getattr(ours, name)!r}); use the preset it was trained with, or none."
+    )

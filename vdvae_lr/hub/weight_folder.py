@@ -5,7 +5,7 @@ Folders of `save_pretrained`, bundled models and checkpoints all have these file
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,26 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.files.digests import check_listed_digest
 from vdvae_lr.files.network_errors import plain
 from vdvae_lr.files.paths import cannot_be_read
-from vdvae_lr.hub.model_classes import DEFAULT_CLASS, class_name, config_class
+from vdvae_lr.model.vdvae.vae import VAEConfig
 from vdvae_lr.setting_checks import checked_dataclass
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
+DEFAULT_CLASS = "VDVAE"
+"""The class of a config.json that names none."""
 _LARGEST_CONFIG = 1 << 20  # bytes
+_CONFIGS: dict[str, type] = {DEFAULT_CLASS: VAEConfig}
+"""The dataclass of the settings by model class. A file only names its class: no code comes with it."""
+
+
+def make_known(name: str, config: type) -> None:
+    """Accept weights of the class called `name`, whose settings are of the dataclass `config`."""
+    _CONFIGS[name] = config
+
+
+def class_name(config: Any) -> str:
+    """The name of the class that is built from these settings."""
+    return next(name for name, kind in _CONFIGS.items() if kind is type(config))
 
 
 def write_config(folder: Path, config: Any, dataset: str) -> None:
@@ -35,28 +49,14 @@ def write_config(folder: Path, config: Any, dataset: str) -> None:
     (folder / CONFIG_NAME).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def read_config(folder: Path, remedy: str = "") -> tuple[Any, str]:
-    """The model's settings and its data set's name, from the folder's `config.json`.
+def read_config(path: Path, remedy: str = "") -> tuple[Any, str]:
+    """The model's settings and its data set's name, from a `config.json`.
 
-    Args:
-        folder: a folder of weights.
-        remedy: what to do if the file differs from the folder's digests.
-
-    Raises:
-        InputError: as `read_config_file` and `check_listed_digest`.
+    `remedy` is what a person can do if the file differs from the SHA256SUMS beside it. Raises InputError if the file is
+    missing or damaged, is not JSON, or has settings or values that no model has.
     """
-    path = folder / CONFIG_NAME
     if path.is_file():
         check_listed_digest(path, remedy)
-    return read_config_file(path)
-
-
-def read_config_file(path: Path) -> tuple[Any, str]:
-    """The model's settings and its data set's name.
-
-    Raises:
-        InputError: the file is missing, is not JSON, or has settings or values that no model has.
-    """
     try:
         if path.stat().st_size > _LARGEST_CONFIG:
             raise ValueError
@@ -75,15 +75,19 @@ def read_config_file(path: Path) -> tuple[Any, str]:
         raise InputError(
             f"{path} is not a model's settings (JSON with 'model' and 'dataset'); fetch it again."
         ) from None
-    kind = config_class(name, str(path))
+    if name not in _CONFIGS:
+        raise InputError(
+            f"{path} describes a model of class {name!r:.100}, which is not known here; run the command through the "
+            "file that defines it (python FILE.py COMMAND …), or import that file first (docs/your_model.md)."
+        )
     try:
-        return checked_dataclass(kind, model, "model"), dataset
+        return checked_dataclass(_CONFIGS[name], model, "model"), dataset
     except InputError as error:
         raise InputError(f"{path} describes no model that can be made: {plain(str(error))}") from None
 
 
 def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
-    """Write tensors as safetensors that everyone may read who may enter the folder; raises OSError."""
+    """Write a safetensors file that every user who may enter the folder can read; raises OSError."""
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, path)
     except SafetensorError as error:  # raised for a full disk
@@ -92,17 +96,13 @@ def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read tensors from a safetensors file. Such a file cannot run code.
-
-    Raises:
-        InputError: the file is missing or damaged.
-    """
+    """The tensors of a safetensors file, which cannot run code (raises InputError if it is missing or damaged)."""
     with _readable(path):
         return load_file(path)
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors in a safetensors file, from its header (raises InputError as `read_weights`)."""
+    """Shapes of the tensors in a safetensors file by name, from its header (raises InputError as `read_weights`)."""
     with _readable(path), safe_open(path, framework="pt") as file:
         return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 # no mapping
 
@@ -121,28 +121,27 @@ def _readable(path: Path) -> Iterator[None]:
         raise InputError(f"weights file {path} is damaged ({error}); fetch or make it again.") from None
 
 
-def check_fit(shapes: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], source: str) -> None:
-    """Refuse tensors whose names or shapes differ from the model's (raises InputError)."""
+def check_fit(shapes: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], path: Path | str) -> None:
+    """Refuse the tensors of a file if names or shapes differ from the model's (raises InputError)."""
     details = [f"'{name}' is missing" for name in sorted(shapes.keys() - found.keys())]
     details += [f"'{name}' is not part of this model" for name in sorted(found.keys() - shapes.keys())]
-    for name in sorted(shapes.keys() & found.keys()):
-        if found[name] != shapes[name]:
-            details.append(f"'{name}' has shape {found[name]}, not {shapes[name]}")
+    changed = [name for name in sorted(shapes.keys() & found.keys()) if found[name] != shapes[name]]
+    details += [f"'{name}' has shape {found[name]}, not {shapes[name]}" for name in changed]
     if details:
-        raise InputError(f"{source} does not fit the model ({plain(details[0])}); use the settings it was saved with.")
+        raise InputError(f"{path} does not fit the model ({plain(details[0])}); use the settings it was saved with.")
+
+
+def checksum(tensors: Iterable[Tensor]) -> int:
+    """A number from every bit of float32 tensors; processes compare it to see that they have the same weights."""
+    sums = [tensor.contiguous().view(torch.int32).sum(dtype=torch.int64) for tensor in tensors]
+    return hash(tuple(torch.stack(sums).tolist())) % 2**62  # Python hashes integers alike in every process
 
 
 def check_finite(model: nn.Module, name: str) -> None:
     """Refuse a model with a weight that is NaN or infinite: one such weight spoils every result.
 
-    Waits for the device once, however many tensors the model has.
-
-    Args:
-        model: a model on any device.
-        name: its name in the error.
-
-    Raises:
-        InputError: names the first such tensor.
+    Waits for the device once, however many tensors the model has. Raises InputError, which calls the weights `name` and
+    names the first tensor with such a weight.
     """
     tensors = model.state_dict()
     finite = [torch.isfinite(tensor).all() for tensor in tensors.values()]

@@ -19,7 +19,7 @@ from vdvae_lr.model.pixels import PixelScale
 S = TypeVar("S", bound=Sequence[Any])
 Pictures = npt.NDArray[np.uint8]
 """(B, H, W, C) unless another shape is stated."""
-SAMPLE_NOISE = "samples"
+SAMPLES_NOISE = "samples"
 
 
 def to_levels(scale: PixelScale, image: Tensor) -> Pictures:
@@ -91,7 +91,7 @@ def sampled_images(
         seed: seed of the noise.
         image: sample: an image drawn from p(x|z), as in the published code; mean: the likelihood's mean.
     """
-    noise = ExampleNoise(model, SAMPLE_NOISE, seed, prior=True, image=image == "sample").draw(numbers)
+    noise = ExampleNoise(model, SAMPLES_NOISE, seed, prior=True, image=image == "sample").draw(numbers)
     passes = (model.generate(len(numbers), noise.prior, temperature) for temperature in temperatures)
     return [passed.decoded(image, noise.image) for passed in passes]
 

@@ -17,7 +17,7 @@ from vdvae_lr.evaluation.group_choice import describe_groups
 from vdvae_lr.model.latent_model import LatentModel, Latents
 from vdvae_lr.pictures.group_temperatures import Temperature, group_temperatures
 from vdvae_lr.pictures.image_files import Images, one_picture_of
-from vdvae_lr.pictures.images import SAMPLE_NOISE, Pictures, check_choice, in_batches
+from vdvae_lr.pictures.images import SAMPLES_NOISE, Pictures, check_choice, in_batches
 from vdvae_lr.pictures.latent_codes import Coordinates, EditableImages, PosteriorLatents, infer_code
 
 MoveUnit = Literal["prior_scale", "raw"]
@@ -115,5 +115,5 @@ def _start(
 ) -> Latents:
     if image is not None:
         return infer_code(model, one_picture_of(model, image), latents, seed, batch=1)
-    noise = ExampleNoise(model, SAMPLE_NOISE, seed, prior=True, image=True).draw(range(1)).prior
+    noise = ExampleNoise(model, SAMPLES_NOISE, seed, prior=True, image=True).draw(range(1)).prior
     return model.generate(1, noise, group_temperatures(temperature, model.resolutions))

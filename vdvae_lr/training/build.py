@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,11 +10,11 @@ from torch import Tensor
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.network_errors import without_secrets
 from vdvae_lr.files.paths import exists, is_file
-from vdvae_lr.hub.openai_optimiser import read_optimiser_state
 from vdvae_lr.hub.pretrained import model_class
-from vdvae_lr.hub.published import PUBLISHED, published_file
 from vdvae_lr.hub.run_record import Start
-from vdvae_lr.hub.sources import WeightSettings, WeightSource, check_same_settings, find_weights, read_state
+from vdvae_lr.hub.sources import WeightSource, check_same_settings, find_weights, read_state
+from vdvae_lr.hub.vdvae.published import PUBLISHED, published_file
+from vdvae_lr.hub.vdvae.tensors import read_optimiser_state
 from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.processes.world import World
 from vdvae_lr.training.optim import Optimiser
@@ -23,62 +22,53 @@ from vdvae_lr.training.settings import RunSettings, Settings
 from vdvae_lr.training.step import Precision, TrainingStep
 from vdvae_lr.training.weights import FlatWeights
 
-_COMPILED_SHAPES = 256  # blocks differ by resolution, width, pooling and pass; beyond torch's own 8 it goes eager
+_COMPILED_SHAPES = 256  # blocks differ by resolution, width, pooling and pass; torch stops compiling after 8 of them
 
 
 @dataclass(frozen=True)
 class StartWeights:
-    """Where the weights, their average and the optimiser's state come from; None means the initialisation."""
+    """Where the weights, their average and the optimiser's state come from; None: they start anew."""
 
     values: WeightSource | None = None
     average: WeightSource | None = None
     optimiser: Path | None = None
 
 
-def find_start_weights(
-    run: RunSettings, weights: WeightSettings, config: Any, pretrained: WeightSource | None = None
-) -> StartWeights:
-    """Resolve what a run starts from, and fetch what is not on this machine, before any other work.
+def find_start_weights(settings: Settings, pretrained: WeightSource | None = None) -> StartWeights:
+    """Find the weights that a run starts from, and fetch them if they are not on this machine.
 
-    Args:
-        run: names what it starts from.
-        weights: where names are looked up.
-        config: the run's model.
-        pretrained: what `run.pretrained` stands for, if that is known already.
-
-    Raises:
-        InputError: weights that do not exist, or whose settings differ from the run's.
+    `pretrained` is what `settings.run.pretrained` stands for, if that is known already. Raises InputError if weights
+    do not exist, or if their settings differ from the run's.
     """
-    values, average = run.starts
+    values, average = settings.run.starts
     if not values.name:
-        if run.restore_optimizer_path:
+        if settings.run.restore_optimizer_path:
             raise InputError("restore_optimizer_path needs the weights it belongs to; name them with --restore_path.")
         return StartWeights()
-    optimiser = _find_optimiser_state(run.restore_optimizer_path, weights)
-    found = {Start(run.pretrained, ema=True): pretrained} if pretrained is not None else {}
+    optimiser = _find_optimiser_state(settings)
+    found = {Start(settings.run.pretrained, ema=True): pretrained} if pretrained is not None else {}
     for start in (values, average):
         if start not in found:
-            found[start] = find_weights(start.name, weights, ema=start.ema)
-        theirs = found[start].known_config
-        if theirs is not None:
-            check_same_settings(found[start], theirs, config)
+            found[start] = find_weights(start.name, settings.weights, ema=start.ema)
+        check_same_settings(found[start], settings.model)
     return StartWeights(found[values], found[average], optimiser)
 
 
-def _find_optimiser_state(name: str, weights: WeightSettings) -> Path | None:
+def _find_optimiser_state(settings: Settings) -> Path | None:
+    name = settings.run.restore_optimizer_path
     if not name:
         return None
     if name in PUBLISHED and not exists(Path(name)):
-        return published_file(name, "opt", weights.mirror)
+        return published_file(name, "opt", settings.weights.mirror)
     if not is_file(Path(name)):
         raise InputError(f"optimiser state {name} does not exist; check --restore_optimizer_path.")
     return Path(name)
 
 
-def resolve_precision(run: RunSettings, device: torch.device) -> Precision:
-    """`auto` is bf16 on CUDA, fp16 on cards too old for it, and fp32 elsewhere."""
-    if run.precision != "auto":
-        return run.precision
+def resolve_precision(run_settings: RunSettings, device: torch.device) -> Precision:
+    """The precision that `auto` stands for: bf16 on CUDA, fp16 on cards too old for it, and fp32 elsewhere."""
+    if run_settings.precision != "auto":
+        return run_settings.precision
     if device.type != "cuda":
         return "fp32"
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"

@@ -1,4 +1,5 @@
-"""Ending a run from outside without losing it: Ctrl-C, SIGTERM, SIGUSR1 and SIGHUP finish the step, save, and leave.
+"""Ending a run from outside without losing it: SIGINT (Ctrl-C), SIGTERM, SIGUSR1 and SIGHUP let it finish the step,
+save, and end.
 
 SLURM sends SIGUSR1 ahead of a time limit (`--signal=USR1@300`) and SIGTERM at a preemption. The system sends SIGHUP
 when a terminal is closed; under nohup it stays ignored. A run whose output nobody reads ends as if SIGPIPE had come.
@@ -13,17 +14,17 @@ from vdvae_lr.errors import EXIT_RUN_AGAIN
 from vdvae_lr.processes.world import World
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
-_NOT_TO_BE_REPEATED = (signal.SIGINT, signal.SIGPIPE)  # somebody wanted the run to end; no batch system should requeue
+_NOT_TO_BE_REPEATED = (signal.SIGINT, signal.SIGPIPE)  # a person wanted the run to end; no batch system should requeue
 
 
 class StopRequest:
-    """Remembers the first signal; a second one acts at once, as it would without us."""
+    """Remembers the first signal. A second signal acts at once, as it would without this program."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
 
     def agreed(self, world: World) -> bool:
-        """Whether any process was told to stop; all of them must ask, and then all know the signal."""
+        """Whether any process was told to stop. All processes must ask; afterwards all know the signal."""
         number = world.highest(self.signal or 0)
         if number:
             self.signal = signal.Signals(number)
@@ -31,8 +32,8 @@ class StopRequest:
 
     @property
     def exit_code(self) -> int:
-        """0 without a signal; 128 + its number for SIGINT (Ctrl-C) and SIGPIPE (nobody reads the output); else the code
-        that asks for the same command again.
+        """0 without a signal; 128 + its number for SIGINT (Ctrl-C) and SIGPIPE (nobody reads the output); else
+        EXIT_RUN_AGAIN.
         """
         if self.signal is None:
             return 0
@@ -41,24 +42,26 @@ class StopRequest:
 
 @contextmanager
 def listening_for_signals() -> Iterator[StopRequest]:
-    """Inside, the signals set the yielded request instead of ending the process."""
+    """Inside, the first signal sets the yielded request instead of ending the process."""
     request = StopRequest()
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     if before[signal.SIGHUP] == signal.SIG_IGN:
         del before[signal.SIGHUP]
 
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
     def remember(number: int, frame: FrameType | None) -> None:
         request.signal = signal.Signals(number)
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        restore()
 
     for number in before:
         signal.signal(number, remember)
     try:
         yield request
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        restore()
 
 
 @contextmanager

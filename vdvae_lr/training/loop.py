@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from vdvae_lr.datasets.loader import Batch, training_batches
+from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.paths import exists
 from vdvae_lr.hub.sources import WeightSource
@@ -14,9 +14,9 @@ from vdvae_lr.processes.world import World
 from vdvae_lr.training.interruption import StopRequest, listening_for_signals
 from vdvae_lr.training.metrics import console_line, read_line
 from vdvae_lr.training.observe import draw, evaluate, picture_path
-from vdvae_lr.training.run import NEVER, Run, prepared_run
+from vdvae_lr.training.run import Run, prepared_run
 from vdvae_lr.training.settings import Settings
-from vdvae_lr.training.snapshot import Position
+from vdvae_lr.training.step import NEVER
 
 _SKIP_CHECK_ITERATIONS = 50  # how often the host asks the device whether updates are still being made
 _AGREEMENT_ITERATIONS = 10  # how often several processes ask each other whether to stop
@@ -25,15 +25,9 @@ _AGREEMENT_ITERATIONS = 10  # how often several processes ask each other whether
 def train(settings: Settings, world: World, pretrained: WeightSource | None = None) -> int:
     """Run to the end, or until a signal; returns the exit code for the shell.
 
-    With `test_eval`, only evaluate the weights that the run has, or would start from.
-
-    Args:
-        settings: the run.
-        world: the processes.
-        pretrained: what `settings.run.pretrained` stands for, if that is known already.
-
-    Raises:
-        InputError: something a person must mend; nothing that was there is lost.
+    With `test_eval`, only evaluate the weights that the run has, or would start from. `pretrained` is what
+    `settings.run.pretrained` stands for, if that is known already. Raises InputError for what a person must mend;
+    nothing that was there is lost.
     """
     with listening_for_signals() as stop, prepared_run(settings, world, pretrained) as run, run.display:
         if settings.run.test_eval:
@@ -45,15 +39,12 @@ def train(settings: Settings, world: World, pretrained: WeightSource | None = No
             return _end(run, StopRequest(), f"Finished: {run.folder}")
         without = " without --fresh" if settings.run.fresh else ""
         cause = "" if stop.signal == signal.SIGPIPE else f" by {stop.signal.name}"
-        return _end(
-            run,
-            stop,
-            f"Stopped{cause} after step {run.iteration} and saved; run the same command again{without} to go on.",
-        )
+        saved = f"after step {run.iteration} and saved"
+        return _end(run, stop, f"Stopped{cause} {saved}; run the same command again{without} to go on.")
 
 
 def _end(run: Run, stop: StopRequest, words: str) -> int:
-    """Say how the run ended; the exit code, which is the same on every process."""
+    """Say how the run ended. Returns the exit code, which is the same on every process."""
     if words:
         run.display.say(words)
     lost = run.display.lost
@@ -64,20 +55,19 @@ def _end(run: Run, stop: StopRequest, words: str) -> int:
 
 
 def _iterate(run: Run, stop: StopRequest) -> bool:
-    """Train, save and look; false when told to stop before everything was done."""
-    settings = run.settings.run
-    batches = _training_batches(run)
-    if not _look(run, stop):  # what a process that ended after a save did not come to
+    """Train, save and look. Returns False if told to stop before everything was done."""
+    run_settings = run.settings.run
+    if not _look(run, stop):  # the run may have ended between a save and the look that follows it
         return False
-    while run.iteration < settings.iters:
-        alpha = run.settings.objective.alpha_at(run.iteration, settings.iters)
-        run.training(run.iteration, alpha, _counted(run, islice(batches, run.order.micro_batches_per_rank)))
+    while run.iteration < run_settings.iters:
+        alpha = run.settings.objective.alpha_at(run.iteration, run_settings.iters)
+        run.step(run.iteration, alpha, _counted(run, islice(run.batches, run.step.local_micro_batches)))
         run.iteration += 1
         run.speed.step()
         run.display.advance(run.iteration)
         if _meets(run):
             _end_if_images_lack(run)
-        if run.due(settings.iters_per_print):
+        if run.due(run_settings.iters_per_print):
             _report(run, alpha)
         if run.iteration % _SKIP_CHECK_ITERATIONS == 0:
             _check_skips(run)
@@ -91,60 +81,52 @@ def _iterate(run: Run, stop: StopRequest) -> bool:
 
 
 def _look(run: Run, stop: StopRequest) -> bool:
-    """Evaluate and draw where that is due and not done yet; false when told to stop meanwhile.
+    """Evaluate and draw what is due and not done yet. Returns False if told to stop meanwhile.
 
-    It follows a save that has reached the disk, so that a long look and its images risk nothing, and what it did not
-    come to is done when the run goes on.
+    A look waits until the save before it has reached the disk. So a long look and its images risk nothing, and a run
+    that goes on first does what the look did not complete.
     """
-    settings, world = run.settings.run, run.world
+    run_settings, world = run.settings.run, run.world
     if run.iteration == 0:
-        if settings.starts[0].name and _no_picture(run):  # before fine-tuning, to compare with
+        if run_settings.starts[0].name and _no_picture(run):  # a picture from before fine-tuning, to compare with
             _aside(run, "drawing pictures", lambda: draw(run))
         return True
-    if run.due(settings.iters_per_eval) and world.highest(world.is_main and not run.log.has("eval", run.iteration)):
+    if run.due(run_settings.iters_per_eval) and world.highest(world.is_main and not run.log.has("eval", run.iteration)):
         world.on_main(run.saver.wait)
         _aside(run, "evaluating", lambda: evaluate(run, stop))
         if stop.agreed(world):
             return False
-    if run.due(settings.iters_per_images) and _no_picture(run):
+    if run.due(run_settings.iters_per_images) and _no_picture(run):
         world.on_main(run.saver.wait)
         _aside(run, "drawing pictures", lambda: draw(run))
     return True
 
 
 def _no_picture(run: Run) -> bool:
-    """Whether this iteration's picture is still to be drawn; every process must ask."""
+    """Whether this iteration's picture does not exist yet; every process must ask."""
     return bool(run.world.highest(run.world.is_main and not exists(picture_path(run))))
 
 
 def _save_due(run: Run) -> bool:
-    settings = run.settings.run
-    snapshot_due = settings.iters_per_ckpt > 0 and run.iteration % settings.iters_per_ckpt == 0
-    return snapshot_due or any(
-        run.due(every) for every in (settings.iters_per_save, settings.iters_per_eval, settings.iters_per_images)
-    )
-
-
-def _training_batches(run: Run) -> Iterator[Batch]:
-    pin = run.world.device.type == "cuda"
-    return training_batches(run.train_images, run.order, run.iteration, run.settings.data.num_workers, pin)
+    run_settings = run.settings.run
+    snapshot_due = run_settings.iters_per_ckpt > 0 and run.iteration % run_settings.iters_per_ckpt == 0
+    every = (run_settings.iters_per_save, run_settings.iters_per_eval, run_settings.iters_per_images)
+    return snapshot_due or any(map(run.due, every))
 
 
 def _counted(run: Run, batches: Iterator[Batch]) -> Iterator[Batch]:
-    """This process's batches of a step; none from the first one that cannot be read."""
+    """This process's batches of a step, with a count of the images in them that were replaced."""
     run.bad_images_before[run.iteration] = run.bad_images
-    if run.reading_error is None:
-        try:
-            run.world.at(f"step {run.iteration + 1}, reading images")
-            for batch in batches:
-                run.bad_images += batch.bad_images
-                run.world.at(f"step {run.iteration + 1}, computing")
-                yield batch
-                run.world.at(f"step {run.iteration + 1}, reading images")
-        except InputError as error:
-            run.reading_error, run.reading_failed_at = error, run.iteration
-            run.training.has_images = False  # the others wait in the reduction: this process still takes part in it
-    run.world.at(f"step {run.iteration + 1}, reducing gradients")
+    step = f"step {run.iteration + 1}"
+    run.world.at(f"{step}, reading images")
+    try:
+        for batch in batches:
+            run.bad_images += batch.bad_images
+            run.world.at(f"{step}, computing")
+            yield batch
+            run.world.at(f"{step}, reading images")
+    finally:
+        run.world.at(f"{step}, reducing gradients")
 
 
 def _meets(run: Run) -> bool:
@@ -155,43 +137,42 @@ def _meets(run: Run) -> bool:
 
 
 def _end_if_images_lack(run: Run) -> None:
-    """Where some process could not read its images, go back to the last whole step, save, and end.
+    """If some process could not read its images, go back to the last whole step, save, and end.
 
-    Raises:
-        InputError: on a process that could not read; the others end with it.
+    Raises InputError on a process that could not read; the others end with it.
     """
-    whole = -run.world.highest(-run.reading_failed_at)
+    whole = -run.world.highest(-run.step.unread_step)
     if whole == NEVER:
         run.bad_images_before.clear()
         return
-    run.iteration, run.bad_images = whole, run.bad_images_before[whole]  # the weights did not move since
+    run.iteration, run.bad_images = whole, run.bad_images_before[whole]  # no later step moved the weights
     if run.iteration > run.saved_at:
         _save(run)
     run.world.on_main(run.saver.wait)
-    if run.reading_error is None:
+    if run.step.reading_error is None:
         run.world.end_with_failed()
     saved = f"; the run is saved after step {run.iteration:,}, and goes on from there" if run.iteration else ""
-    raise InputError(f"{run.reading_error}{saved}") from run.reading_error
+    raise InputError(f"{run.step.reading_error}{saved}") from run.step.reading_error
 
 
 def _report(run: Run, alpha: float) -> None:
-    line = read_line(run.training, run.iteration, alpha, run.world.total(run.bad_images))
-    run.log.write("train", run.iteration, line.as_record())
-    run.display.say(console_line(line, run.settings.run.iters, run.speed))
+    record = read_line(run.step, alpha, run.world.total(run.bad_images))
+    run.log.write("train", run.iteration, record)
+    run.display.say(console_line(run.iteration, record, run.settings.run.iters, run.speed))
     crowded = run.cores.notice()
     if crowded:
         run.display.say(crowded)
 
 
 def _check_skips(run: Run) -> None:
-    optimiser, limit = run.training.optimiser, run.settings.optimisation.max_consecutive_skips
+    optimiser, optimisation = run.step.optimiser, run.settings.optimisation
     skips = int(optimiser.consecutive_skips)
-    if skips >= limit:
+    if skips >= optimisation.max_consecutive_skips:
         raise InputError(
             f"the last {skips} updates were skipped (gradient norm {float(optimiser.gradient_norm):.4g}, "
-            f"skip_threshold {run.settings.optimisation.skip_threshold:g}); lower --lr or --alpha_T, raise "
-            f"--skip_threshold, or use --precision fp32, in a new run (--desc NAME) that starts from this one's last "
-            f"checkpoint (--pretrained {run.folder}) or as this one did."
+            f"skip_threshold {optimisation.skip_threshold:g}); lower --lr or --alpha_T, raise --skip_threshold, or use "
+            "--precision fp32, in a new run (--desc NAME) that starts from this one's last checkpoint (--pretrained "
+            f"{run.folder}) or as this one did."
         )
 
 
@@ -205,23 +186,23 @@ def _aside(run: Run, doing: str, action: Callable[[], None]) -> None:
 
 
 def _save(run: Run) -> None:
-    """Begin to write a checkpoint, which holds the same weights on whichever process one looks."""
-    settings, world, training = run.settings, run.world, run.training
+    """Begin to write a checkpoint, after a check that all processes have the same weights."""
+    world = run.world
     world.at(f"step {run.iteration}, saving")
-    if not world.agree(training.optimiser.checksum()):
+    if not world.agree(run.step.optimiser.checksum()):
         raise InputError(
             f"after step {run.iteration} the processes no longer have the same weights: a processor, a memory or a "
             f"library of one of them computes differently; run the same command again on equal, sound machines."
         )
-    training.gather_sums()
-    position = Position(run.iteration, {"bad_images": world.total(run.bad_images)}, world.size, run.inventory)
+    run.step.gather_sums()
+    bad_images = world.total(run.bad_images)
     run.log.flush()
     run.saved_at = run.iteration
-    world.on_main(lambda: run.saver.save(training, position, settings.flat(), settings.data.dataset))
+    world.on_main(lambda: run.saver.save(run.iteration, bad_images))
 
 
 def _agreed_to_stop(run: Run, stop: StopRequest) -> bool:
-    """Whether any process was told to stop, or cannot print; several processes ask each other every few iterations."""
+    """Whether any process was told to stop, or cannot print. Several processes ask each other every few iterations."""
     if run.display.lost is not None:
         stop.signal = stop.signal or signal.SIGPIPE
     asks = run.world.size == 1 or run.iteration % _AGREEMENT_ITERATIONS == 0

@@ -1,95 +1,78 @@
-"""What a run says about itself: JSON lines, TensorBoard, and one line a person can read.
+"""What a run writes about itself: JSON lines, TensorBoard curves, and one line for a person (docs/logged_numbers.md).
 
-The step accumulates on the device; this module asks for the numbers, and the other processes for theirs, only when a
-line is due.
+The step accumulates on the device. Only when a line is due, this module reads the numbers, of all processes.
 """
 
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
 from torch.utils.tensorboard import SummaryWriter
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.run_folder import LOG_NAME, read_log
 from vdvae_lr.files.whole_file import write_whole
-from vdvae_lr.training.speed import Speedometer
+from vdvae_lr.training.console import Speedometer
 from vdvae_lr.training.step import TERM_NAMES, TrainingStep
 
-LoggedValue = float | int | list[float] | None
+LoggedValue = float | int | Sequence[float | None] | None
 Record = Mapping[str, LoggedValue]
 """Numbers of one line of the log, by names with units."""
 
 
-@dataclass(frozen=True)
-class TrainingLine:
-    """Means over the steps since the last line; nats/dim, but `latent_reconstruction` in its form's unit."""
+def read_line(step: TrainingStep, alpha: float, bad_images: int) -> dict[str, float]:
+    """The record of a line of kind train: means over the steps since the last line. Starts the running sums anew.
 
-    iteration: int
-    negative_elbo: float
-    rate: float
-    distortion: float
-    latent_reconstruction: float
-    alpha: float
-    gradient_norm: float  # of the last step, before clipping
-    skipped: int  # updates since the start of the run
-    bad_images: int  # replaced images since the start of the run
-
-    def as_record(self) -> dict[str, float | int]:
-        """Names with units, as the log has them."""
-        return {
-            "iteration": self.iteration,
-            "negative_elbo_nats_per_dim": self.negative_elbo,
-            "rate_nats_per_dim": self.rate,
-            "distortion_nats_per_dim": self.distortion,
-            "latent_reconstruction": self.latent_reconstruction,
-            "alpha": self.alpha,
-            "gradient_norm": self.gradient_norm,
-            "skipped_updates": self.skipped,
-            "bad_images": self.bad_images,
-        }
-
-
-def read_line(training: TrainingStep, iteration: int, alpha: float, bad_images: int) -> TrainingLine:
-    """Meet the other processes, read the running sums, and start them anew; the one place a step's numbers leave the
-    device.
+    All processes must call this. It is the one place where the numbers of a step leave the device.
     """
-    training.gather_sums()
-    *terms, steps = [*training.sums.tolist(), float(training.finite_steps)]
-    training.sums.zero_()
-    training.finite_steps.zero_()
-    means = [term / steps if steps else float("nan") for term in terms]
-    named = dict(zip(TERM_NAMES, means, strict=True))
-    optimiser = training.optimiser
-    return TrainingLine(
-        iteration=iteration,
-        alpha=alpha,
-        gradient_norm=float(optimiser.gradient_norm),
-        skipped=int(optimiser.skipped),
-        bad_images=bad_images,
-        **named,
-    )
+    step.gather_sums()
+    *terms, steps = [*step.sums.tolist(), float(step.finite_steps)]
+    step.sums.zero_()
+    step.finite_steps.zero_()
+    means = [term / steps if steps else math.nan for term in terms]
+    return dict(zip(TERM_NAMES, means, strict=True)) | {
+        "alpha": alpha,
+        "gradient_norm": float(step.optimiser.gradient_norm),  # of the last step, before clipping
+        "skipped_updates": int(step.optimiser.skipped),
+        "bad_images": bad_images,
+    }
+
+
+def console_line(iteration: int, record: Mapping[str, float], iterations: int, speed: Speedometer) -> str:
+    """The record of `read_line` for a person; numbers in nats/dim."""
+    width = len(str(iterations))
+    elbo, rate, distortion, reconstruction = (record[name] for name in TERM_NAMES)
+    parts = [
+        f"step {iteration:>{width}}/{iterations}",
+        f"left {speed.time_left(iteration)}",
+        f"{speed.images_per_second():.1f} images/s",
+        f"-ELBO {elbo:.4f} = rate {rate:.4f} + distortion {distortion:.4f}",
+    ]
+    if record["alpha"] > 0 or reconstruction != 0:
+        parts.append(f"LR {reconstruction:.4f} × α {record['alpha']:.3f}")
+    parts += [f"grad {record['gradient_norm']:.2f}", f"skipped {record['skipped_updates']}"]
+    if record["bad_images"]:
+        parts.append(f"bad images {record['bad_images']}")
+    return " · ".join(parts)
 
 
 class RunLog:
-    """Writes a run's records on the main process; others get one that writes nothing.
+    """Writes a run's records on the main process.
 
     Args:
-        folder: of the run, or None to write nothing.
-        resume_at: records after this iteration are dropped, since the run does those iterations again.
+        folder: the run's folder; None: write nothing, as the other processes do.
+        resume_at: iteration at which the run goes on. Later records are dropped, since the run does those steps again.
 
     Raises:
-        InputError: here and in every method, the disk refused.
+        InputError: the disk refused; every method may raise this.
     """
 
     def __init__(self, folder: Path | None, resume_at: int) -> None:
-        self._file = None
-        self._board = None
+        self._file: TextIO | None = None
         self._written: set[tuple[str, int]] = set()
         self._last: dict[str, Mapping[str, object]] = {}
         if folder is None:
@@ -98,8 +81,10 @@ class RunLog:
         with self._disk():
             kept = [record for record in read_log(folder)[0] if record["iteration"] <= resume_at]
             write_whole(self._path, "".join(json.dumps(record) + "\n" for record in kept).encode())
-            self._written = {(record["kind"], record["iteration"]) for record in kept}
-            self._last = {record["kind"]: _content(record) for record in kept}
+            for record in kept:
+                kind, iteration = record.pop("kind"), record.pop("iteration")
+                self._written.add((kind, iteration))
+                self._last[kind] = record
             self._file = self._path.open("a", buffering=1, encoding="utf-8")
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_at + 1 if resume_at else None)
 
@@ -108,21 +93,22 @@ class RunLog:
         return (kind, iteration) in self._written
 
     def write(self, kind: str, iteration: int, record: Record, curves: Mapping[str, float] | None = None) -> None:
-        """One JSON line, and each number of it as a TensorBoard curve under `kind/`; `curves` for TensorBoard alone, by
-        their whole names.
+        """Write one JSON line, and a TensorBoard curve `kind/name` for each of its numbers.
+
+        `curves` are further numbers for TensorBoard alone, by the whole names of their curves.
         """
-        if self._file is None or self._board is None:
+        if self._file is None:
             return
         finite = {name: _finite(value) for name, value in record.items()}
-        named = {f"{kind}/{name}": value for name, value in finite.items() if name != "iteration"}
+        named: dict[str, LoggedValue] = {f"{kind}/{name}": value for name, value in finite.items()}
         with self._disk():
             self._file.write(json.dumps({"kind": kind, "iteration": iteration} | finite) + "\n")
-            for name, value in {**named, **(curves or {})}.items():
+            for name, value in (named | dict(curves or {})).items():
                 if isinstance(value, int | float) and math.isfinite(value):
                     self._board.add_scalar(name, value, iteration)
 
     def note(self, kind: str, iteration: int, content: Mapping[str, object]) -> None:
-        """One JSON line that is no measurement, unless the last of its kind says the same."""
+        """Write one JSON line that is no measurement, unless the last line of its kind says the same."""
         if self._file is None or self._last.get(kind) == content:
             return
         with self._disk():
@@ -135,8 +121,8 @@ class RunLog:
                 os.fsync(self._file.fileno())
 
     def close(self) -> None:
-        """Flush and close; what the disk refuses now, it refused before."""
-        if self._file is not None and self._board is not None:
+        """Flush and close. An error of the disk is ignored here: the writes before raised it."""
+        if self._file is not None:
             with suppress(OSError):
                 self._file.close()
             with suppress(OSError):
@@ -153,30 +139,8 @@ class RunLog:
             ) from None
 
 
-def _finite(value: LoggedValue) -> LoggedValue | list[float | None]:
-    """JSON has no NaN: such a number is written as null."""
-    if isinstance(value, list):
-        return [each if math.isfinite(each) else None for each in value]
+def _finite(value: LoggedValue) -> LoggedValue:
+    """The value with None in place of NaN and infinity, which JSON does not have."""
+    if isinstance(value, Sequence):
+        return [each if each is not None and math.isfinite(each) else None for each in value]
     return value if value is None or math.isfinite(value) else None
-
-
-def _content(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in record.items() if name not in ("kind", "iteration")}
-
-
-def console_line(line: TrainingLine, iterations: int, speed: Speedometer) -> str:
-    """One line for a person; numbers in nats/dim."""
-    width = len(str(iterations))
-    parts = [
-        f"step {line.iteration:>{width}}/{iterations}",
-        f"left {speed.time_left(line.iteration)}",
-        f"{speed.images_per_second():.1f} images/s",
-        f"-ELBO {line.negative_elbo:.4f} = rate {line.rate:.4f} + distortion {line.distortion:.4f}",
-    ]
-    if line.alpha > 0 or line.latent_reconstruction != 0:
-        parts.append(f"LR {line.latent_reconstruction:.4f} × α {line.alpha:.3f}")
-    parts.append(f"grad {line.gradient_norm:.2f}")
-    parts.append(f"skipped {line.skipped}")
-    if line.bad_images:
-        parts.append(f"bad images {line.bad_images}")
-    return " · ".join(parts)

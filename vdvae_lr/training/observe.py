@@ -1,19 +1,23 @@
-"""What a run shows of itself between steps: the bound on held-out images, what the latents do there, and pictures."""
+"""What a run shows of itself between steps: the bound on held-out images, what the latents do there, and pictures.
 
-from collections.abc import Iterator
+docs/logged_numbers.md explains the numbers of the records.
+"""
+
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 
 from vdvae_lr.datasets.loader import Batch, evaluation_batches
 from vdvae_lr.datasets.sampler import evaluation_shards
-from vdvae_lr.evaluation.bound import evaluate_bound
-from vdvae_lr.evaluation.watch import watch_latents
+from vdvae_lr.evaluation.activity import ActiveUnits
+from vdvae_lr.evaluation.bound import Bound, evaluate_bound
+from vdvae_lr.evaluation.watch import WatchedLatents, watch_latents
 from vdvae_lr.files.run_folder import IMAGES
 from vdvae_lr.pictures.images import reconstructions, samples
 from vdvae_lr.pictures.picture_grid import picture_grid, save_png
-from vdvae_lr.training.held_out_record import bound_record, group_rate_curves, watch_record
 from vdvae_lr.training.interruption import StopRequest
+from vdvae_lr.training.metrics import LoggedValue
 from vdvae_lr.training.run import Run
 from vdvae_lr.training.step import autocast
 
@@ -21,27 +25,26 @@ _SAMPLE_TEMPERATURES = (1.0, 0.9, 0.8)
 
 
 def evaluate(run: Run, stop: StopRequest) -> None:
-    """The bound of the averaged weights on the held-out images, each exactly once, and what the latents do on the first
-    of them; nothing at all when told to stop.
+    """Measure the averaged weights: the bound on the held-out images, and what the latents do on the first of them.
+
+    Each image counts exactly once. If the run is told to stop meanwhile, nothing is written.
     """
-    settings, world, training = run.settings.run, run.world, run.training
-    count = min(len(run.held_out_images), settings.eval_examples or len(run.held_out_images))
-    watched_count = min(count, settings.watch_examples)
-    weights, average = training.optimiser.weights, training.optimiser.ema.average
+    run_settings, world, step = run.settings.run, run.world, run.step
+    count = min(len(run.held_out_images), run_settings.eval_examples or len(run.held_out_images))
+    watched_count = min(count, run_settings.watch_examples)
     watched = None
-    with weights.holding(average), autocast(world.device, training.precision):
-        bound = evaluate_bound(training.model, _held_out(run, stop, count), seed=settings.seed, world=world)
+    with step.optimiser.weights.holding(step.optimiser.ema.average), autocast(world.device, step.precision):
+        bound = evaluate_bound(step.model, _held_out(run, stop, count), seed=run_settings.seed, world=world)
         if stop.agreed(world):
             return  # some process left images out
         if watched_count:
             images = _held_out(run, stop, watched_count)
-            watched = watch_latents(training.model, images, seed=settings.seed, world=world)
+            watched = watch_latents(step.model, images, seed=run_settings.seed, world=world)
             if stop.agreed(world):
                 return
-    kind, split = ("test", "test") if settings.test_eval else ("eval", "validation")
-    record = bound_record(bound) | (watch_record(watched) if watched else {})
-    curves = group_rate_curves(kind, bound.group_rates, training.model.resolutions)
-    run.log.write(kind, run.iteration, record, curves)
+    kind, split = ("test", "test") if run_settings.test_eval else ("eval", "validation")
+    record = _bound_record(bound) | (_watch_record(watched) if watched else {})
+    run.log.write(kind, run.iteration, record, group_rate_curves(kind, bound.group_rates, step.model.resolutions))
     run.display.say(
         f"step {run.iteration} · {split}, EMA weights, {bound.examples} images: "
         f"-ELBO {bound.negative_elbo:.4f} nats/dim ({bound.negative_elbo_bits_per_dim:.4f} bits/dim) "
@@ -50,15 +53,13 @@ def evaluate(run: Run, stop: StopRequest) -> None:
 
 
 def _held_out(run: Run, stop: StopRequest, count: int) -> Iterator[Batch]:
-    """This process's share of the first `count` held-out images; the rest of it is left out when told to stop."""
+    """This process's share of the first `count` held-out images; when told to stop, it ends early.
+
+    It has at least one batch: the processes meet at the end, and each must have something to put together.
+    """
     shards = evaluation_shards(count, run.settings.run.n_batch, run.world.rank, run.world.size)
     pin = run.world.device.type == "cuda"
     batches = evaluation_batches(run.held_out_images, shards, run.settings.data.num_workers, pin)
-    return _until_stopped(run, stop, batches)
-
-
-def _until_stopped(run: Run, stop: StopRequest, batches: Iterator[Batch]) -> Iterator[Batch]:
-    """At least one batch, so that the processes, who meet at the end, have something to put together."""
     for number, batch in enumerate(batches):
         run.world.at(f"step {run.iteration}, evaluating batch {number}")
         yield batch
@@ -66,20 +67,56 @@ def _until_stopped(run: Run, stop: StopRequest, batches: Iterator[Batch]) -> Ite
             return
 
 
+def _bound_record(bound: Bound) -> dict[str, LoggedValue]:
+    return {
+        "examples": bound.examples,
+        "negative_elbo_nats_per_dim": bound.negative_elbo,
+        "negative_elbo_bits_per_dim": bound.negative_elbo_bits_per_dim,
+        "negative_elbo_standard_error_nats_per_dim": bound.standard_error,
+        "rate_nats_per_dim": bound.rate,
+        "distortion_nats_per_dim": bound.distortion,
+        "group_rates_nats_per_dim": list(bound.group_rates),
+    }
+
+
+def _watch_record(watched: WatchedLatents) -> dict[str, LoggedValue]:
+    """What the latents do; null if there were too few images."""
+    recovered, latents, channels = watched.recovered_information, watched.active_latents, watched.active_channels
+    return {
+        "watched_examples": watched.images,
+        "recovered_information_nats_per_dim": recovered.value,
+        "recovered_information_standard_error_nats_per_dim": recovered.standard_error,
+        "active_latents_share": latents.share() if latents else None,
+        "active_channels_share": channels.share() if channels else None,
+        "group_active_latents_shares": _group_shares(latents) if latents else None,
+        "group_active_channels_shares": _group_shares(channels) if channels else None,
+    }
+
+
+def _group_shares(found: ActiveUnits) -> list[float]:
+    return [found.share([group]) for group in range(len(found.units))]
+
+
+def group_rate_curves(kind: str, rates: Sequence[float], resolutions: Sequence[int]) -> dict[str, float]:
+    """The rate of every latent group, by the name of its curve. Groups are counted from 0, the coarsest."""
+    digits = max(2, len(str(len(rates) - 1)))  # TensorBoard sorts names as text
+    pairs = enumerate(zip(rates, resolutions, strict=True))
+    return {f"{kind}_group_rate/{group:0{digits}}_{side}x{side}": rate for group, (rate, side) in pairs}
+
+
 def draw(run: Run) -> None:
-    """Held-out images, their reconstructions, and samples at three temperatures, by the averaged weights."""
+    """Draw held-out images, their reconstructions, and samples at three temperatures, by the averaged weights."""
     run.world.at(f"step {run.iteration}, drawing pictures")
     run.world.on_main(lambda: _draw_here(run))
 
 
 def _draw_here(run: Run) -> None:
-    settings, training = run.settings.run, run.training
-    count = min(settings.num_images_visualize, len(run.held_out_images))
+    run_settings, step = run.settings.run, run.step
+    count = min(run_settings.num_images_visualize, len(run.held_out_images))
     pixels = torch.from_numpy(run.held_out_images.read(range(count))).permute(0, 3, 1, 2).to(run.world.device)
-    weights, average = training.optimiser.weights, training.optimiser.ema.average
-    with weights.holding(average), autocast(run.world.device, training.precision):
-        rows = reconstructions(training.model, pixels, seed=settings.seed)
-        drawn = samples(training.model, count, _SAMPLE_TEMPERATURES, seed=settings.seed)
+    with step.optimiser.weights.holding(step.optimiser.ema.average), autocast(run.world.device, step.precision):
+        rows = reconstructions(step.model, pixels, seed=run_settings.seed)
+        drawn = samples(step.model, count, _SAMPLE_TEMPERATURES, seed=run_settings.seed)
     labels = ["image", "reconstruction", *(f"sample, t = {t:g}" for t in _SAMPLE_TEMPERATURES)]
     save_png(picture_grid([*rows, *drawn], labels), picture_path(run))
 

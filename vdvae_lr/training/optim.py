@@ -1,8 +1,8 @@
-"""AdamW with warm-up, clipping and a skip rule that never asks the host.
+"""AdamW with warm-up, clipping, an average of the weights, and a skip rule that never asks the host.
 
-An update is skipped when its gradient is not finite or its norm is at or above `skip_threshold` (Child 2020 uses this
-against rare exploding batches). The decision stays on the device: fused AdamW takes it as `found_inf`, and its step
-count does not advance.
+An update is skipped if its gradient is not finite or its norm is at or above `skip_threshold` (Child 2020 uses this
+against rare exploding batches). The decision stays on the device: fused AdamW takes it as `found_inf`, and does not
+count a skipped update.
 """
 
 import math
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.errors import InputError
+from vdvae_lr.hub.weight_folder import checksum
 from vdvae_lr.setting_checks import Between, Count, CountOrNone, check_settings
-from vdvae_lr.training.ema import MovingAverage
 from vdvae_lr.training.weights import FlatWeights
 
 Decay = Annotated[float, Between(0, 1, below=True)]
@@ -23,7 +23,7 @@ Decay = Annotated[float, Between(0, 1, below=True)]
 
 @dataclass(frozen=True)
 class OptimisationSettings:
-    """How weights move. The defaults are the published fine print."""
+    """How weights move. The defaults are the published values."""
 
     lr: Annotated[float, Between(0)] = 0.00015
     """Learning rate."""
@@ -49,27 +49,43 @@ class OptimisationSettings:
     """adamw: torch's, fused; apex: NVIDIA apex's FusedAdam where it is installed (asks the host at every step)."""
 
     def __post_init__(self) -> None:
-        """Refuse values no optimiser can use; raises InputError."""
+        """Check every setting by its type; raises InputError."""
         check_settings(self)
 
     def lr_at(self, iteration: int, run_iterations: int) -> float:
-        """The learning rate of iteration 0, 1, …: linear warm-up, times the linear way to its final share."""
+        """The learning rate of iteration 0, 1, …: linear warm-up, times the linear change to its final share."""
         warm_up = min(1.0, (iteration + 1) / self.warmup_iters) if self.warmup_iters else 1.0
         done = iteration / run_iterations if run_iterations else 0.0
         return self.lr * warm_up * (1 - done * (1 - self.lr_final_share))
 
 
+class MovingAverage:
+    """The exponential moving average of the weights (EMA), which samples and evaluates better than the weights.
+
+    `average` (N,) ← rate · average + (1 − rate) · values, after every update that was not skipped (as published).
+    """
+
+    def __init__(self, values: Tensor, rate: float) -> None:
+        self.average = values.detach().clone()
+        self.rate = rate
+
+    @torch.no_grad()
+    def update(self, values: Tensor, applied: Tensor) -> None:
+        """Update the average; `applied` () is 1 if the optimiser stepped and 0 if it skipped, still on the device."""
+        self.average.lerp_(values, (1 - self.rate) * applied.to(values.dtype))
+
+
 class Optimiser:
-    """One update of the flat weights and of their average from the accumulated gradient.
+    """Updates the flat weights and their average from the accumulated gradient.
 
     Args:
         weights: values and gradients.
-        settings: of the rule.
-        run_iterations: length of the learning rate's way to its final share; 0: none.
+        settings: settings of the update.
+        run_iterations: iterations over which the learning rate changes to its final share; 0: it stays.
         loss_scaling: the loss is multiplied by `scaler`, as float16 needs.
 
     Attributes:
-        gradient_norm: () of the last update, before clipping.
+        gradient_norm: () gradient norm of the last update, before clipping.
         skipped, consecutive_skips: () counters, on the device.
     """
 
@@ -93,13 +109,12 @@ class Optimiser:
         self._rule = _build_rule(weights, settings)
 
     def step(self, iteration: int) -> None:
-        """Clip, decide, update, average; on the device throughout (apex's rule excepted).
+        """Clip, decide, update and average, all on the device (except with apex).
 
         A step for which some process lacked images changes nothing, and does not count as skipped.
         """
         self._rule.param_groups[0]["lr"] = self.settings.lr_at(iteration, self._run_iterations)
-        if self.scaler.is_enabled():
-            self.scaler.unscale_(self._rule)
+        self.scaler.unscale_(self._rule)  # does nothing without loss scaling
         gradients = self.weights.gradients
         torch.linalg.vector_norm(gradients, out=self.gradient_norm)
         threshold = self.settings.skip_threshold if self.settings.skip_threshold >= 0 else float("inf")
@@ -107,8 +122,7 @@ class Optimiser:
         apply = (self.gradient_norm < threshold) & whole  # false for NaN, and for infinity whatever the threshold
         gradients.mul_((self.settings.grad_clip / (self.gradient_norm + 1e-6)).clamp(max=1.0))
         self._update(apply)
-        if self.scaler.is_enabled():
-            self.scaler.update()
+        self.scaler.update()
         applied = apply.float()
         self.ema.update(self.weights.values.data, applied)
         self.skipped += whole * (1 - applied)
@@ -116,32 +130,29 @@ class Optimiser:
 
     def _update(self, apply: Tensor) -> None:
         if self.settings.optimizer == "adamw":
-            self._rule.found_inf = (~apply).float()  # type: ignore[attr-defined] # how GradScaler itself tells fused rules
+            self._rule.found_inf = (~apply).float()  # type: ignore[attr-defined] # as GradScaler does
             self._rule.step()
-        elif bool(apply):  # apex's kernel knows no found_inf: the one place that waits for the device
+        elif bool(apply):  # apex does not know found_inf; the one place that waits for the device
             self._rule.step()
 
     def flat_state(self) -> dict[str, Tensor]:
-        """The buffers (N,) a run goes on from: "values", "average", and after the first update AdamW's "exp_avg" and
-        "exp_avg_sq".
-        """
+        """Buffers (N,) by name: "values", "average" and, after the first update, AdamW's "exp_avg" and "exp_avg_sq"."""
         state = self._rule.state.get(self.weights.values, {})
         moments = {kind: state[kind] for kind in ("exp_avg", "exp_avg_sq") if kind in state}
         return {"values": self.weights.values.data, "average": self.ema.average} | moments
 
     def checksum(self) -> int:
-        """Of every bit of `flat_state`; waits for the device."""
-        sums = [buffer.view(torch.int32).sum(dtype=torch.int64) for buffer in self.flat_state().values()]
-        return hash(tuple(torch.stack(sums).tolist())) % 2**62  # of integers, hash is the same in every process
+        """A number from every bit of `flat_state`; waits for the device."""
+        return checksum(self.flat_state().values())
 
     def update_count(self) -> Tensor:
-        """() float32 on the CPU: updates made, which is what AdamW's bias correction counts."""
+        """The number of updates () float32 on the CPU, by which AdamW corrects the bias of its averages."""
         state = self._rule.state.get(self.weights.values, {})
         steps = state.get("step", self._rule.param_groups[0].get("step", 0))
         return torch.as_tensor(steps, dtype=torch.float32).cpu().reshape(()).clone()
 
     def load_moments(self, moments: Mapping[str, Mapping[str, Tensor]], update_count: Tensor) -> None:
-        """Take over AdamW's averages, by kind and parameter name, and its count; none before the first update."""
+        """Take over AdamW's averages, by kind and parameter name, and its count. Without averages, do nothing."""
         if not moments:
             return
         entry: dict[str, Any] = {kind: self.weights.buffer_from(named) for kind, named in moments.items()}

@@ -1,4 +1,4 @@
-"""A run's parts, and how they are put together: everything a person can get wrong goes wrong here, before any work."""
+"""A run's parts, and how they are put together: whatever a person can get wrong fails here, before any work."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,25 +10,21 @@ import torch
 
 from vdvae_lr.datasets.catalogue import open_splits
 from vdvae_lr.datasets.inventory import Inventory, differences, inventory_lines, inventory_number, take_inventory
-from vdvae_lr.datasets.loader import check_readers
+from vdvae_lr.datasets.loader import Batch, check_readers, training_batches
 from vdvae_lr.datasets.sampler import TrainingOrder
 from vdvae_lr.datasets.sources import ImageSource
 from vdvae_lr.errors import InputError
+from vdvae_lr.files.run_folder import CHECKPOINTS, complete_checkpoints
 from vdvae_lr.hub.sources import WeightSource
 from vdvae_lr.processes.world import World
 from vdvae_lr.training.build import StartWeights, build_training, find_start_weights
-from vdvae_lr.training.checkpoint import BackgroundSaver, CheckpointFolder, restore
-from vdvae_lr.training.display import Display
+from vdvae_lr.training.checkpoint import BackgroundSaver, CheckpointFolder, Position, Snapshot, restore
+from vdvae_lr.training.claimed_folder import claimed_folder, folder_of, record_settings
+from vdvae_lr.training.console import CoreWatch, Display, Speedometer
 from vdvae_lr.training.interruption import ending_at_ctrl_c
 from vdvae_lr.training.metrics import RunLog
-from vdvae_lr.training.run_folder import record_settings, run_folder
 from vdvae_lr.training.settings import Settings
-from vdvae_lr.training.snapshot import Position
-from vdvae_lr.training.speed import CoreWatch, Speedometer
 from vdvae_lr.training.step import TrainingStep
-
-NEVER = 2**62
-"""More steps than any run has."""
 
 
 @dataclass
@@ -38,31 +34,28 @@ class Run:
     settings: Settings
     world: World
     folder: Path
-    training: TrainingStep
-    order: TrainingOrder
-    inventory: Inventory
-    train_images: ImageSource
+    step: TrainingStep
+    batches: Iterator[Batch]
+    """This process's micro-batches from `iteration` on, without end."""
     held_out_images: ImageSource
     saver: BackgroundSaver
     display: Display
     log: RunLog
-    iteration: int = 0
-    bad_images: int = 0  # that this process replaced
-    reading_error: InputError | None = None  # that this process met; it reads no more
-    reading_failed_at: int = NEVER  # the step that it met it in
-    bad_images_before: dict[int, int] = field(default_factory=dict)  # the steps since the processes last met
-    saved_at: int = field(init=False)
-    speed: Speedometer = field(init=False)
-    cores: CoreWatch = field(init=False)
+    iteration: int
+    """Iterations done."""
+    bad_images: int
+    """Images that this process replaced by others."""
+    bad_images_before: dict[int, int] = field(default_factory=dict)
+    """`bad_images` at the beginning of each step since the processes last met."""
 
     def __post_init__(self) -> None:
-        """Start the clock; what the run goes on from is saved."""
-        self.saved_at = self.iteration
-        self.speed = Speedometer(self.settings.run.iters, self.order.global_batch)
+        """Start the clock."""
+        self.saved_at = self.iteration  # the run goes on from there
+        self.speed = Speedometer(self.settings.run.iters, self.settings.run.global_batch)
         self.cores = CoreWatch(torch.get_num_threads() if self.world.device.type == "cpu" else 1)
 
     def due(self, every: int) -> bool:
-        """Whether something is done at this iteration that is done at every so many and at the end."""
+        """Whether this iteration is a multiple of `every`, or the last one."""
         return self.iteration % every == 0 or self.iteration == self.settings.run.iters
 
 
@@ -70,71 +63,68 @@ class Run:
 def prepared_run(settings: Settings, world: World, pretrained: WeightSource | None) -> Iterator[Run]:
     """A run at its beginning, or where its last checkpoint left it. It owns its folder until the block ends.
 
-    `pretrained` is what `settings.run.pretrained` stands for, if that is known already.
-
-    Raises:
-        InputError: something a person must mend; nothing that was there is lost.
+    `pretrained` and errors are as for `train`.
     """
-    run, config = settings.run, settings.model
-    global_batch = run.micro_batches(world.size) * run.n_batch
     # Resolve 0 once, so that settings.json records the number used.
-    settings = replace(settings, run=replace(run, global_batch=global_batch))
-    splits = open_splits(settings.data, config.image_size, config.image_channels)
+    global_batch = settings.run.micro_batches(world.size) * settings.run.n_batch
+    run_settings = replace(settings.run, global_batch=global_batch)
+    settings = replace(settings, run=run_settings)
+    splits = open_splits(settings.data, settings.model.image_size, settings.model.image_channels)
     inventory = take_inventory(splits)
     if not world.agree(inventory_number(inventory)):
         raise InputError(
             "the processes do not find the same images; let --data_root name a folder with the same content for all."
         )
     start = _start_weights(settings, world, pretrained)
-    order = TrainingOrder(len(splits.train), global_batch, run.n_batch, world.rank, world.size, run.seed)
+    n_batch, seed, workers = run_settings.n_batch, run_settings.seed, settings.data.num_workers
+    order = TrainingOrder(len(splits.train), global_batch, n_batch, world.rank, world.size, seed)
+    folder = folder_of(run_settings)
     with ExitStack() as held:
-        entered = world.on_main(lambda: held.enter_context(run_folder(settings)))
-        folder, notice = entered or (Path(run.save_dir) / run.name, None)
-        training = build_training(settings, world, start)
-        checkpoints = CheckpointFolder(folder, run.keep_checkpoints, run.iters_per_ckpt)
-        position, notices = _found_position(checkpoints, training)
-        notices += _changed_images(settings, folder, position, inventory)
-        notices += check_readers(settings.data.num_workers, splits.train)
-        world.on_main(lambda: record_settings(folder, settings))
-        display = Display(shown=world.is_main, done=position.iteration, iterations=run.iters, bar=not world.relayed)
-        for line in [*([notice] if notice else []), *notices, *inventory_lines(splits)]:
+        notice = world.on_main(lambda: held.enter_context(claimed_folder(settings)))
+        step = build_training(settings, world, start)
+        checkpoints = CheckpointFolder(folder, run_settings.keep_checkpoints, run_settings.iters_per_ckpt)
+        position, notices = _found_position(checkpoints, step)
+        notices += _changed_images(settings, position, inventory)
+        notices += check_readers(workers, splits.train)
+        world.on_main(lambda: record_settings(settings))
+        iteration = position.iteration
+        display = Display(shown=world.is_main, done=iteration, iterations=run_settings.iters, bar=not world.relayed)
+        for line in filter(None, [notice, *notices, *inventory_lines(splits)]):
             display.say(line)
-        saver, log = BackgroundSaver(checkpoints), RunLog(folder if world.is_main else None, position.iteration)
-        log.note("images", position.iteration, inventory)
+        saver = BackgroundSaver(checkpoints, Snapshot(step, settings, inventory))
+        log = RunLog(folder if world.is_main else None, iteration)
+        log.note("images", iteration, inventory)
         held.callback(saver.close)
         held.callback(log.close)
-        bad_images = int(position.loop.get("bad_images", 0)) if world.is_main else 0
-        held_out = splits.test if run.test_eval else splits.valid
-        yield Run(
-            settings, world, folder, training, order, inventory, splits.train, held_out, saver, display, log,
-            position.iteration, bad_images,
-        )  # fmt: skip
+        batches = training_batches(splits.train, order, iteration, workers, world.device.type == "cuda")
+        held_out = splits.test if run_settings.test_eval else splits.valid
+        bad_images = position.bad_images if world.is_main else 0
+        yield Run(settings, world, folder, step, batches, held_out, saver, display, log, iteration, bad_images)
 
 
 def _start_weights(settings: Settings, world: World, pretrained: WeightSource | None) -> StartWeights:
-    """What a new run starts from; a run that goes on needs none of it.
+    """What a new run starts from. A run that goes on needs no such weights.
 
-    The main process fetches first. On a file system that all share, the others then find what it fetched; elsewhere one
-    process of each machine fetches while the rest wait.
+    The main process fetches first. On a shared file system the others then find what it fetched. Elsewhere one process
+    of each machine fetches while the rest wait.
     """
-    run = settings.run
-    goes_on = not run.fresh and bool(CheckpointFolder(Path(run.save_dir) / run.name, 1, 0).existing())
+    goes_on = not settings.run.fresh and bool(complete_checkpoints(folder_of(settings.run) / CHECKPOINTS))
     if world.highest(goes_on):
         return StartWeights()
-    find = partial(find_start_weights, run, settings.weights, settings.model, pretrained)
+    find = partial(find_start_weights, settings, pretrained)
     with ending_at_ctrl_c():
         found = world.patiently(lambda: find() if world.is_main else None, "fetching weights on process 0")
         return world.patiently(lambda: found or find(), "fetching weights")
 
 
-def _found_position(checkpoints: CheckpointFolder, training: TrainingStep) -> tuple[Position, list[str]]:
-    """Go back to the newest sound checkpoint, if there is one; where that is, and what a person should know of it."""
-    world = training.world
+def _found_position(checkpoints: CheckpointFolder, step: TrainingStep) -> tuple[Position, list[str]]:
+    """Go back to the newest sound checkpoint, if there is one. Returns the run's position, and sentences about it."""
+    world = step.world
     found = checkpoints.newest_sound()
-    position, notices = Position(0, {}, world.size), []
+    position, notices = Position(processes=world.size), []
     if found is not None:
         path, state, complaints = found
-        position = restore(training, path, state)
+        position = restore(step, path, state)
         notices = [*complaints, f"Going on from {path}."]
     if not world.agree(position.iteration):
         raise InputError(
@@ -148,19 +138,21 @@ def _found_position(checkpoints: CheckpointFolder, training: TrainingStep) -> tu
     return position, notices
 
 
-def _changed_images(settings: Settings, folder: Path, position: Position, inventory: Inventory) -> list[str]:
-    """What a person should know of images that are not those of the checkpoint.
+def _changed_images(settings: Settings, position: Position, inventory: Inventory) -> list[str]:
+    """A sentence if the images are not those of the checkpoint.
 
-    Raises:
-        InputError: the run would train on with them, and nobody said that it shall.
+    Raises InputError if the run would train on with them, and --accept_changed_images was not given.
     """
     changed = differences(position.images, inventory) if position.images else []
     if not changed:
         return []
-    run = settings.run
-    trains = position.iteration < run.iters and not run.test_eval
-    what = f"the images are not those that run {folder} had at step {position.iteration:,} ({'; '.join(changed)})"
-    if trains and not run.accept_changed_images:
+    run_settings = settings.run
+    trains = position.iteration < run_settings.iters and not run_settings.test_eval
+    what = (
+        f"the images are not those that run {folder_of(run_settings)} had at step {position.iteration:,} "
+        f"({'; '.join(changed)})"
+    )
+    if trains and not run_settings.accept_changed_images:
         raise InputError(
             f"{what}: put those back or name their folder with --data_root, choose another --desc, or go on with these "
             "by --accept_changed_images."

@@ -1,16 +1,18 @@
 """One training step: micro-batches accumulate a gradient, one reduction, one update; nothing waits for the device.
 
-A micro-batch is a function of its pixels, its noise and α alone, all in buffers at fixed addresses, so on CUDA the
-whole forward and backward pass can be captured once as a graph and replayed: at one image a card the launch of
-thousands of kernels is what takes time.
+A micro-batch depends on its pixels, its noise and α alone, which lie in buffers at fixed addresses. So on CUDA the
+whole forward and backward pass can be captured once as a graph and replayed. With one image per card, launching
+thousands of kernels one by one would take most of the time.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from vdvae_lr.datasets.loader import Batch
+from vdvae_lr.errors import InputError
 from vdvae_lr.losses.objective import ObjectiveSettings, ObjectiveTerms, evaluate_objective
 from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.model.noise import PassNoise, noise_key
@@ -19,31 +21,25 @@ from vdvae_lr.training.optim import Optimiser
 
 Precision = Literal["fp32", "bf16", "fp16"]
 AUTOCAST: dict[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
-TERM_NAMES = ("negative_elbo", "rate", "distortion", "latent_reconstruction")
-_WARMUP_CALLS = 3  # cuDNN picks its algorithms and AMP its scale before a graph is captured
-
-
-class MicroBatch(Protocol):
-    """What the loader yields: pixels (n_batch, C, H, W) uint8, and the micro-batch's number among all of its step's."""
-
-    @property
-    def pixels(self) -> Tensor:
-        """(n_batch, C, H, W) uint8, on any device."""
-
-    @property
-    def micro_batch(self) -> int:
-        """0 … micro_batches − 1, over all processes."""
+TERM_NAMES = (
+    *("negative_elbo_nats_per_dim", "rate_nats_per_dim", "distortion_nats_per_dim"),
+    "latent_reconstruction",  # in the unit of its form
+)
+"""The running sums, by their names in the log."""
+NEVER = 2**62
+"""More steps than any run has."""
+_WARMUP_CALLS = 3  # before a graph is captured, cuDNN has to choose its algorithms and AMP its scale
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """The context in which convolutions run in `precision`; their sums, KL and likelihood stay in float32."""
+    """A context in which convolutions run in `precision`. Their sums, KL and likelihood stay in float32."""
     return torch.autocast(device.type, dtype=AUTOCAST.get(precision), enabled=precision != "fp32")
 
 
 def batch_terms(
     model: LatentModel, settings: ObjectiveSettings, levels: Tensor, noise: PassNoise, alpha: float | Tensor
 ) -> ObjectiveTerms:
-    """The objective of images given as levels (B, C, H, W)."""
+    """The objective for images given as levels (B, C, H, W)."""
     needs_reencoding = settings.alpha_T > 0
     from_prior = needs_reencoding and settings.lr_latents == "prior"
     inferred = model.infer(levels, noise.posterior, keep_contexts=needs_reencoding and not from_prior)
@@ -55,21 +51,23 @@ def batch_terms(
 
 
 class TrainingStep:
-    """Runs steps on this process and keeps running sums of what they measured, on the device.
+    """Runs steps on this process, and keeps running sums of what they measured on the device.
 
     Args:
-        model: on its device; its parameters are views into `optimiser.weights`.
-        optimiser: takes the accumulated gradient.
-        objective: the loss.
+        model: a model on its device; its parameters are views into `optimiser.weights`.
+        optimiser: what updates the weights from the accumulated gradient.
+        objective: settings of the loss.
         world: this process among its peers.
         n_batch: images of one micro-batch.
         micro_batches: micro-batches of one step, over all processes.
-        seed: of the training noise.
-        precision: of the convolutions.
+        seed: seed of the training noise.
+        precision: precision of the convolutions.
         cuda_graph: capture the micro-batch once and replay it (CUDA only).
 
     Attributes:
-        has_images: false from when this process can no longer read its images.
+        local_micro_batches: micro-batches of one step on this process.
+        reading_error: why this process can no longer read its images; None while it can.
+        unread_step: the step whose images it could not read; `NEVER` while it can.
     """
 
     def __init__(
@@ -93,9 +91,10 @@ class TrainingStep:
         self.sums = torch.zeros(len(TERM_NAMES), dtype=torch.float64, device=device)
         self.finite_steps = torch.zeros((), dtype=torch.float64, device=device)
         self.precision: Precision = precision
-        self.has_images = True
+        self.local_micro_batches = micro_batches // world.size
+        self.reading_error: InputError | None = None
+        self.unread_step = NEVER
         self._seed = seed
-        self._micro_batches = micro_batches
         self._local_share = world.size / micro_batches
         self._step_terms = torch.zeros(len(TERM_NAMES), device=device)
         self._alpha = torch.zeros((), device=device)
@@ -109,27 +108,31 @@ class TrainingStep:
             prior=uses_lr and objective.lr_latents == "prior",
             image=uses_lr and objective.lr_image == "sample",
         )
-        self._run: Callable[[], None] = self._forward_backward
+        self._accumulate: Callable[[], None] = self._forward_backward
         self._capture_at_first_use = cuda_graph and device.type == "cuda"
 
-    def __call__(self, iteration: int, alpha: float, batches: Iterable[MicroBatch]) -> None:
-        """One update from this process's micro-batches of the step.
+    def __call__(self, iteration: int, alpha: float, batches: Iterable[Batch]) -> None:
+        """One update from this process's micro-batches of the step; their pixels may lie on any device.
 
-        Where `has_images` is false on some process when its `batches` end, the step changes nothing on any: all of them
-        then stand after the last whole step, although they learn of it later.
+        If some process cannot read its images (`batches` raises InputError), it still takes part in the reduction. From
+        then on no step changes anything on any process. So all of them keep the state after the last whole step, until
+        they learn of the error.
         """
         weights = self.optimiser.weights
         self._alpha.fill_(alpha)
         self._step_terms.zero_()
         weights.gradients.zero_()
-        for batch in batches:
-            self._pixels.copy_(batch.pixels, non_blocking=True)
-            self.noise.draw(noise_key("train", self._seed, iteration, batch.micro_batch))
-            if self._capture_at_first_use:
-                self._run = self._captured()
-                self._capture_at_first_use = False
-            self._run()
-        weights.lacks_images.fill_(not self.has_images)
+        try:
+            for batch in batches:
+                self._pixels.copy_(batch.pixels, non_blocking=True)
+                self.noise.draw(noise_key("train", self._seed, iteration, batch.micro_batch))
+                if self._capture_at_first_use:
+                    self._accumulate = self._captured()
+                    self._capture_at_first_use = False
+                self._accumulate()
+        except InputError as error:
+            self.reading_error, self.unread_step = error, iteration
+        weights.lacks_images.fill_(self.reading_error is not None)
         self.world.all_reduce_mean_(weights.message)
         self.optimiser.step(iteration)
         counted = self._step_terms.isfinite().all() & (weights.lacks_images == 0)
@@ -137,7 +140,7 @@ class TrainingStep:
         self.finite_steps += counted
 
     def gather_sums(self) -> None:
-        """Move all processes' running sums to the main one, whose checkpoint carries them."""
+        """Add all processes' running sums up on the main process, which writes them into checkpoints and the log."""
         gathered = self.world.all_reduce_sum_(torch.cat([self.sums, self.finite_steps[None]])) * self.world.is_main
         self.sums.copy_(gathered[:-1])
         self.finite_steps.copy_(gathered[-1])
@@ -146,7 +149,7 @@ class TrainingStep:
         """Add one micro-batch's gradient to the buffer and its terms to the step's."""
         with autocast(self.world.device, self.precision):
             terms = batch_terms(self.model, self.objective, self._pixels.float(), self.noise, self._alpha)
-        # each process averages over its own share, the reduction over the processes: together, over the global batch
+        # `_local_share` and the reduction's mean over processes together make the mean over the global batch.
         self.optimiser.scaler.scale(terms.total * self._local_share).backward()
         reconstruction = terms.latent_reconstruction
         values = [terms.negative_elbo, terms.rate, terms.distortion]
@@ -154,7 +157,7 @@ class TrainingStep:
         self._step_terms += torch.stack(values).detach().float() * self._local_share
 
     def _captured(self) -> Callable[[], None]:
-        """`_forward_backward` as a CUDA graph over the buffers, which come back as they were."""
+        """`_forward_backward` as a CUDA graph over the buffers. The buffers keep their content."""
         gradients = self.optimiser.weights.gradients
         before = gradients.clone()
         stream = torch.cuda.Stream()

@@ -1,8 +1,8 @@
 """A model's parameters in one flat buffer.
 
-With weights, gradients and EMA each in one buffer, a step's bookkeeping is a handful of kernels: one all-reduce, one
-norm, one AdamW, one average, whatever the number of tensors (1,436 in the cifar10 configuration). The model's own
-parameters are views into the buffer.
+Weights, gradients and EMA each lie in one buffer. So a step needs one all-reduce, one norm, one AdamW and one average,
+whatever the number of tensors (1,436 in the cifar10 configuration). The model's own parameters are views into the
+buffer.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-_ALIGNMENT = 64  # elements; every tensor starts on a 256-byte boundary in float32, as convolution kernels like it
+_ALIGNMENT = 64  # elements; in float32 every tensor starts on a 256-byte boundary, which convolution kernels prefer
 
 
 class FlatWeights:
@@ -20,7 +20,7 @@ class FlatWeights:
     The model must already be on its device and in its memory format: strides are kept.
 
     Attributes:
-        message: (N + 64,) what the processes reduce at each step: `gradients`, then `lacks_images`, then padding.
+        message: (N + 64,) what the processes reduce at each step: `gradients`, `lacks_images`, then padding.
         lacks_images: () above 0 after the reduction if some process could not read its images of this step.
     """
 
@@ -47,17 +47,13 @@ class FlatWeights:
         return {name: buffer.as_strided(shape, stride, start) for name, (start, shape, stride) in self._slots.items()}
 
     def buffer_from(self, state: Mapping[str, Tensor]) -> Tensor:
-        """A new buffer holding the tensors of `state`, which has exactly the model's names and shapes."""
+        """A new buffer with the tensors of `state`, which has exactly the model's names and shapes."""
         buffer = torch.zeros_like(self.values.data)
         self.load(buffer, state)
         return buffer
 
     def load(self, buffer: Tensor, state: Mapping[str, Tensor]) -> None:
-        """Copy `state` into an existing buffer.
-
-        Raises:
-            KeyError: other names than the model's.
-        """
+        """Copy `state` into an existing buffer (raises KeyError for other names than the model's)."""
         if state.keys() != self._slots.keys():
             raise KeyError(f"names differ: {sorted(state.keys() ^ self._slots.keys())[:4]}")
         for name, view in self.named(buffer).items():
@@ -65,9 +61,7 @@ class FlatWeights:
 
     @contextmanager
     def holding(self, other: Tensor) -> Iterator[None]:
-        """Inside, the model computes with the weights of `other` (N,); afterwards with its own again, also after an
-        error.
-        """
+        """Inside, the model computes with the weights of `other` (N,); afterwards, or after an error, with its own."""
         own = self.values.data.clone()
         self.values.data.copy_(other)
         try:

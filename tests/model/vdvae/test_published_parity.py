@@ -9,7 +9,7 @@ from closeness import relative_error
 from reference_cases import NAMES, ReferenceCase, load_case
 from torch import Tensor
 
-from vdvae_lr.hub.openai import to_published
+from vdvae_lr.hub.vdvae.tensors import to_published
 from vdvae_lr.losses.elbo import distortion_nats, group_rates_nats
 from vdvae_lr.losses.objective import ObjectiveSettings, evaluate_objective
 from vdvae_lr.model.latent_model import FromPrior, Given, LatentPass, LatentSource

@@ -38,7 +38,7 @@ from vdvae_lr.model.latent_model import LatentModel, LatentPass
 from vdvae_lr.processes.world import World
 
 SIGMA_IMAGES = 64
-SAMPLE_NOISE = "bi-Lipschitz"
+BI_LIPSCHITZ_NOISE = "bi-Lipschitz"
 Measure = Callable[[LatentPass], Sequence[LocalBiLipschitz]]
 
 
@@ -135,7 +135,7 @@ def _image_passes(model: LatentModel, measuring: Measuring, images: int) -> Iter
 
 
 def _sample_passes(model: LatentModel, measuring: Measuring, images: int) -> Iterator[tuple[Examples, LatentPass]]:
-    noise = ExampleNoise(model, SAMPLE_NOISE, measuring.seed, prior=True)
+    noise = ExampleNoise(model, BI_LIPSCHITZ_NOISE, measuring.seed, prior=True)
     for examples in measuring.samples("decoder's Jacobian, samples", images):
         with torch.no_grad():
             passed = model.generate(len(examples), noise.draw(examples).prior, keep_contexts=True)

@@ -4,24 +4,22 @@ The code's licence is MIT; the weights' own terms are not stated. Addresses and 
 """
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+import torch
+from torch import Tensor
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.download import check_https, fetch
 from vdvae_lr.files.paths import is_file, is_folder
 from vdvae_lr.files.presets import read_presets
-from vdvae_lr.hub.hub_client import (
-    HubAccess,
-    asset_path,
-    check_hub_name,
-    prepare_cached,
-    pull_elsewhere,
-    repository_file,
-)
-from vdvae_lr.hub.openai import load_pickle, read_tensors
-from vdvae_lr.model.vdvae.vae import VAEConfig
+from vdvae_lr.hub.hub_client import HubAccess, asset_path, check_hub_name, pull_elsewhere, repository_file
+from vdvae_lr.hub.torch_files import load_pickle, read_tensors
+from vdvae_lr.hub.vdvae.tensors import published_shapes
+from vdvae_lr.model.vdvae.vae import VAEConfig, VeryDeepVAE
 from vdvae_lr.setting_checks import checked_dataclass
 
 SERVER = "https://openaipublic.blob.core.windows.net/very-deep-vaes-assets"
@@ -65,45 +63,46 @@ class PublishedModel:
         return str(read_presets(self.preset)["dataset"])
 
 
-def _cifar10(seed: int, iterations: int, bits: float) -> PublishedModel:
-    stem = f"vdvae-assets-2/cifar10-seed{seed}-iter-{iterations}"
-    return PublishedModel("cifar10", stem, False, bits, "bits/dim", 0.001)
-
-
+_CIFAR10 = "vdvae-assets-2/cifar10"
 PUBLISHED: dict[str, PublishedModel] = {
-    "ffhq256": PublishedModel(
-        "ffhq256", "vdvae-assets/ffhq256-iter-1700000", True, bound=0.4232, unit="nats/dim", last_digit=0.0001
-    ),
-    "ffhq1024": PublishedModel(
-        "ffhq1024", "vdvae-assets/ffhq1024-iter-1700000", True, bound=1.678, unit="nats/dim", last_digit=0.001
-    ),
+    "ffhq256": PublishedModel("ffhq256", "vdvae-assets/ffhq256-iter-1700000", True, 0.4232, "nats/dim", 0.0001),
+    "ffhq1024": PublishedModel("ffhq1024", "vdvae-assets/ffhq1024-iter-1700000", True, 1.678, "nats/dim", 0.001),
     "imagenet32": PublishedModel(
-        "imagenet32", "vdvae-assets/imagenet32-iter-1700000", True, bound=2.6364, unit="nats/dim", last_digit=0.0001
+        "imagenet32", "vdvae-assets/imagenet32-iter-1700000", True, 2.6364, "nats/dim", 0.0001
     ),
-    "imagenet64": PublishedModel(
-        "imagenet64", "vdvae-assets-2/imagenet64-iter-1600000", True, bound=2.44, unit="nats/dim", last_digit=0.01
-    ),
-    "cifar10-seed0": _cifar10(0, 900_000, 2.879),
-    "cifar10-seed1": _cifar10(1, 1_050_000, 2.842),
-    "cifar10-seed2": _cifar10(2, 650_000, 2.898),
-    "cifar10-seed3": _cifar10(3, 1_050_000, 2.864),
+    "imagenet64": PublishedModel("imagenet64", "vdvae-assets-2/imagenet64-iter-1600000", True, 2.44, "nats/dim", 0.01),
+    "cifar10-seed0": PublishedModel("cifar10", f"{_CIFAR10}-seed0-iter-900000", False, 2.879, "bits/dim", 0.001),
+    "cifar10-seed1": PublishedModel("cifar10", f"{_CIFAR10}-seed1-iter-1050000", False, 2.842, "bits/dim", 0.001),
+    "cifar10-seed2": PublishedModel("cifar10", f"{_CIFAR10}-seed2-iter-650000", False, 2.898, "bits/dim", 0.001),
+    "cifar10-seed3": PublishedModel("cifar10", f"{_CIFAR10}-seed3-iter-1050000", False, 2.864, "bits/dim", 0.001),
 }
 KNOWN_SHA256: dict[str, str] = {}
-"""Digests by file name. None is published, so the first download of a file records its digest. An entry here wins."""
+"""Known digests by file name. None is published, so the first download of a file records its digest."""
+
+
+def published_name(text: str) -> str:
+    """The published model that `text` names, or whose file of weights has that name; empty: none."""
+    files = {model.file_name(kind): name for name, model in PUBLISHED.items() for kind in ("model-ema", "model")}
+    return text if text in PUBLISHED else files.get(Path(text).name, "")
+
+
+def preset_by_shapes(tensors: Mapping[str, Tensor]) -> str:
+    """The preset of the published model that has tensors of these names and shapes; empty: none."""
+    found = {name.removeprefix("module."): tuple(tensor.shape) for name, tensor in tensors.items()}
+    for preset, model in {model.preset: model for model in PUBLISHED.values()}.items():
+        with torch.device("meta"):
+            candidate = VeryDeepVAE(model.config())
+        if published_shapes(candidate) == found:
+            return preset
+    return ""
 
 
 def published_file(name: str, kind: FileKind, mirror: str = "", access: HubAccess | None = None) -> Path:
-    """A published model's file on this machine, downloaded where needed.
+    """A file of the published model `name` on this machine, downloaded if needed.
 
-    Args:
-        name: a key of `PUBLISHED`.
-        kind: which of its files.
-        mirror: a folder, an https address or a Hub repository with the files under their names; empty: the official
-            server.
-        access: how to reach the Hub, if the mirror is a repository there.
-
-    Raises:
-        InputError: there is no such file, or it cannot be fetched.
+    `mirror` is a folder, an https address or a Hub repository with the files under their names; empty: the official
+    server. `access` says how to reach the Hub, if the mirror is a repository there. Raises InputError if there is no
+    such file, or if it cannot be fetched.
     """
     model = PUBLISHED[name]
     if kind != "model-ema" and not model.complete:
@@ -130,7 +129,6 @@ def published_file(name: str, kind: FileKind, mirror: str = "", access: HubAcces
     url = f"{mirror.rstrip('/')}/{file_name}" if mirror else f"{SERVER}/{model.stem}-{kind}.th"
     remedy = f"try again later, or name another source of {file_name} with --weights_mirror"
     check = load_pickle if kind == "opt" else read_tensors
-    target = asset_path("published", file_name)
     with pull_elsewhere(*pull):
-        prepare_cached(target, access or HubAccess())
+        target = asset_path(f"published/{file_name}", access or HubAccess())
         return fetch(url, target, remedy, KNOWN_SHA256.get(file_name), check=check)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from vdvae_lr.training import speed
-from vdvae_lr.training.speed import CoreWatch, Speedometer
+from vdvae_lr.training import console
+from vdvae_lr.training.console import CoreWatch, Speedometer
 
 
 def test_speed_and_time_left_are_those_of_the_last_steps() -> None:
@@ -61,15 +61,15 @@ def test_one_thread_waits_for_no_other() -> None:
 
 
 def test_where_nobody_counts_nothing_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(speed, "_COUNTER", tmp_path / "schedstat")
+    monkeypatch.setattr(console, "_COUNTER", tmp_path / "schedstat")
     machine = Machine()
     watch = CoreWatch(2, lambda: machine.now)
     machine.goes_on(10, 0.9)
     assert watch.notice() == ""
 
 
-@pytest.mark.skipif(not speed._COUNTER.exists(), reason="only Linux counts it")
+@pytest.mark.skipif(not console._COUNTER.exists(), reason="only Linux counts it")
 def test_linux_counts_seconds() -> None:
-    waited = speed._waited_for_a_core_s()
+    waited = console._waited_for_a_core_s()
     assert waited is not None
     assert 0 <= waited < 1e6

@@ -1,4 +1,4 @@
-"""Makes a run's folder, goes on with it, or moves it aside; nothing is overwritten, and one process trains there at a
+"""Makes a run's folder, goes on with it, or moves it aside. Nothing is overwritten, and one process trains there at a
 time.
 
 `files/run_folder.py` says what lies in it. The system releases the lock however the process ends.
@@ -18,23 +18,27 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.files.paths import cannot_be_read
 from vdvae_lr.files.run_folder import CHECKPOINTS, IMAGES, SETTINGS_NAME, complete_checkpoints
 from vdvae_lr.files.whole_file import remove, write_whole
-from vdvae_lr.training.settings import NEUTRAL, Settings
+from vdvae_lr.training.settings import NEUTRAL, RunSettings, Settings
 
 LOCK_NAME = ".lock"
 _HOLDER_NAME = ".lock-holder"  # opening the lock itself would empty it
 
 
+def folder_of(run_settings: RunSettings) -> Path:
+    """The run's folder, which may not exist yet."""
+    return Path(run_settings.save_dir) / run_settings.name
+
+
 @contextmanager
-def run_folder(settings: Settings) -> Iterator[tuple[Path, str | None]]:
-    """The run's folder, locked and ready to write to, and a sentence for the person if an earlier run was moved aside.
+def claimed_folder(settings: Settings) -> Iterator[str]:
+    """Make the run's folder ready to write to, and hold its lock until the block ends.
 
-    Settings are recorded where there were none; those of an earlier start stay until the caller replaces them.
-
-    Raises:
-        InputError: the folder cannot be written, is in use, belongs to other settings, or is not a run's.
+    Yields a sentence for the person if an earlier run was moved aside, else an empty text. Settings are recorded if
+    there were none. Those of an earlier start stay until the caller replaces them. Raises InputError if the folder
+    cannot be written, is in use, belongs to other settings, or is not a run's.
     """
-    folder = Path(settings.run.save_dir) / settings.run.name
-    notice = None
+    folder = folder_of(settings.run)
+    notice = ""
     try:
         if folder.exists() and settings.run.fresh:
             notice = f"The earlier run was moved to {_moved_aside(folder)}."
@@ -49,15 +53,15 @@ def run_folder(settings: Settings) -> Iterator[tuple[Path, str | None]]:
         ) from None
     try:
         if not (folder / SETTINGS_NAME).exists():
-            record_settings(folder, settings)
-        yield folder, notice
+            record_settings(settings)
+        yield notice
     finally:
         lock.release()
 
 
-def record_settings(folder: Path, settings: Settings) -> None:
-    """Write `settings.json` (raises InputError where the disk refuses)."""
-    write_whole(folder / SETTINGS_NAME, (json.dumps(settings.flat(), indent=2) + "\n").encode())
+def record_settings(settings: Settings) -> None:
+    """Write the run's `settings.json` (raises InputError if the disk refuses)."""
+    write_whole(folder_of(settings.run) / SETTINGS_NAME, (json.dumps(settings.flat(), indent=2) + "\n").encode())
 
 
 def _locked(folder: Path) -> FileLock:
@@ -75,7 +79,7 @@ def _locked(folder: Path) -> FileLock:
 
 
 def _clear_leftovers(folder: Path) -> None:
-    """Remove what a killed process did not finish writing or removing; only the run itself writes in these folders."""
+    """Remove what a killed process did not finish writing or removing. Only the run itself writes in these folders."""
     for place in (folder, folder / IMAGES, folder / CHECKPOINTS):
         for path in place.glob(".*.part"):
             with suppress(OSError):
@@ -84,8 +88,10 @@ def _clear_leftovers(folder: Path) -> None:
 
 def _moved_aside(folder: Path) -> Path:
     if folder.is_dir():
-        _locked(folder).release()  # refuses to move a run that is going on
-    aside = _free_name(folder)
+        _locked(folder).release()  # raises InputError if the run is in use
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.{number}")).exists():
+        number += 1
     folder.rename(aside)
     return aside
 
@@ -101,35 +107,29 @@ def _check_same_settings(folder: Path, settings: Settings) -> None:
         raise cannot_be_read(folder / SETTINGS_NAME, error) from None
     except (OSError, ValueError):
         raise InputError(f"{folder} is not a run of this program; choose another --desc or --save_dir.") from None
-    changed = differences(settings.flat(), earlier)
-    if changed and complete_checkpoints(folder / CHECKPOINTS):  # a run that saved nothing has nothing to go on from
+    changed = _differences(settings.flat(), earlier)
+    if changed and complete_checkpoints(folder / CHECKPOINTS):  # a run that saved nothing has nothing to lose
         raise InputError(
             f"run {folder} has other settings ({'; '.join(changed)}); choose another --desc to keep both, "
             "or --fresh to move the earlier run aside."
         )
 
 
-def differences(settings: Mapping[str, Any], earlier: Mapping[str, Any]) -> list[str]:
+def _differences(settings: Mapping[str, Any], earlier: Mapping[str, Any]) -> list[str]:
     """`name: earlier → now` for each setting that changes what is computed.
 
-    A setting that an earlier version did not have counts as its default: that is what the run did.
+    If an earlier version did not have a setting, the run used what is now its default.
     """
     earlier = Settings().flat() | dict(earlier)
     names = sorted(name for name in settings.keys() - NEUTRAL if name in earlier)
+    pairs = {name: (earlier[name], settings[name]) for name in names}
     return [
-        f"{name}: {earlier[name]!r} → {settings[name]!r}"
-        for name in names
-        if _without_last_slash(settings[name]) != _without_last_slash(earlier[name])
+        f"{name}: {before!r} → {now!r}"
+        for name, (before, now) in pairs.items()
+        if _without_last_slash(before) != _without_last_slash(now)
     ]
 
 
 def _without_last_slash(value: object) -> object:
-    """`runs/first/`, as shells complete a folder's name, is `runs/first`."""
+    """`runs/first` for `runs/first/`: shells complete a folder's name with a slash."""
     return value.rstrip("/") if isinstance(value, str) else value
-
-
-def _free_name(folder: Path) -> Path:
-    number = 1
-    while (candidate := folder.with_name(f"{folder.name}.{number}")).exists():
-        number += 1
-    return candidate

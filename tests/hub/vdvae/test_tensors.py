@@ -13,8 +13,9 @@ from reference_cases import NAMES, PUBLISHED_MODELS, load_case, published_config
 from torch import Tensor
 
 from vdvae_lr.errors import InputError
-from vdvae_lr.hub.openai import from_published, read_tensors, to_published, write_published
 from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.hub.torch_files import read_tensors
+from vdvae_lr.hub.vdvae.tensors import from_published, to_published, write_published
 
 
 @cache

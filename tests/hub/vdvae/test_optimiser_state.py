@@ -10,9 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from vdvae_lr.errors import InputError
-from vdvae_lr.hub.openai import from_published, to_published
-from vdvae_lr.hub.openai_optimiser import read_optimiser_state
 from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.hub.vdvae.tensors import from_published, read_optimiser_state, to_published
 from vdvae_lr.training.optim import OptimisationSettings, Optimiser
 from vdvae_lr.training.weights import FlatWeights
 

@@ -13,7 +13,7 @@ from refusals import refused
 
 from vdvae_lr.files.presets import read_presets
 from vdvae_lr.hub.hub_client import HubAccess
-from vdvae_lr.hub.published import KNOWN_SHA256, PUBLISHED, SERVER, FileKind, PublishedModel, published_file
+from vdvae_lr.hub.vdvae.published import KNOWN_SHA256, PUBLISHED, SERVER, FileKind, PublishedModel, published_file
 
 # As the README of the published code has them, with the bounds it states.
 FOLDER = "https://openaipublic.blob.core.windows.net/very-deep-vaes-assets"
@@ -53,7 +53,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackFi
     content = (tmp_path / "some.th").read_bytes()
     paths = [address.removeprefix(FOLDER) for address in ADDRESSES.values()]
     with LoopbackFiles({f"{path}-{kind}.th": content for path in paths for kind in KINDS}) as site:
-        monkeypatch.setattr("vdvae_lr.hub.published.SERVER", site.address)
+        monkeypatch.setattr("vdvae_lr.hub.vdvae.published.SERVER", site.address)
         yield site
 
 
