@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 import torch
 from latent_groups import groups_of
+from measured_pixels import task_of
 from torch import Tensor
 
 from vdvae_lr.datasets.sources import ArraySource, ImageSource, all_rows
 from vdvae_lr.errors import InputError, UnmeasurableError
 from vdvae_lr.evaluation.measuring import Measuring
-from vdvae_lr.evaluation.noise_response import NoiseUnit, image_rms
-from vdvae_lr.evaluation.noise_section import measure_noise
+from vdvae_lr.evaluation.noise_response import image_rms, measure_noise
 from vdvae_lr.evaluation.perceptual import structural_similarity
 from vdvae_lr.evaluation.quantities import Quantity
+from vdvae_lr.evaluation.task import NoiseUnit
 from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.model.latent_model import Given
 from vdvae_lr.model.noise import PassNoise, noise_key
@@ -58,7 +59,8 @@ def measure(model: VDVAE, pixels: Tensor, world: World) -> Callable[..., dict[st
     def call(in_world: World = world, batch: int = 3, of: VDVAE = model, **changes: object) -> dict[str, Quantity]:
         measuring = Measuring(source_for(of, pixels), EXAMPLES, batch, SEED, in_world, silent)
         arguments = {"variances": (0.0, 0.3), "units": UNITS, "images": EXAMPLES} | changes
-        found = measure_noise(of, measuring, **arguments).quantities  # type: ignore[arg-type]
+        settings = {f"noise_{name}": value for name, value in arguments.items()}
+        found = measure_noise(task_of(of, measuring, **settings)).quantities
         return {quantity.key: quantity for quantity in found}
 
     return call
@@ -138,7 +140,7 @@ def test_batches_and_processes_do_not_matter(
 
 def test_chosen_groups_are_in_the_total(measure: Callable[..., dict[str, Quantity]]) -> None:
     """Other choices put other images into one decoder pass, so their sums may round differently."""
-    every, coarse, one = measure(), measure(groups=(1, 2)), measure(groups=[4], by_group=False)
+    every, coarse, one = measure(), measure(groups="1,2"), measure(groups="4", by_group=False)
     for key, quantity in every.items():
         for chosen, expected in (
             (coarse[key].total, quantity.resolutions[4]),

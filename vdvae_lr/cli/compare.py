@@ -17,7 +17,8 @@ from vdvae_lr.cli.shared.measured_models import ModelsOnImages, evaluate_models,
 from vdvae_lr.cli.shared.output_folder import check_writable
 from vdvae_lr.cli.shared.progress import ConsoleTracker, plain_console
 from vdvae_lr.evaluation.document import write_evaluations
-from vdvae_lr.evaluation.sections import SectionSettings, measure_sections
+from vdvae_lr.evaluation.sections import measure_sections
+from vdvae_lr.evaluation.task import SectionSettings
 from vdvae_lr.model.precision import float32_convolutions
 from vdvae_lr.pictures.comparison_pictures import comparison_pictures
 from vdvae_lr.pictures.picture_grid import save_png

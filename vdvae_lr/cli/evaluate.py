@@ -30,7 +30,8 @@ from vdvae_lr.evaluation.document import (
     write_evaluation,
 )
 from vdvae_lr.evaluation.quantities import Findings
-from vdvae_lr.evaluation.sections import SectionSettings, Task, measure_sections
+from vdvae_lr.evaluation.sections import measure_sections
+from vdvae_lr.evaluation.task import SectionSettings, Task
 from vdvae_lr.files.network_errors import without_secrets
 from vdvae_lr.files.whole_file import write_whole
 from vdvae_lr.hub.pretrained import PretrainedModel

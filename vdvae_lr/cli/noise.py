@@ -15,9 +15,8 @@ from vdvae_lr.cli.shared.output_folder import check_writable
 from vdvae_lr.cli.shared.progress import ConsoleTracker, plain_console
 from vdvae_lr.evaluation.document import write_evaluations
 from vdvae_lr.evaluation.group_choice import parse_groups
-from vdvae_lr.evaluation.noise_response import NoiseUnit, check_variances
-from vdvae_lr.evaluation.noise_section import NOISE_IMAGES, NOISE_VARIANCES
-from vdvae_lr.evaluation.sections import SectionSettings, noise_section
+from vdvae_lr.evaluation.noise_response import measure_noise
+from vdvae_lr.evaluation.task import NOISE_IMAGES, NOISE_VARIANCES, NoiseUnit, SectionSettings, check_variances
 from vdvae_lr.model.precision import float32_convolutions
 from vdvae_lr.pictures.noise_pictures import noise_picture
 from vdvae_lr.pictures.picture_grid import save_png
@@ -80,7 +79,7 @@ def _noise(settings: NoiseSettings, world: World) -> None:
     check_writable(settings.out, world)
     track = ConsoleTracker(console)
     sections = settings.sections(len(found.source))
-    evaluations = evaluate_models(settings, models, found, sections, noise_section, world, track)
+    evaluations = evaluate_models(settings, models, found, sections, measure_noise, world, track)
     if not world.is_main:
         return
     console.print(noise_table(evaluations))

@@ -1,12 +1,12 @@
 """How much an image says about the latents that made it, in nats.
 
-Everything here is an average of log q(z|x) − log p(z) = Σ_l log q(z_l|z_<l, x) − log p(z_l|z_<l). What makes it a bound
-or not is where z and x come from, so the two measurements have two names:
+Everything here is an average of log q(z|x) − log p(z) = Σ_l log q(z_l|z_<l, x) − log p(z_l|z_<l). Whether it is a bound
+depends on where z and x come from, so the two measurements have two names:
 
-- information from samples (here): z ~ p(z), x ~ p(x|z) rounded to pixel levels. Then E[log q(z|x) − log p(z)] ≤ I(Z;X),
-  the paper's eq. 5 with H(Z) and L_LR taken together, sample by sample.
-- recovered information (`recovery.py`): z ~ q(z|x) of data and its decoded image: minus the LR loss. No bound on
-  anything.
+- information from samples (here): z ~ p(z), and x ~ p(x|z) is rounded to pixel levels. Then E[log q(z|x) − log p(z)] ≤
+  I(Z;X). This is the paper's eq. 5 with H(Z) and L_LR taken together, sample by sample.
+- recovered information (`recovery.py`): z ~ q(z|x) of data, and x is its decoded image. It is minus the LR loss, and a
+  bound on nothing.
 
 Shapes: B images, L latent groups, C channels, H W resolution.
 """
@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.evaluation.batches import ExampleNoise
-from vdvae_lr.evaluation.measuring import Measuring
-from vdvae_lr.evaluation.quantities import Findings, GroupMoments
+from vdvae_lr.evaluation.moments import GroupMoments
+from vdvae_lr.evaluation.quantities import Findings
+from vdvae_lr.evaluation.task import Task
 from vdvae_lr.losses.latent_reconstruction import group_latent_reconstruction
 from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.latent_model import LatentModel, LatentPass
-from vdvae_lr.model.noise import PassNoise
 
-SAMPLE_NOISE = "information"  # the purpose in the noise key: every measurement of eq. 5 makes the same samples
+INFORMATION_NOISE = "information"  # the purpose in noise keys: every measurement of eq. 5 makes the same samples
 
 
 def group_information_nats(passed: LatentPass, reencoded: Sequence[DiagonalGaussian]) -> Tensor:
@@ -37,42 +37,30 @@ def information_nats(model: LatentModel, passed: LatentPass, image: Tensor) -> T
     return group_information_nats(passed, model.reencode(passed, image)).sum(1)
 
 
-def model_sample(model: LatentModel, noise: PassNoise, batch: int) -> tuple[LatentPass, Tensor]:
-    """A pass with z ~ p(z), from `noise` with prior and image draws, and images (B, C, H, W) sampled from p(x|z) and
-    rounded to the data's levels.
-    """
-    passed = model.generate(batch, noise.prior, keep_contexts=True)
-    return passed, model.pixel_scale.round_target(passed.decoded("sample", noise.image))
-
-
 @torch.inference_mode()
-def measure_information_from_samples(
-    model: LatentModel, measuring: Measuring, before: LatentModel | None = None
-) -> Findings:
-    """A lower bound on I(Z;X) under the model by latent group, from its own samples; and as another encoder reads them.
+def measure_information_from_samples(task: Task) -> Findings:
+    """A lower bound on I(Z;X) under the model by latent group, from as many of its own samples as there are images.
 
-    The paper's eq. 5. Sample number i is the same whatever its batch and process.
-
-    Args:
-        model: on the world's device.
-        measuring: as many samples as it has images.
-        before: a model of the same architecture; None leaves the second quantity out.
+    This is the paper's eq. 5. With a model before fine-tuning, a second quantity says how that model's encoder reads
+    the same samples.
     """
-    noise = ExampleNoise(model, SAMPLE_NOISE, measuring.seed, prior=True, image=True)
-    readers = 1 if before is None else 2
-    moments = [GroupMoments(model.resolutions, model.device) for _ in range(readers)]
-    for shard in measuring.samples("information from samples"):
-        passed, image = model_sample(model, noise.draw(shard), len(shard))
-        moments[0].add(group_information_nats(passed, model.reencode(passed, image)))
+    model, measuring, before = task.model, task.measuring, task.before
+    noise = ExampleNoise(model, INFORMATION_NOISE, measuring.seed, prior=True, image=True)
+    own, others = (GroupMoments(model.resolutions, model.device) for _ in range(2))
+    for numbers in measuring.samples("information from samples"):
+        draws = noise.draw(numbers)
+        passed = model.generate(len(numbers), draws.prior, keep_contexts=True)
+        image = model.pixel_scale.round_target(passed.decoded("sample", draws.image))
+        own.add(group_information_nats(passed, model.reencode(passed, image)))
         if before is not None:
-            read = before.reencode(before.decode(passed.latents, keep_contexts=True), image)
-            moments[1].add(group_information_nats(passed, read))
-    names = (
-        ("information_from_samples", "information in the model's own samples (eq. 5)"),
-        ("information_from_samples_before", "eq. 5, read by the encoder before fine-tuning"),
-    )
+            given = before.decode(passed.latents, keep_contexts=True)
+            others.add(group_information_nats(passed, before.reencode(given, image)))
+    described = [(own, "information_from_samples", "information in the model's own samples (eq. 5)")]
+    if before is not None:
+        key = "information_from_samples_before"
+        described.append((others, key, "eq. 5, read by the encoder before fine-tuning"))
     quantities = []
-    for averages, (key, title) in zip(moments, names, strict=False):
-        averages.all_reduce_(measuring.world)
-        quantities.append(averages.quantity(key, title, "nats/dim", 1 / model.dimensions))
+    for moments, key, title in described:
+        moments.all_reduce_(measuring.world)
+        quantities.append(moments.quantity(key, title, "nats/dim", 1 / model.dimensions))
     return Findings(quantities)

@@ -28,8 +28,9 @@ from torch import Tensor
 
 from vdvae_lr.datasets.sources import Rows
 from vdvae_lr.evaluation.batches import POSTERIOR_NOISE, EvaluationBatch, ExampleNoise, levels_for
-from vdvae_lr.evaluation.measuring import Measuring
-from vdvae_lr.evaluation.quantities import Findings, GroupMoments, Measurement, Quantity
+from vdvae_lr.evaluation.moments import GroupMoments
+from vdvae_lr.evaluation.quantities import Findings, Measurement, Quantity
+from vdvae_lr.evaluation.task import Task
 from vdvae_lr.model.latent_model import LatentModel, Latents
 
 BATCH_MIXTURES = 8  # cost grows with the square of the batch; near the ceiling more batches change nothing
@@ -83,18 +84,19 @@ def mixture_information_nats(
 class _Mixtures:
     """Mixtures over blocks of `block` consecutive examples of a split."""
 
-    def __init__(self, model: LatentModel, measuring: Measuring, block: int) -> None:
-        self._model = model
-        self._measuring = measuring
+    def __init__(self, task: Task, block: int) -> None:
+        self._model = task.model
+        self._measuring = task.measuring
         self._block = block
-        self._noise = ExampleNoise(model, POSTERIOR_NOISE, measuring.seed)
+        self._noise = ExampleNoise(task.model, POSTERIOR_NOISE, task.measuring.seed)
 
     def measure(self, queries: int, key: str, title: str, what: str) -> list[Quantity]:
         """The estimate from the split's first `queries` images, and its ceiling."""
         measuring = self._measuring
         moments = GroupMoments(self._model.resolutions, self._model.device)
-        chunks = math.ceil(self._block / measuring.batch)
-        with measuring.counting(what, chunks * self._mixtures_of(queries)) as tick:
+        # this process computes one mixture for each block that has queries in a batch
+        mixtures = sum(len(np.unique(numbers // self._block)) for numbers in measuring.shards(queries))
+        with measuring.counting(what, math.ceil(self._block / measuring.batch) * mixtures) as tick:
             for batch in measuring.read(queries):
                 for values in self._information_nats(batch, tick):
                     moments.add(values)
@@ -105,10 +107,6 @@ class _Mixtures:
             moments.quantity(key, title, "nats/dim", per_dim),
             Quantity(f"{key}_ceiling", f"its ceiling, ln {self._block:,}", "nats/dim", ceiling),
         ]
-
-    def _mixtures_of(self, queries: int) -> int:
-        """How many mixtures this process computes: one for each block that has queries in a batch."""
-        return sum(len(np.unique(batch // self._block)) for batch in self._measuring.shards(queries))
 
     def _information_nats(self, batch: EvaluationBatch, tick: Callable[[], None]) -> Iterator[Tensor]:
         """The result for the images of one batch, block by block."""
@@ -130,28 +128,21 @@ class _Mixtures:
 
 
 @torch.inference_mode()
-def measure_mutual_information(
-    model: LatentModel, measuring: Measuring, *, mixture_batch: int, mixture_images: int
-) -> Findings:
-    """Both estimators, each with its ceiling.
+def measure_mutual_information(task: Task) -> Findings:
+    """Both estimators, each with its ceiling, for the latents that `evaluate_bound` draws.
 
-    Args:
-        model: the model, on the world's device.
-        measuring: its first images are the queries and the components. Latents are those that `evaluate_bound` draws.
-        mixture_batch: the number of images in a batch's mixture, at most as many as there are. The batches are fixed
-            blocks of consecutive examples: the first `BATCH_MIXTURES` complete ones. 0 leaves this estimator out.
-        mixture_images: the number of queries for the mixture over the whole split; 0 leaves it out.
+    The batches of the first are fixed blocks of consecutive examples: the first `BATCH_MIXTURES` complete ones.
     """
-    images = measuring.count()
+    images, settings = task.measuring.count(), task.settings
     found: list[Quantity] = []
-    if mixture_batch:
-        queries = min(images // mixture_batch, BATCH_MIXTURES) * mixture_batch
-        title = f"mutual information, mixtures of {mixture_batch:,} images"
-        mixtures = _Mixtures(model, measuring, mixture_batch)
-        found += mixtures.measure(queries, "mutual_information", title, "mutual information within batches")
-    if mixture_images:
-        queries = min(mixture_images, images)
+    if size := settings.mixture_batch:
+        queries = min(images // size, BATCH_MIXTURES) * size
+        title = f"mutual information, mixtures of {size:,} images"
+        what = "mutual information within batches"
+        found += _Mixtures(task, size).measure(queries, "mutual_information", title, what)
+    if settings.mixture_images:
+        queries = min(settings.mixture_images, images)
         title = f"mutual information, mixture of all {images:,} images"
-        mixtures = _Mixtures(model, measuring, images)
-        found += mixtures.measure(queries, "mutual_information_set", title, "mutual information over the split")
+        what = "mutual information over the split"
+        found += _Mixtures(task, images).measure(queries, "mutual_information_set", title, what)
     return Findings(found)

@@ -1,23 +1,26 @@
 """What decoded images give back of the latents of data: recovered information, LR in every form, and R², by group.
 
-One posterior pass over an image gives z ~ q(z|x) and three decoded images; each is re-encoded given the original z_<l,
-from the states of that pass. Nothing here is a bound on a mutual information.
+One posterior pass over an image gives z ~ q(z|x) and three decoded images. Each of these is re-encoded given the
+original z_<l, from the states of that pass. Nothing here is a bound on a mutual information.
+
+R² is the share of the latents' variation that re-encoding explains: 1 − Σ‖μ' − z‖² / baseline. The baseline is
+Σ‖z − z̄‖² over the data, or Σ‖z − μ_p‖² from the prior's means.
 
 Shapes: B images, L latent groups, C channels, H W resolution.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from vdvae_lr.evaluation.explained_variance import LatentVariation, explained_share
+from vdvae_lr.evaluation.batches import Seen, Statistic
 from vdvae_lr.evaluation.information import group_information_nats
-from vdvae_lr.evaluation.posterior_passes import Seen
-from vdvae_lr.evaluation.quantities import Findings, GroupMoments, Quantity
+from vdvae_lr.evaluation.moments import GroupMoments, Moments
+from vdvae_lr.evaluation.quantities import Findings, Measurement, Quantity
 from vdvae_lr.losses.latent_reconstruction import FORMS, FormName, group_latent_reconstruction
 from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.latent_model import LatentModel, LatentPass
-from vdvae_lr.processes.world import World
 
 _IMAGES = {
     "mean_image": "mean images",
@@ -30,15 +33,11 @@ _UNITS: Mapping[FormName, str] = {
     "standardised": "squares/dim",
     "raw": "squares/dim",
 }
-_SQUARES = {"sampled_image": "lr_raw", "mean_image": "lr_raw_mean_image"}  # ‖μ' − z‖², of the images that R² is for
+_SQUARES = {"sampled_image": "lr_raw", "mean_image": "lr_raw_mean_image"}
+"""By the images that R² is stated for: the key of ‖μ' − z‖²."""
 _INNOVATION = "innovation"  # ‖z − μ_p‖²
-
-
-def decoded_images(model: LatentModel, passed: LatentPass, noise: Sequence[Tensor] | None) -> dict[str, Tensor]:
-    """The three decoded images of a pass, (B, C, H, W) each on the target scale, by their names in keys."""
-    mean = passed.decoded("mean", None)
-    sampled = passed.decoded("sample", noise)
-    return dict(zip(_IMAGES, (mean, sampled, model.pixel_scale.round_target(mean)), strict=True))
+_ROUNDING = 1e-24
+"""Up to this share of z̄² a variance is rounding of z̄ in float64. Float32 latents that differ vary by 1e-15 of it."""
 
 
 def recovery_values(
@@ -46,11 +45,11 @@ def recovery_values(
 ) -> dict[str, Tensor]:
     """All that adds up over latent groups, by key: nats or squares per image, (B, L) each."""
     reencoded = {name: model.reencode(passed, image) for name, image in images.items()}
-    values = {f"recovered_{name}": -_loss(passed, posteriors, "information") for name, posteriors in reencoded.items()}
+    values = {f"recovered_{name}": group_information_nats(passed, read) for name, read in reencoded.items()}
     if before is not None:
         given = before.decode(passed.latents, keep_contexts=True)
-        read = {name: before.reencode(given, image) for name, image in images.items()}
-        values |= {f"recovered_{name}_before": group_information_nats(passed, read[name]) for name in images}
+        for name, image in images.items():
+            values[f"recovered_{name}_before"] = group_information_nats(passed, before.reencode(given, image))
     values |= {f"lr_{form}": _loss(passed, reencoded["sampled_image"], form) for form in FORMS}
     values["lr_raw_mean_image"] = _loss(passed, reencoded["mean_image"], "raw")
     values[_INNOVATION] = _loss(passed, passed.priors, "raw")
@@ -79,7 +78,7 @@ def _described(before: bool) -> dict[str, tuple[str, str]]:
 
 
 class RecoveryReader:
-    """Takes in passes with kept contexts: recovered information, LR losses and R².
+    """Recovered information, LR losses and R². It needs passes with kept contexts and noise for sampled images.
 
     Args:
         model: the model, on its device.
@@ -92,42 +91,87 @@ class RecoveryReader:
         self._described = _described(before is not None)
         keys = [*self._described, _INNOVATION, *map(_difference, _SQUARES.values())]
         self._moments = {key: GroupMoments(model.resolutions, model.device) for key in keys}
-        self._variation = LatentVariation(model.latent_shapes, model.device)
+        self._latents = [Moments(shape, model.device) for shape in model.latent_shapes]
+        self.statistics: Sequence[Statistic] = [*self._moments.values(), *self._latents]
 
     def add(self, seen: Seen) -> None:
         """Take in one batch."""
-        images = decoded_images(self._model, seen.passed, seen.image_noise)
-        self._variation.add(seen.passed.latents)
-        for key, values in recovery_values(self._model, seen.passed, images, self._before).items():
+        passed, scale = seen.passed, self._model.pixel_scale
+        mean, sampled = passed.decoded("mean"), passed.decoded("sample", seen.image_noise)
+        images = dict(zip(_IMAGES, (mean, sampled, scale.round_target(mean)), strict=True))
+        for moments, latent in zip(self._latents, passed.latents, strict=True):
+            moments.add(latent)
+        for key, values in recovery_values(self._model, passed, images, self._before).items():
             self._moments[key].add(values)
-
-    def all_reduce_(self, world: World) -> None:
-        """Put the processes' numbers together; every process must call this."""
-        for averages in self._moments.values():
-            averages.all_reduce_(world)
-        self._variation.all_reduce_(world)
 
     def findings(self) -> Findings:
         """The quantities that add up over groups, then R²."""
         per_dim = 1 / self._model.dimensions
-        added = [
+        found = [
             self._moments[key].quantity(key, title, unit, per_dim) for key, (title, unit) in self._described.items()
         ]
-        return Findings([*added, *_shares(self._moments, self._variation, self._model.resolutions)])
+        innovation, variation = self._moments[_INNOVATION].quantity(), self._variation()
+        for image, squares in _SQUARES.items():
+            error, difference = self._moments[squares].quantity(), self._moments[_difference(squares)].quantity()
+            words = _IMAGES[image]
+            found += [
+                _explained_share(f"latent_r2_{image}", f"latent R², {words}", error, variation),
+                _explained_share(f"innovation_r2_{image}", f"innovation R², {words}", error, innovation, difference),
+            ]
+        return Findings(found)
+
+    def _variation(self) -> Quantity:
+        """The average of ‖z_l − z̄_l‖² over images, where z̄_l is each latent's mean; NaN below two images."""
+        images = self._latents[0].count
+        to_average = (images - 1) / max(images, 1)  # the variance has n − 1
+        sums = [_variance_sum(moments) * to_average for moments in self._latents]
+
+        def measured(groups: Sequence[int]) -> Measurement:
+            return Measurement(sum(sums[group] for group in groups), None, images)
+
+        return Quantity.by_level("", "", "", self._model.resolutions, measured)
 
 
-def _shares(
-    moments: Mapping[str, GroupMoments], variation: LatentVariation, resolutions: Sequence[int]
-) -> list[Quantity]:
-    innovation = moments[_INNOVATION].quantity("", "", "")
-    spread = variation.quantity(resolutions)
-    found = []
-    for image, squares in _SQUARES.items():
-        error = moments[squares].quantity("", "", "")
-        difference = moments[_difference(squares)].quantity("", "", "")
-        words = _IMAGES[image]
-        found += [
-            explained_share(f"latent_r2_{image}", f"latent R², {words}", error, spread),
-            explained_share(f"innovation_r2_{image}", f"innovation R², {words}", error, innovation, difference),
-        ]
-    return found
+def _variance_sum(moments: Moments) -> float:
+    """The variance summed over a group's latents. If it is only rounding of their means, it is exactly 0."""
+    variance = moments.variance.sum().item()
+    return 0.0 if variance <= _ROUNDING * moments.mean.square().sum().item() else variance
+
+
+def _explained_share(
+    key: str, title: str, error: Quantity, baseline: Quantity, difference: Quantity | None = None
+) -> Quantity:
+    """1 − error/baseline at every level; NaN where the baseline is 0, as for a group whose latents never move.
+
+    Args:
+        key: key of the result.
+        title: title of the result.
+        error: average of ‖μ' − z‖² over images.
+        baseline: average of the baseline over the same images.
+        difference: average of baseline − error. It gives their covariance, and with it the standard error of the ratio
+            (delta method). None: no standard error.
+    """
+    errors = _levels(error)
+    differences = [None] * len(errors) if difference is None else _levels(difference)
+    total, *parts = [_share(*level) for level in zip(errors, _levels(baseline), differences, strict=True)]
+    count = len(error.groups)
+    by_resolution = dict(zip(error.resolutions, parts[count:], strict=True))
+    return Quantity(key, title, "", total, tuple(parts[:count]), by_resolution)
+
+
+def _levels(quantity: Quantity) -> list[Measurement]:
+    """In total, by group, by resolution."""
+    assert quantity.total is not None  # what adds up over groups has one
+    return [quantity.total, *quantity.groups, *quantity.resolutions.values()]
+
+
+def _share(error: Measurement, baseline: Measurement, difference: Measurement | None) -> Measurement:
+    if not baseline.value > 0:
+        return Measurement(math.nan, None, error.images)
+    ratio = error.value / baseline.value
+    if difference is None or difference.standard_error is None:
+        return Measurement(1 - ratio, None, error.images)
+    variances = [(measured.standard_error or 0.0) ** 2 for measured in (error, baseline, difference)]
+    covariance = (variances[0] + variances[1] - variances[2]) / 2
+    variance = variances[0] + ratio**2 * variances[1] - 2 * ratio * covariance  # of error − ratio · baseline
+    return Measurement(1 - ratio, math.sqrt(max(variance, 0.0)) / baseline.value, error.images)

@@ -1,8 +1,8 @@
-"""All random numbers of one pass, drawn ahead from a keyed generator.
+"""All random numbers of one pass, drawn before it from a keyed generator.
 
-A pass takes its noise as an argument, so that it is a pure function: the same key gives the same numbers whatever the
-number of processes, the micro-batches before it, or whether the pass is replayed from a CUDA graph. Rows are images, so
-noise can be keyed by micro-batch (training) or by example (evaluation).
+A pass takes its noise as an argument, so it is a pure function: the same key gives the same numbers, whatever the
+number of processes and the batches before it, and also if a CUDA graph replays the pass. Each row is an image, so noise
+can be keyed by micro-batch (training) or by example (evaluation).
 
 Shapes: B images, Z latent channels, R a group's resolution.
 """
@@ -19,7 +19,7 @@ from vdvae_lr.model.latent_model import LatentModel
 
 
 def noise_key(*parts: int | str) -> int:
-    """A 63-bit generator seed from anything that names a draw, such as ("train", seed, step, micro_batch)."""
+    """A generator's seed of 63 bits from the parts that name a draw, such as ("train", seed, step, micro_batch)."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
@@ -30,7 +30,7 @@ class PassNoise:
     Args:
         model: gives the shapes.
         batch: B.
-        device: where the noise is drawn and used.
+        device: the device to draw on.
         prior: also draw latents for a pass from the prior.
         image: also draw the uniforms of a sampled image.
     """
@@ -59,7 +59,7 @@ class PassNoise:
         self._uniform.uniform_(generator=self._generator)
 
     def draw_rows(self, keys: Sequence[int]) -> None:
-        """Fill row i from keys[i]: an example's noise does not depend on its place in a batch."""
+        """Fill row i from keys[i], so that an example's noise does not depend on its place in a batch."""
         for row, key in enumerate(keys):
             self._generator.manual_seed(key)
             self._normal[row].normal_(generator=self._generator)
@@ -67,7 +67,7 @@ class PassNoise:
 
 
 def _group_views(flat: Tensor, shapes: Sequence[tuple[int, int, int]]) -> list[Tensor]:
-    """(B, Σ Z·R·R) as one (B, Z, R, R) view a group, channels innermost like the activations they meet."""
+    """(B, Σ Z·R·R) as one (B, Z, R, R) view for each group, with channels innermost, as activations have them."""
     offsets = [0]
     for channels, height, width in shapes:
         offsets.append(offsets[-1] + channels * height * width)

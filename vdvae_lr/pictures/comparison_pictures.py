@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from PIL import Image
 from torch import Tensor
 
-from vdvae_lr.evaluation.noise_section import NOISE_VARIANCES
+from vdvae_lr.evaluation.task import NOISE_VARIANCES
 from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.pictures.images import Pictures, as_pictures, reconstructions, samples
 from vdvae_lr.pictures.noise_pictures import noise_picture

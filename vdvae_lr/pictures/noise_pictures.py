@@ -13,15 +13,8 @@ from torch import Tensor
 from vdvae_lr.evaluation.batches import Examples
 from vdvae_lr.evaluation.group_choice import named_groups
 from vdvae_lr.evaluation.moments import Moments
-from vdvae_lr.evaluation.noise_response import (
-    CleanPass,
-    LatentNoise,
-    NoiseUnit,
-    check_finite_images,
-    check_variances,
-    image_rms,
-)
-from vdvae_lr.evaluation.noise_section import UNIT_WORDS
+from vdvae_lr.evaluation.noise_response import UNIT_WORDS, CleanPass, LatentNoise, check_finite_images, image_rms
+from vdvae_lr.evaluation.task import NoiseUnit, check_variances
 from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.pictures.images import Pictures, as_pictures, to_levels
 from vdvae_lr.pictures.picture_grid import picture_grid

@@ -9,15 +9,14 @@ Shapes: B images of a batch, N images, P parts (each latent group, then all grou
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from vdvae_lr.errors import UnmeasurableError
-from vdvae_lr.evaluation.batches import ExampleNoise, Examples, levels_for
+from vdvae_lr.evaluation.batches import ExampleNoise, Examples, posterior_passes
 from vdvae_lr.evaluation.group_choice import named_groups
 from vdvae_lr.evaluation.jacobian.bi_lipschitz import (
     DENSE_DIMENSIONS,
@@ -28,18 +27,16 @@ from vdvae_lr.evaluation.jacobian.bi_lipschitz import (
     LocalGeometry,
     NoGeometryError,
     local_bi_lipschitz,
-    posterior_pass,
 )
 from vdvae_lr.evaluation.jacobian.spectrum import MAX_STEPS
-from vdvae_lr.evaluation.measuring import Measuring
-from vdvae_lr.evaluation.moments import Moments
-from vdvae_lr.evaluation.quantities import Findings, Measurement, PerExample, Quantity
+from vdvae_lr.evaluation.moments import Moments, PerExample
+from vdvae_lr.evaluation.quantities import Findings, Measurement, Quantity
+from vdvae_lr.evaluation.task import Task
 from vdvae_lr.model.latent_model import LatentModel, LatentPass
 from vdvae_lr.processes.world import World
 
 SIGMA_IMAGES = 64
-SAMPLE_NOISE = "bi-Lipschitz"
-Measure = Callable[[LatentPass], Sequence[LocalBiLipschitz]]
+GEOMETRY_NOISE = "bi-Lipschitz"  # the purpose in noise keys: the samples of the prior
 
 
 class _Label(NamedTuple):
@@ -69,43 +66,38 @@ _STATUS = ("movable", "complete", "converged", "composite_converged")
 _NAMES = (*_COLUMNS, *_STATUS)
 
 
-def measure_bi_lipschitz(
-    model: LatentModel, measuring: Measuring, *, images: int, values: int, tolerance: float
-) -> Findings:
+def measure_bi_lipschitz(task: Task) -> Findings:
     """Quantities, the spectra of every image as plain JSON, and notes for the reader.
 
-    Args:
-        model: the model, on its device.
-        measuring: the split, the seed and the processes. Every process must call this.
-        images: how many images of the split, with one posterior draw each, and how many samples of the prior; 0:
-            measure nothing.
-        values: leading singular values of each spectrum; at least 1.
-        tolerance: the largest residual of an iterated value, as a share of the largest value; positive.
+    Measures at one posterior draw of each of the first `jacobian_images` images, and at as many samples of the prior.
 
     Raises:
         UnmeasurableError: on every process, if one image has no geometry (`local_bi_lipschitz`) or the decoder has
             no σ.
     """
-    if images < 1:
+    model, measuring, settings = task.model, task.measuring, task.settings
+    if settings.jacobian_images < 1:
         return Findings()
-    sigma = _decoder_sigma(model, measuring)
-    measure = partial(local_bi_lipschitz, model, values=values, tolerance=tolerance)
+    sigma = _decoder_sigma(task)
     tables = []
     for where, passes in ((OF_IMAGES, _image_passes), (OF_SAMPLES, _sample_passes)):
-        tables.append(LocalTable(model, where, measuring.count(images), values, sigma.value))
-        _fill(tables[-1], passes(model, measuring, images), measure, measuring.world)
+        count = measuring.count(settings.jacobian_images)
+        tables.append(LocalTable(model, where, count, settings.jacobian_values, sigma.value))
+        _fill(tables[-1], passes(task), task)
     quantities = [Quantity("decoder_sigma", "σ of the Gaussian decoder N(D(z), σ²)", "", sigma)]
     for table in tables:
         quantities += table.quantities()
     details = {"spectra": [entry for table in tables for entry in table.spectra()]}
-    return Findings(quantities, details=details, notes=_notes(model, tables, values, tolerance))
+    return Findings(quantities, details=details, notes=_notes(task, tables))
 
 
-def _decoder_sigma(model: LatentModel, measuring: Measuring) -> Measurement:
+@torch.no_grad()
+def _decoder_sigma(task: Task) -> Measurement:
     """Root mean square of x − D(z) over the first images. Its error follows from that of the mean square."""
+    model, measuring = task.model, task.measuring
     moments = Moments((), model.device)
-    for batch in measuring.batches("decoder's σ", SIGMA_IMAGES):
-        moments.add(squared_residuals(model, batch.pixels, batch.indices, measuring.seed))
+    for seen in posterior_passes(model, measuring.batches("decoder's σ", SIGMA_IMAGES), measuring.seed):
+        moments.add(squared_residuals(seen.target, seen.passed.likelihood.mean()))
     moments.all_reduce_(measuring.world)
     if not moments.mean.isfinite():
         raise NoGeometryError(IMAGES)
@@ -118,28 +110,25 @@ def _decoder_sigma(model: LatentModel, measuring: Measuring) -> Measurement:
     return Measurement(sigma, None if math.isnan(error) else error, moments.count)
 
 
-@torch.no_grad()
-def squared_residuals(model: LatentModel, pixels: Tensor, examples: Examples, seed: int) -> Tensor:
-    """Mean square of x − D(z) over an image's numbers, for one posterior draw of each image: (B,), on the target scale.
+def squared_residuals(target: Tensor, image: Tensor) -> Tensor:
+    """Mean square of x − D(z) over an image's numbers: (B,), on the target scale.
 
     The root of its mean over images is the σ with which N(D(z), σ²I) gives them the highest likelihood.
     """
-    passed = posterior_pass(model, pixels, examples, seed)
-    target = model.pixel_scale.target_from_levels(levels_for(model, pixels))
-    return (target - passed.likelihood.mean()).square().flatten(1).mean(1)
+    return (target - image).square().flatten(1).mean(1)
 
 
-def _image_passes(model: LatentModel, measuring: Measuring, images: int) -> Iterator[tuple[Examples, LatentPass]]:
-    for batch in measuring.batches("decoder's Jacobian, images", images):
-        yield batch.indices, posterior_pass(model, batch.pixels, batch.indices, measuring.seed)
+def _image_passes(task: Task) -> Iterator[tuple[Examples, LatentPass]]:
+    batches = task.measuring.batches("decoder's Jacobian, images", task.settings.jacobian_images)
+    for seen in posterior_passes(task.model, batches, task.measuring.seed, reencoding=True):
+        yield seen.examples, seen.passed
 
 
-def _sample_passes(model: LatentModel, measuring: Measuring, images: int) -> Iterator[tuple[Examples, LatentPass]]:
-    noise = ExampleNoise(model, SAMPLE_NOISE, measuring.seed, prior=True)
-    for examples in measuring.samples("decoder's Jacobian, samples", images):
-        with torch.no_grad():
-            passed = model.generate(len(examples), noise.draw(examples).prior, keep_contexts=True)
-        yield examples, passed
+@torch.no_grad()
+def _sample_passes(task: Task) -> Iterator[tuple[Examples, LatentPass]]:
+    noise = ExampleNoise(task.model, GEOMETRY_NOISE, task.measuring.seed, prior=True)
+    for examples in task.measuring.samples("decoder's Jacobian, samples", task.settings.jacobian_images):
+        yield examples, task.model.generate(len(examples), noise.draw(examples).prior, keep_contexts=True)
 
 
 class LocalTable:
@@ -255,13 +244,15 @@ def _average(values: Tensor) -> Measurement:
     return Measurement(values.mean().item(), error if math.isfinite(error) else None, len(values))
 
 
-def _fill(table: LocalTable, passes: Iterable[tuple[Examples, LatentPass]], measure: Measure, world: World) -> None:
+def _fill(table: LocalTable, passes: Iterable[tuple[Examples, LatentPass]], task: Task) -> None:
     """Measure all passes. If one process refuses an image, raise its NoGeometryError on every process."""
+    settings, world = task.settings, task.measuring.world
+    values, tolerance = settings.jacobian_values, settings.jacobian_tolerance
     none = IMAGES - 1
     cause = none
     try:
         for examples, passed in passes:
-            table.add(examples, measure(passed))
+            table.add(examples, local_bi_lipschitz(task.model, passed, values=values, tolerance=tolerance))
     except NoGeometryError as refused:
         cause = refused.cause
     cause = world.highest(cause)
@@ -270,7 +261,8 @@ def _fill(table: LocalTable, passes: Iterable[tuple[Examples, LatentPass]], meas
     table.all_reduce_(world)
 
 
-def _notes(model: LatentModel, tables: Sequence[LocalTable], values: int, tolerance: float) -> list[str]:
+def _notes(task: Task, tables: Sequence[LocalTable]) -> list[str]:
+    model, values, tolerance = task.model, task.settings.jacobian_values, task.settings.jacobian_tolerance
     sizes = tables[0].sizes
     movable = int(max(table.column("movable").max().item() for table in tables))
     notes = [
