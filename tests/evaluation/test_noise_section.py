@@ -12,7 +12,7 @@ from measured_pixels import task_of
 from torch import Tensor
 
 from vdvae_lr.datasets.sources import ArraySource, ImageSource, all_rows
-from vdvae_lr.errors import InputError, UnmeasurableError
+from vdvae_lr.errors import UnmeasurableError
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.noise_response import image_rms, measure_noise
 from vdvae_lr.evaluation.perceptual import structural_similarity
@@ -163,13 +163,6 @@ def test_few_images_occupy_every_process(measure: Callable[..., dict[str, Quanti
     quantity = measure(alone, batch=64, images=4)["noise_rms_raw_0.3"]
     assert quantity.total is not None
     assert quantity.total.images == 2
-
-
-def test_impossible_noise_is_refused(model: VDVAE, measure: Callable[..., dict[str, Quantity]]) -> None:
-    with pytest.raises(InputError, match="a noise variance is nan"):
-        measure(variances=(0.3, math.nan))
-    with pytest.raises(InputError, match=r"0.3, 0.3; name each once"):
-        measure(variances=(0.3, 0.3))
 
 
 def test_noise_beyond_numbers_is_left_to_the_caller_on_every_process(

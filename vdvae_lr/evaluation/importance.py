@@ -27,7 +27,6 @@ from vdvae_lr.evaluation.moments import GroupMoments, Moments
 from vdvae_lr.evaluation.quantities import Findings, Quantity
 from vdvae_lr.evaluation.task import Task
 from vdvae_lr.losses.elbo import per_image
-from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.latent_model import FromPosterior, Given, LatentModel, LatentPass, LatentSource
 from vdvae_lr.model.noise import PassNoise, noise_key
 
@@ -150,13 +149,9 @@ def log_weights(passed: LatentPass, target: Tensor, first: int = 0) -> Tensor:
     total = per_image(passed.likelihood.log_prob(target).double())
     groups = list(zip(passed.latents, passed.priors, passed.posteriors, strict=True))
     for latent, prior, posterior in groups[first:]:
-        ratio = _in_double(prior).log_prob(latent.double()) - _in_double(posterior).log_prob(latent.double())
-        total = total + per_image(ratio)
+        latent, prior, posterior = latent.double(), prior.map(Tensor.double), posterior.map(Tensor.double)
+        total = total + per_image(prior.log_prob(latent) - posterior.log_prob(latent))
     return total
-
-
-def _in_double(distribution: DiagonalGaussian) -> DiagonalGaussian:
-    return DiagonalGaussian(distribution.mean.double(), distribution.log_scale.double())
 
 
 @torch.inference_mode()
