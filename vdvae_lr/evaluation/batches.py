@@ -14,24 +14,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.model.latent_model import LatentModel, LatentPass
 from vdvae_lr.model.noise import PassNoise, noise_key
 from vdvae_lr.processes.world import World
 
 POSTERIOR_NOISE = "evaluate"  # the purpose in noise keys: all measurements of posterior latents share these draws
 Examples = Sequence[int] | npt.NDArray[np.int64]
-
-
-class EvaluationBatch(Protocol):
-    """Images and their numbers in the split, as `datasets.loader.Batch` has them."""
-
-    @property
-    def pixels(self) -> Tensor:
-        """(B, C, H, W) uint8."""
-
-    @property
-    def indices(self) -> npt.NDArray[np.int64]:
-        """(B,) numbers of the examples."""
 
 
 class ExampleNoise:
@@ -92,7 +81,7 @@ class Seen:
 
 @torch.no_grad()
 def posterior_passes(
-    model: LatentModel, batches: Iterable[EvaluationBatch], seed: int, *, reencoding: bool = False
+    model: LatentModel, batches: Iterable[Batch], seed: int, *, reencoding: bool = False
 ) -> Iterator[Seen]:
     """A posterior pass over each batch, in the caller's autocast context.
 
@@ -132,7 +121,7 @@ class Reader(Protocol):
 @torch.inference_mode()
 def read_passes(
     model: LatentModel,
-    batches: Iterable[EvaluationBatch],
+    batches: Iterable[Batch],
     readers: Sequence[Reader],
     *,
     seed: int,

@@ -16,8 +16,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.errors import InputError
-from vdvae_lr.evaluation.batches import EvaluationBatch, Seen, Statistic, read_passes
+from vdvae_lr.evaluation.batches import Seen, Statistic, read_passes
 from vdvae_lr.evaluation.group_choice import groups_by_resolution
 from vdvae_lr.evaluation.moments import GroupMoments, Moments, PerExample
 from vdvae_lr.evaluation.quantities import Findings, InputRates, Quantity
@@ -115,7 +116,7 @@ class BoundReader:
         )
 
 
-def evaluate_bound(model: LatentModel, batches: Iterable[EvaluationBatch], *, seed: int, world: World) -> Bound:
+def evaluate_bound(model: LatentModel, batches: Iterable[Batch], *, seed: int, world: World) -> Bound:
     """The bound over all examples of all processes' `batches`; arguments as `read_passes` has them.
 
     Raises:

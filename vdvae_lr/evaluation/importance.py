@@ -21,7 +21,6 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.batches import POSTERIOR_NOISE, ExampleNoise, Examples, levels_for
 from vdvae_lr.evaluation.moments import GroupMoments, Moments
 from vdvae_lr.evaluation.quantities import Findings, Quantity
@@ -39,15 +38,8 @@ _GAUSSIAN_GAP = "posterior gap if log-weights were Gaussian"
 def collect_log_weights(draw: Callable[[int], Tensor], draws: int) -> Tensor:
     """Log-weights of K draws, made one after the other: (K, B) float64.
 
-    Args:
-        draw: number of a draw, from 0 → its log-weights (B,). Draws must be independent.
-        draws: K.
-
-    Raises:
-        InputError: `draws` is less than 1.
+    `draw` maps the number of a draw, from 0, to its log-weights (B,). Draws must be independent.
     """
-    if draws < 1:
-        raise InputError(f"there are {draws} draws for importance weights; ask for at least 1.")
     return torch.stack([draw(number).double() for number in range(draws)])
 
 
@@ -185,7 +177,7 @@ def _whole(task: Task) -> list[Quantity]:
     model, measuring = task.model, task.measuring
     draws, images = task.settings.importance_draws, task.settings.importance_images
     moments = Moments((5,), model.device)
-    with measuring.counting("importance weights", draws * measuring.batch_count(images)) as tick:
+    with measuring.counting("importance weights", draws * len(measuring.shards(images))) as tick:
         for batch in measuring.read(images):
             weights = ImageWeights(model, batch.pixels, batch.indices, measuring.seed, tick)
             found = collect_log_weights(partial(weights.draw, 0), draws)
@@ -213,7 +205,7 @@ def _by_group(task: Task) -> list[Quantity]:
     gaps, gaussian = (GroupMoments(model.resolutions, model.device) for _ in range(2))
     shares = Moments((len(groups),), model.device)
     held = ExampleNoise(model, POSTERIOR_NOISE, measuring.seed)
-    steps = draws * len(groups) * measuring.batch_count(images)
+    steps = draws * len(groups) * len(measuring.shards(images))
     with measuring.counting("posterior gap by group", steps) as tick:
         for batch in measuring.read(images):
             weights = ImageWeights(model, batch.pixels, batch.indices, measuring.seed, tick)

@@ -57,7 +57,7 @@ class Measuring:
 
     def batches(self, what: str, wanted: int | None = None) -> Iterable[Batch]:
         """This process's share of the first `wanted` images (None: all). `what` names the work in the progress."""
-        return self.track(self.read(wanted), self.batch_count(wanted), self._words(what))
+        return self.track(self.read(wanted), len(self.shards(wanted)), self._words(what))
 
     def samples(self, what: str, wanted: int | None = None) -> Iterable[Examples]:
         """The numbers of the samples that this process makes, a batch at a time: as many samples as `batches` has
@@ -70,10 +70,6 @@ class Measuring:
         """The images of `batches`, without progress: for a caller that counts smaller steps (`counting`)."""
         pinned = self.world.device.type == "cuda"
         return evaluation_batches(self.source, self.shards(wanted), self.num_workers, pinned)
-
-    def batch_count(self, wanted: int | None = None) -> int:
-        """The number of batches in this process's share."""
-        return len(self.shards(wanted))
 
     @contextmanager
     def counting(self, what: str, steps: int) -> Iterator[Callable[[], None]]:

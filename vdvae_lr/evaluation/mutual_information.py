@@ -26,8 +26,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.datasets.sources import Rows
-from vdvae_lr.evaluation.batches import POSTERIOR_NOISE, EvaluationBatch, ExampleNoise, levels_for
+from vdvae_lr.evaluation.batches import POSTERIOR_NOISE, ExampleNoise, levels_for
 from vdvae_lr.evaluation.moments import GroupMoments
 from vdvae_lr.evaluation.quantities import Findings, Measurement, Quantity
 from vdvae_lr.evaluation.task import Task
@@ -108,7 +109,7 @@ class _Mixtures:
             Quantity(f"{key}_ceiling", f"its ceiling, ln {self._block:,}", "nats/dim", ceiling),
         ]
 
-    def _information_nats(self, batch: EvaluationBatch, tick: Callable[[], None]) -> Iterator[Tensor]:
+    def _information_nats(self, batch: Batch, tick: Callable[[], None]) -> Iterator[Tensor]:
         """The result for the images of one batch, block by block."""
         blocks = batch.indices // self._block
         for block in np.unique(blocks):

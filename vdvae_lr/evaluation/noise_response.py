@@ -14,8 +14,9 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.errors import UnmeasurableError
-from vdvae_lr.evaluation.batches import EvaluationBatch, ExampleNoise, Examples, posterior_pass
+from vdvae_lr.evaluation.batches import ExampleNoise, Examples, posterior_pass
 from vdvae_lr.evaluation.group_choice import groups_by_resolution, parse_groups
 from vdvae_lr.evaluation.moments import Moments
 from vdvae_lr.evaluation.perceptual import structural_similarity
@@ -116,7 +117,7 @@ class CleanPass:
 @torch.inference_mode()
 def response_moments(
     model: LatentModel,
-    batches: Iterable[EvaluationBatch],
+    batches: Iterable[Batch],
     conditions: Sequence[LatentNoise],
     measures: Sequence[ImageMeasure],
     *,

@@ -3,8 +3,9 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.evaluation.activity import ActiveUnits, ActivityReader
-from vdvae_lr.evaluation.batches import EvaluationBatch, Seen, Statistic, read_passes
+from vdvae_lr.evaluation.batches import Seen, Statistic, read_passes
 from vdvae_lr.evaluation.bound import require_examples
 from vdvae_lr.evaluation.information import information_nats
 from vdvae_lr.evaluation.moments import Moments
@@ -43,7 +44,7 @@ class _Recovered:
         self.moments.add(information_nats(self._model, seen.passed, image)[:, None])
 
 
-def watch_latents(model: LatentModel, batches: Iterable[EvaluationBatch], *, seed: int, world: World) -> WatchedLatents:
+def watch_latents(model: LatentModel, batches: Iterable[Batch], *, seed: int, world: World) -> WatchedLatents:
     """Recovered information and active units; arguments as `read_passes` has them.
 
     Raises:
