@@ -10,9 +10,9 @@ from vdvae_lr.datasets.sources import ArraySource, all_rows
 from vdvae_lr.evaluation.activity import ACTIVE_VARIANCE, ActivityReader, LatentStatistics
 from vdvae_lr.evaluation.batches import Reader, read_passes
 from vdvae_lr.evaluation.bound import RatesReader
+from vdvae_lr.evaluation.information import RecoveryReader
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.quantities import Findings, InputRates, Quantity
-from vdvae_lr.evaluation.recovery import RecoveryReader
 from vdvae_lr.evaluation.task import SectionSettings, Task
 from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.processes.world import World

@@ -52,12 +52,7 @@ class ActiveUnits:
 
 
 class LatentStatistics:
-    """The variance of every posterior mean over images, and the prior's average variance, in float64.
-
-    Args:
-        latent_shapes: (Z, R, R) of every group.
-        device: where the passes are made.
-    """
+    """The variance of every posterior mean over images, and the prior's average variance, in float64."""
 
     def __init__(self, latent_shapes: Sequence[tuple[int, int, int]], device: torch.device) -> None:
         self._means = [Moments(shape, device) for shape in latent_shapes]
@@ -94,9 +89,6 @@ class LatentStatistics:
             unit: latents, channels or positions.
             threshold: the least variance of an active unit; positive.
             relative: whether `threshold` is multiplied by the prior's variance.
-
-        Raises:
-            InputError: there are fewer than two images.
         """
         counts, units = [], []
         for variances, prior in zip(self.variances, self._prior_variances, strict=True):
@@ -107,11 +99,7 @@ class LatentStatistics:
         return ActiveUnits(tuple(counts), tuple(units))
 
     def constant_groups(self) -> tuple[int, ...]:
-        """The groups, counted from 0, whose posterior means are the same for all images, up to rounding.
-
-        Raises:
-            InputError: there are fewer than two images.
-        """
+        """The groups, counted from 0, whose posterior means are the same for all images, up to rounding."""
         pairs = zip(self.variances, self._prior_variances, strict=True)
         return tuple(group for group, (own, prior) in enumerate(pairs) if (own <= _ROUNDING * prior.mean).all())
 
@@ -133,12 +121,6 @@ class ActivityReader(LatentStatistics):
         """Shares of active latents, channels and positions in %, at every level; a note on groups that never change.
 
         There are no standard errors: a share of units is not an average over images.
-
-        Args:
-            threshold: the least variance of an active unit.
-
-        Raises:
-            InputError: there are fewer than two images.
         """
         quantities = []
         for unit in _UNITS:

@@ -26,11 +26,7 @@ Examples = Sequence[int] | npt.NDArray[np.int64]
 class ExampleNoise:
     """The noise of a pass over some examples. The noise of an example is keyed by (purpose, seed, its number).
 
-    Args:
-        model: gives shapes and device.
-        purpose: names the draw. Noise for another purpose is independent.
-        seed: the seed of the evaluation.
-        buffers: `prior` and `image` as `PassNoise` takes them; both are off if they are left out.
+    `buffers` are `prior` and `image` as `PassNoise` takes them; both are off if they are left out.
     """
 
     def __init__(self, model: LatentModel, purpose: str, seed: int, **buffers: bool) -> None:
@@ -38,16 +34,12 @@ class ExampleNoise:
         self._purpose = purpose
         self._seed = seed
         self._buffers: dict[str, Any] = {"prior": False, "image": False} | buffers
-        self._rows = 0
-        self._noise: PassNoise | None = None
 
     def draw(self, examples: Examples) -> PassNoise:
-        """Noise for B examples, one row each; valid until the next call."""
-        if self._noise is None or len(examples) != self._rows:  # only a split's last batch has another length
-            self._noise = PassNoise(self._model, len(examples), self._model.device, **self._buffers)
-            self._rows = len(examples)
-        self._noise.draw_rows([noise_key(self._purpose, self._seed, int(example)) for example in examples])
-        return self._noise
+        """Noise for B examples, one row each."""
+        noise = PassNoise(self._model, len(examples), self._model.device, **self._buffers)
+        noise.draw_rows([noise_key(self._purpose, self._seed, int(example)) for example in examples])
+        return noise
 
 
 def levels_for(model: LatentModel, pixels: Tensor) -> Tensor:
@@ -86,12 +78,7 @@ def posterior_passes(
     """A posterior pass over each batch, in the caller's autocast context.
 
     The draws depend on the seed and the example's number only, and not on the batches or the number of processes.
-
-    Args:
-        model: the model, on its device.
-        batches: the images.
-        seed: the seed of the evaluation.
-        reencoding: keep the contexts of the passes, and draw the noise of a sampled image.
+    `reencoding` keeps the contexts of the passes, and draws the noise of a sampled image.
     """
     noise = ExampleNoise(model, POSTERIOR_NOISE, seed, image=reencoding)
     for batch in batches:

@@ -23,7 +23,7 @@ from vdvae_lr.evaluation.group_choice import groups_by_resolution
 from vdvae_lr.evaluation.moments import GroupMoments, Moments, PerExample
 from vdvae_lr.evaluation.quantities import Findings, InputRates, Quantity
 from vdvae_lr.losses.elbo import distortion_nats, group_rates_nats
-from vdvae_lr.model.latent_model import LatentModel
+from vdvae_lr.model.latent_model import LatentModel, LatentPass
 from vdvae_lr.processes.world import World
 
 PROBABILITIES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
@@ -58,6 +58,12 @@ class Bound:
         return self.standard_error / math.log(2)
 
 
+def bound_nats(passed: LatentPass, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Rates by group (B, L) and distortion (B,) in nats per image; `target` is on the likelihood's scale."""
+    rates = group_rates_nats(passed.posteriors, passed.priors)
+    return rates, distortion_nats(passed.likelihood.log_prob(target))
+
+
 class BoundReader:
     """Averages −ELBO, rate and distortion over images."""
 
@@ -69,18 +75,15 @@ class BoundReader:
 
     def add(self, seen: Seen) -> Tensor:
         """Take in one batch; returns its rates by group in nats per image, (B, L)."""
-        rates = group_rates_nats(seen.passed.posteriors, seen.passed.priors)
-        distortion = distortion_nats(seen.passed.likelihood.log_prob(seen.target))
+        rates, distortion = bound_nats(seen.passed, seen.target)
         self._rates.add(rates)
         self._totals.add(torch.stack([rates.sum(1) + distortion, distortion], dim=1))
         return rates
 
     def quantities(self, dimensions: int, suffix: str = "") -> list[Quantity]:
-        """−ELBO, distortion and rate in nats/dim and bits/dim, with `suffix` in their keys.
+        """−ELBO, distortion and rate in nats/dim and bits/dim, for this number of dimensions.
 
-        Args:
-            dimensions: what 'per dim' divides by.
-            suffix: given if that is not the model's own number; titles then name it.
+        `suffix` is a part of their keys. It is given if the number is not the model's own; titles then name the number.
         """
         on = f" on {dimensions} dimensions" if suffix else ""
         found = []
@@ -136,10 +139,8 @@ def require_examples(moments: Moments) -> None:
 class RatesReader:
     """The bound in its parts, mean σ_p, and how the rate spreads over the inputs.
 
-    Args:
-        model: the model, on its device.
-        images: the number of images over all processes.
-        content_dimensions: also state bound, distortion and rate on this number of dimensions; 0: do not.
+    `images` is their number over all processes. Bound, distortion and rate are also stated on `content_dimensions`
+    dimensions, unless that is 0.
     """
 
     def __init__(self, model: LatentModel, images: int, content_dimensions: int = 0) -> None:

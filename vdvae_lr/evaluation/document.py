@@ -72,27 +72,19 @@ class Evaluation:
 
 def write_evaluation(evaluation: Evaluation, path: Path) -> None:
     """Write one evaluation, whole or not at all (raises InputError if the disk refuses)."""
-    _write_text(evaluation_json(evaluation), path)
+    _write({"format": FORMAT, **dataclasses.asdict(evaluation)}, path)
 
 
 def write_evaluations(evaluations: Mapping[str, Evaluation], path: Path) -> None:
     """Write several models' evaluations by name, whole or not at all (raises InputError if the disk refuses)."""
     models = {name: dataclasses.asdict(evaluation) for name, evaluation in evaluations.items()}
-    _write_text(_json({"format": SEVERAL_FORMAT, "models": models}), path)
+    _write({"format": SEVERAL_FORMAT, "models": models}, path)
 
 
-def _write_text(text: str, path: Path) -> None:
+def _write(content: Mapping[str, Any], path: Path) -> None:
+    text = json.dumps(_finite(content), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     # characters that UTF-8 cannot encode, such as half of a pair in a folder's name, become JSON's own \uXXXX
     write_whole(path, text.encode("utf-8", "backslashreplace"))
-
-
-def evaluation_json(evaluation: Evaluation) -> str:
-    """The document's text; equal evaluations have equal texts."""
-    return _json({"format": FORMAT, **dataclasses.asdict(evaluation)})
-
-
-def _json(content: Mapping[str, Any]) -> str:
-    return json.dumps(_finite(content), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def _finite(value: Any) -> Any:

@@ -16,7 +16,6 @@ Shapes: K draws, B images, L latent groups, Z latent channels, R a group's resol
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -33,14 +32,6 @@ DRAW_NOISE = "importance"  # the purpose in noise keys
 _NATS = "nats/dim"
 _GAP = "posterior gap KL(q(z|x)‖p(z|x)), from below"
 _GAUSSIAN_GAP = "posterior gap if log-weights were Gaussian"
-
-
-def collect_log_weights(draw: Callable[[int], Tensor], draws: int) -> Tensor:
-    """Log-weights of K draws, made one after the other: (K, B) float64.
-
-    `draw` maps the number of a draw, from 0, to its log-weights (B,). Draws must be independent.
-    """
-    return torch.stack([draw(number).double() for number in range(draws)])
 
 
 def log_mean_weight(log_weights: Tensor) -> Tensor:
@@ -90,14 +81,8 @@ def by_group(from_here_on: Sequence[Tensor]) -> Tensor:
 class ImageWeights:
     """Log-weights of one batch of images, draw by draw.
 
-    Draw k of an image is the same in every batch, on every process, for every K, and for every group that it starts at.
-
-    Args:
-        model: the model, on its device.
-        pixels: (B, C, H, W) uint8.
-        examples: the images' numbers in their split.
-        seed: seed of the draws. Each draw also depends on the image's number and on its own.
-        tick: called at each draw, for progress.
+    Draw k of an image depends on the seed, the image's number in its split, and k. So it is the same in every batch, on
+    every process, for every K, and for every group that it starts at. `tick` is called at each draw, for progress.
     """
 
     def __init__(
@@ -127,6 +112,10 @@ class ImageWeights:
         sources += [FromPosterior(draw) for draw in self._noise.posterior[group:]]
         self._tick()
         return log_weights(self._pass(sources), self._target, group)
+
+    def draws(self, group: int, count: int) -> Tensor:
+        """The first K draws of z_≥l, made one after the other: (K, B) float64."""
+        return torch.stack([self.draw(group, number) for number in range(count)])
 
     def _pass(self, sources: Sequence[LatentSource]) -> LatentPass:
         return self._model.top_down(sources, len(self._target), self._features)
@@ -180,7 +169,7 @@ def _whole(task: Task) -> list[Quantity]:
     with measuring.counting("importance weights", draws * len(measuring.shards(images))) as tick:
         for batch in measuring.read(images):
             weights = ImageWeights(model, batch.pixels, batch.indices, measuring.seed, tick)
-            found = collect_log_weights(partial(weights.draw, 0), draws)
+            found = weights.draws(0, draws)
             bounds = [-log_mean_weight(found), -found.mean(0)]
             gaps = [posterior_gap_nats(found), half_variance_nats(found)]
             moments.add(torch.stack([*bounds, *gaps, effective_share(found)], dim=1))
@@ -210,7 +199,7 @@ def _by_group(task: Task) -> list[Quantity]:
         for batch in measuring.read(images):
             weights = ImageWeights(model, batch.pixels, batch.indices, measuring.seed, tick)
             weights.hold(held.draw(batch.indices).posterior)
-            found = [collect_log_weights(partial(weights.draw, group), draws) for group in groups]
+            found = [weights.draws(group, draws) for group in groups]
             gaps.add(by_group([posterior_gap_nats(each) for each in found]))
             gaussian.add(by_group([half_variance_nats(each) for each in found]))
             shares.add(torch.stack([effective_share(each) for each in found], dim=1))

@@ -19,11 +19,7 @@ class Moments:
     """Count, mean and sum of squared deviations of every element, in float64 (Chan, Golub and LeVeque 1979).
 
     Batches are merged by their squared deviations. A difference of two large sums of squares would lose small
-    variances.
-
-    Args:
-        shape: the shape of one value.
-        device: where the values are.
+    variances. `shape` is that of one value.
     """
 
     def __init__(self, shape: tuple[int, ...], device: torch.device) -> None:
@@ -75,12 +71,7 @@ class Moments:
 
 
 class GroupMoments:
-    """Averages over images of something that adds up over latent groups, such as nats or squares.
-
-    Args:
-        resolutions: the resolution of each of the L groups, top-down.
-        device: where the values are.
-    """
+    """Averages over images of something that adds up over the L latent groups, such as nats or squares."""
 
     def __init__(self, resolutions: Sequence[int], device: torch.device) -> None:
         self._levels = sorted(set(resolutions))
@@ -111,13 +102,7 @@ class GroupMoments:
 
 
 class PerExample:
-    """One row of numbers for each of the first N examples of a split, whichever process measured it.
-
-    Args:
-        examples: N.
-        columns: the number of numbers in a row.
-        device: where the values are.
-    """
+    """One row of numbers for each of the first N examples of a split, whichever process measured it."""
 
     def __init__(self, examples: int, columns: int, device: torch.device) -> None:
         self.values = torch.zeros(examples, columns, dtype=torch.float64, device=device)

@@ -20,7 +20,6 @@ channels, H W resolution.
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,39 +31,19 @@ from vdvae_lr.evaluation.batches import POSTERIOR_NOISE, ExampleNoise, levels_fo
 from vdvae_lr.evaluation.moments import GroupMoments
 from vdvae_lr.evaluation.quantities import Findings, Measurement, Quantity
 from vdvae_lr.evaluation.task import Task
+from vdvae_lr.losses.elbo import per_image
 from vdvae_lr.model.latent_model import LatentModel, Latents
 
 BATCH_MIXTURES = 8  # cost grows with the square of the batch; near the ceiling more batches change nothing
 
 
-def component_log_probs(model: LatentModel, query: Latents, features: Any) -> Tensor:
-    """log q(z_≤l|x_j) of one query's latents for J images, in nats: (J, L), float64.
-
-    Args:
-        model: the model that made both.
-        query: a pass over one image, with kept contexts. It is combined with each component.
-        features: features of the J images.
-    """
-    posteriors = model.posteriors(query, features)
-    parts = [q.log_prob(z).double().flatten(1).sum(1) for q, z in zip(posteriors, query.latents, strict=True)]
-    return torch.stack(parts, dim=1).cumsum(1)
-
-
 def mixture_information_nats(
-    model: LatentModel,
-    passed: Latents,
-    queries: Rows,
-    components: Iterator[tuple[Rows, Tensor]],
+    model: LatentModel, passed: Latents, queries: Rows, components: Iterator[tuple[Rows, Tensor]]
 ) -> Tensor:
     """log q(z_l|z_<l, x) minus the log of the mixture's q(z_l|z_<l): nats, (Q, L) float64.
 
-    All queries have the same components.
-
-    Args:
-        model: the model, on its device.
-        passed: a pass over the queries, with kept contexts.
-        queries: the numbers (Q,) of the queries. Each is also the number of a component.
-        components: numbers (J,) and levels (J, C, H, W) of the mixture's images, some at a time.
+    `passed` is a pass over the queries, with kept contexts, and `queries` are their numbers (Q,). `components` yields
+    numbers (J,) and levels (J, C, H, W) of the mixture's images, some at a time. The queries are among them.
     """
     images = [passed.rows([row]) for row in range(len(queries))]
     own = passed.latents[0].new_full((len(queries), len(passed.latents)), math.nan, dtype=torch.float64)
@@ -74,7 +53,9 @@ def mixture_information_nats(
         features = model.encode(levels)
         count += len(numbers)
         for row, query in enumerate(queries):
-            log_probs = component_log_probs(model, images[row], features)
+            posteriors = model.posteriors(images[row], features)
+            parts = [per_image(q.log_prob(z).double()) for q, z in zip(posteriors, images[row].latents, strict=True)]
+            log_probs = torch.stack(parts, dim=1).cumsum(1)  # log q(z_≤l|x_j): (J, L)
             mixture[row] = torch.logaddexp(mixture[row], log_probs.logsumexp(0))
             for place in np.flatnonzero(numbers == query):  # a term of the mixture, so rounding cannot pass the ceiling
                 own[row] = log_probs[place]

@@ -52,15 +52,10 @@ class LatentNoise:
 
 
 def check_finite_images(changes: Tensor, variances: Sequence[float]) -> None:
-    """Refuse noise so large that images are not finite. Waits for the device.
+    """Refuse noise so large that images are not finite (raises UnmeasurableError). Waits for the device.
 
-    Args:
-        changes: a measure of the images under each of K conditions, (K,), not finite where an image is not. It must be
-            the same on every process.
-        variances: the variance of each condition.
-
-    Raises:
-        UnmeasurableError: names the variance.
+    `changes` (K,) measures the images under each of K conditions. It is not finite if an image is not, and must be the
+    same on every process.
     """
     for variance, finite in zip(variances, changes.isfinite().tolist(), strict=True):
         if not finite:
@@ -74,11 +69,7 @@ def noisy_images(
 ) -> Tensor:
     """D(z + noise) under each of K conditions in one pass: (K, B, C, H, W) on the target scale.
 
-    Args:
-        model: the model that made `clean`.
-        clean: the pass that gives z.
-        noise: standard normal, (B, Z, R, R) for each group; every condition uses the same.
-        conditions: K of them.
+    `clean` gives z. `noise` is standard normal, (B, Z, R, R) for each group, and the same for every condition.
     """
     latents = []
     for number, (latent, prior, draw) in enumerate(zip(clean.latents, clean.priors, noise, strict=True)):
@@ -125,17 +116,10 @@ def response_moments(
     world: World,
     at_once: int = 0,
 ) -> Moments:
-    """Every measure of noisy against clean images under every condition, over all processes' `batches`: (K · M,).
+    """Each of M measures of noisy against clean images under each of K conditions: (K · M,), measures varying fastest.
 
-    Args:
-        model: the model, on its device.
-        batches: this process's share of the images.
-        conditions: K of them.
-        measures: M of them. They vary fastest in the result.
-        seed: seed of the posterior draws and of the noise.
-        world: the processes. All of them must call this.
-        at_once: images in one decoder pass; if it is less than a batch, each condition has its own pass. Changes no
-            number.
+    Every process must call this, with its share of the images as `batches`. One decoder pass makes `at_once` images,
+    or those of one batch and condition if they are more. This changes no number.
     """
     moments = Moments((len(conditions) * len(measures),), model.device)
     for batch in batches:

@@ -5,12 +5,11 @@ from vdvae_lr.evaluation.activity import ActivityReader
 from vdvae_lr.evaluation.batches import read_passes
 from vdvae_lr.evaluation.bound import RatesReader
 from vdvae_lr.evaluation.importance import measure_importance
-from vdvae_lr.evaluation.information import measure_information_from_samples
+from vdvae_lr.evaluation.information import RecoveryReader, measure_information_from_samples
 from vdvae_lr.evaluation.jacobian.section import measure_bi_lipschitz
 from vdvae_lr.evaluation.mutual_information import measure_mutual_information
 from vdvae_lr.evaluation.noise_response import measure_noise
 from vdvae_lr.evaluation.quantities import Findings
-from vdvae_lr.evaluation.recovery import RecoveryReader
 from vdvae_lr.evaluation.task import Section, Task
 
 

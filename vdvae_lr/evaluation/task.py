@@ -72,7 +72,7 @@ class SectionSettings:
             raise InputError("mixture_batch is 1; it must be 2 or more, or 0 to leave out that mutual information.")
 
     def check_enough(self, images: int) -> None:
-        """Refuse too few images before any work (raises InputError)."""
+        """Refuse too few images (raises InputError)."""
         if images < 2:
             raise InputError("there is 1 image to evaluate on, but a variance over images needs 2; evaluate on more.")
         if images < self.mixture_batch:

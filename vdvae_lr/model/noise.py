@@ -10,7 +10,6 @@ Shapes: B images, Z latent channels, R a group's resolution.
 import hashlib
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -25,14 +24,9 @@ def noise_key(*parts: int | str) -> int:
 
 
 class PassNoise:
-    """Buffers for one batch: `posterior` and `prior` latent draws, and the uniforms of one sampled image.
+    """Buffers for one batch of B images: standard normal draws for the latents of the posterior.
 
-    Args:
-        model: gives the shapes.
-        batch: B.
-        device: the device to draw on.
-        prior: also draw latents for a pass from the prior.
-        image: also draw the uniforms of a sampled image.
+    With `prior` also those for the latents of a pass from the prior, and with `image` the uniforms of a sampled image.
     """
 
     def __init__(
@@ -47,10 +41,9 @@ class PassNoise:
         views = _group_views(self._normal, normal_shapes)
         self.posterior: Sequence[Tensor] = views[:count]
         self.prior: Sequence[Tensor] | None = views[count:] if prior else None
-        self.image: Sequence[Tensor] | None = None
-        if image:
-            parts = self._uniform.split(list(map(math.prod, uniform_shapes)), dim=1)
-            self.image = [part.view(batch, *shape) for part, shape in zip(parts, uniform_shapes, strict=True)]
+        parts = self._uniform.split(list(map(math.prod, uniform_shapes)), dim=1)
+        uniforms = [part.unflatten(1, shape) for part, shape in zip(parts, uniform_shapes, strict=True)]
+        self.image: Sequence[Tensor] | None = uniforms or None
 
     def draw(self, key: int) -> None:
         """Fill every buffer from one key."""
@@ -68,10 +61,8 @@ class PassNoise:
 
 def _group_views(flat: Tensor, shapes: Sequence[tuple[int, int, int]]) -> list[Tensor]:
     """(B, Σ Z·R·R) as one (B, Z, R, R) view for each group, with channels innermost, as activations have them."""
-    offsets = [0]
-    for channels, height, width in shapes:
-        offsets.append(offsets[-1] + channels * height * width)
+    parts = flat.split(list(map(math.prod, shapes)), dim=1)
     return [
-        flat[:, start:end].reshape(-1, height, width, channels).permute(0, 3, 1, 2)
-        for (start, end), (channels, height, width) in zip(pairwise(offsets), shapes, strict=True)
+        part.unflatten(1, (height, width, channels)).permute(0, 3, 1, 2)
+        for part, (channels, height, width) in zip(parts, shapes, strict=True)
     ]

@@ -46,9 +46,8 @@ IMAGES, DERIVATIVES = -2, -1
 class NoGeometryError(UnmeasurableError):
     """There is no Jacobian, or no unit for it.
 
-    Args:
-        cause: the latent group whose prior has no scale, or what is not finite: `IMAGES`, `DERIVATIVES`. It is a
-            number so that processes can agree on one.
+    `cause` is the latent group whose prior has no scale, or what is not finite: `IMAGES`, `DERIVATIVES`. It is a
+    number, so that processes can agree on one.
     """
 
     def __init__(self, cause: int) -> None:
@@ -170,7 +169,7 @@ def local_bi_lipschitz(
     """The geometry at the latents of each image of a pass made with `keep_contexts=True`.
 
     Args:
-        model: the model that made the pass, on its device.
+        model: the model that made the pass.
         passed: a pass of B images.
         values: how many leading singular values are wanted. More are kept if they cost nothing.
         tolerance: the largest residual of an iterated value, as a share of the largest value.
@@ -205,18 +204,9 @@ def bi_lipschitz(
     seed: int = 0,
     examples: Examples | None = None,
 ) -> tuple[LocalBiLipschitz, ...]:
-    """The geometry at one posterior draw of each image.
+    """`local_bi_lipschitz` at one posterior draw of each image (B, C, H, W) uint8, the draw of `evaluate_bound`.
 
-    Args:
-        model: the model, on its device.
-        pixels: (B, C, H, W) uint8.
-        values: how many leading singular values are wanted.
-        tolerance: the largest residual of an iterated value, as a share of the largest value.
-        seed: seed of the posterior draws. They are those of `evaluate_bound`.
-        examples: the images' numbers in their split, which the noise depends on; 0 to B − 1 if left out.
-
-    Raises:
-        NoGeometryError: as `local_bi_lipschitz`.
+    The draw depends on `seed` and on the image's number in its split, `examples`; 0 to B − 1 if that is left out.
     """
     examples = range(len(pixels)) if examples is None else examples
     passed = posterior_pass(model, pixels, examples, seed, keep_contexts=True)
@@ -227,11 +217,7 @@ def iterated_deviation(deviation: LinearMap, tolerance: float) -> LeadingValues:
     """‖J − I‖ as the first of the values: exact for up to `MAX_STEPS` latents, otherwise a lower bound.
 
     The iteration starts in the image of J. If J has low rank, J − I is −I nearly everywhere, and a random start would
-    end there.
-
-    Args:
-        deviation: J − I.
-        tolerance: the largest residual, as a share of the value.
+    end there. `tolerance` is the largest residual, as a share of the value.
     """
     random = random_vector(deviation.point)
     start = deviation.forward(random) + random

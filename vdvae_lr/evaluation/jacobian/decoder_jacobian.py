@@ -27,11 +27,8 @@ class Jacobian:
     """Products with a function's Jacobian J.
 
     The reverse product Jᵀu is linear in u, so its own reverse product with respect to u is the forward product. Both
-    come from kept graphs, and the function is computed once.
-
-    Args:
-        function: (…, n) → (…, m). With rows, each row of the result depends on the same row of the argument alone.
-        point: (…, n), where the derivatives are taken.
+    come from kept graphs, and the function (…, n) → (…, m) is computed once, at the point (…, n). With rows, each row
+    of the result must depend on the same row of the argument alone.
     """
 
     def __init__(self, function: Function, point: Tensor) -> None:
@@ -144,11 +141,7 @@ def deviation_norm(decoder: Tensor, encoder: Tensor, scale: Tensor) -> float:
     """‖J_{E∘D} − I‖ of one group, exact up to rounding, in float64.
 
     J maps the span of both matrices' rows into itself, and everything orthogonal to it to 0. So J − I is −I there.
-
-    Args:
-        decoder: ∂D/∂z_l (r, n), raw.
-        encoder: ∂μ'_l/∂x̂ transposed (r, n), raw.
-        scale: (n,), the unit.
+    The matrices are ∂D/∂z_l and ∂μ'_l/∂x̂ transposed, (r, n) each, in raw units. `scale` (n,) is the unit of the result.
     """
     decoder, encoder = decoder.double() * scale, encoder.double() / scale
     if decoder.shape[1] <= 2 * len(decoder):

@@ -10,7 +10,7 @@ Shapes: B images of a batch, N images, P parts (each latent group, then all grou
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,24 +33,19 @@ from vdvae_lr.evaluation.moments import Moments, PerExample
 from vdvae_lr.evaluation.quantities import Findings, Measurement, Quantity
 from vdvae_lr.evaluation.task import Task
 from vdvae_lr.model.latent_model import LatentModel, LatentPass
-from vdvae_lr.processes.world import World
 
 SIGMA_IMAGES = 64
 GEOMETRY_NOISE = "bi-Lipschitz"  # the purpose in noise keys: the samples of the prior
 
 
-class _Label(NamedTuple):
-    """One of several kinds of numbers: its name in spectra, the end of its keys, the end of its titles."""
-
-    name: str
-    suffix: str
-    words: str
-
-
-OF_IMAGES = _Label("images", "", "")
-OF_SAMPLES = _Label("prior_samples", "_prior_samples", ", samples of the prior")
-_RAW = _Label("raw", "", "")
-_PRIOR_SCALE = _Label("prior_scale", "_prior_scale", ", latents in σ_p")
+_ENDINGS = {
+    "images": ("", ""),
+    "prior_samples": ("_prior_samples", ", samples of the prior"),
+    "raw": ("", ""),
+    "prior_scale": ("_prior_scale", ", latents in σ_p"),
+}
+"""By the name of a pass or a unit: the ends of keys and of titles."""
+_UNITS = ("raw", "prior_scale")
 _COLUMNS = {
     "largest_singular_value": "largest singular value of the decoder's Jacobian",
     "smallest_singular_value": "smallest singular value that rank allows to be positive",
@@ -80,7 +75,7 @@ def measure_bi_lipschitz(task: Task) -> Findings:
         return Findings()
     sigma = _decoder_sigma(task)
     tables = []
-    for where, passes in ((OF_IMAGES, _image_passes), (OF_SAMPLES, _sample_passes)):
+    for where, passes in (("images", _image_passes), ("prior_samples", _sample_passes)):
         count = measuring.count(settings.jacobian_images)
         tables.append(LocalTable(model, where, count, settings.jacobian_values, sigma.value))
         _fill(tables[-1], passes(task), task)
@@ -132,9 +127,9 @@ def _sample_passes(task: Task) -> Iterator[tuple[Examples, LatentPass]]:
 
 
 class LocalTable:
-    """Row by row, all numbers of each image; after `all_reduce_`, quantities and spectra of all images."""
+    """All numbers of each image in one row. Quantities and spectra follow when the processes' rows are merged."""
 
-    def __init__(self, model: LatentModel, where: _Label, images: int, values: int, sigma: float) -> None:
+    def __init__(self, model: LatentModel, where: str, images: int, values: int, sigma: float) -> None:
         self.where = where
         self.sizes = [math.prod(shape) for shape in model.latent_shapes]
         self.sizes.append(sum(self.sizes))
@@ -142,18 +137,17 @@ class LocalTable:
         self._values = values
         self._sigma = sigma
         self._shape = (images, 2, len(self.sizes), len(_NAMES) + values)
-        self._rows = PerExample(images, 1 + math.prod(self._shape[1:]), model.device)
+        self.rows = PerExample(images, 1 + math.prod(self._shape[1:]), model.device)
 
     def add(self, examples: Examples, found: Sequence[LocalBiLipschitz]) -> None:
         """Add one batch."""
         rows = [[one.clamped_share, *self._numbers(one.raw), *self._numbers(one.prior_scale)] for one in found]
-        self._rows.add(examples, torch.tensor(rows, dtype=torch.float64, device=self._rows.values.device))
+        self.rows.add(examples, torch.tensor(rows, dtype=torch.float64, device=self.rows.values.device))
 
     def _numbers(self, geometry: LocalGeometry) -> list[float]:
-        numbers: list[float] = []
-        for group, spectrum in enumerate(geometry.spectra):
-            numbers += self._part(spectrum, geometry.deviations[group], geometry.deviations_converged[group])
-        return numbers + self._part(geometry.together, math.nan, True)
+        groups = zip(geometry.spectra, geometry.deviations, geometry.deviations_converged, strict=True)
+        parts = [*groups, (geometry.together, math.nan, True)]
+        return [number for part in parts for number in self._part(*part)]
 
     def _part(self, spectrum: LatentSpectrum, deviation: float, deviation_converged: bool) -> list[float]:
         """In the order of `_NAMES`, then the spectrum."""
@@ -175,14 +169,10 @@ class LocalTable:
             *[math.nan] * (self._values - len(leading)),
         ]
 
-    def all_reduce_(self, world: World) -> None:
-        """Merge the rows of all processes. Every process must call this."""
-        self._rows.all_reduce_(world)
-
     @property
     def _parts(self) -> Tensor:
         """(N, U, P, names and values)."""
-        return self._rows.values[:, 1:].reshape(self._shape).cpu()
+        return self.rows.values[:, 1:].reshape(self._shape).cpu()
 
     def column(self, name: str) -> Tensor:
         """The numbers of that name: (N, U, P)."""
@@ -190,25 +180,20 @@ class LocalTable:
 
     def quantities(self) -> list[Quantity]:
         """Averages over the images."""
-        end, ending = self.where.suffix, self.where.words
-        share = _average(self._rows.values[:, 0])
+        end, ending = _ENDINGS[self.where]
+        share = _average(self.rows.values[:, 0])
         found = [Quantity(f"clamped_share{end}", f"share of the mean image that is clamped{ending}", "", share)]
-        for number, unit in enumerate((_RAW, _PRIOR_SCALE)):
+        for number, unit in enumerate(_UNITS):
+            suffix, words = _ENDINGS[unit]
             for name, title in _COLUMNS.items():
                 bound = name in _BOUNDS
-                if bound and unit is _RAW:
+                if bound and unit == "raw":
                     continue
                 *groups, total = [_average(values) for values in self.column(name)[:, number].T]
-                key = name if bound else name + unit.suffix
-                found.append(
-                    Quantity(
-                        key + end,
-                        title + unit.words + ending,
-                        "nats/dim" if bound else "",
-                        None if name == "composite_deviation" else total,
-                        tuple(groups),
-                    )
-                )
+                key = f"{name}{'' if bound else suffix}{end}"
+                whole = None if name == "composite_deviation" else total
+                dimension = "nats/dim" if bound else ""
+                found.append(Quantity(key, title + words + ending, dimension, whole, tuple(groups)))
         return found
 
     def spectra(self) -> list[dict[str, Any]]:
@@ -216,18 +201,18 @@ class LocalTable:
         return [
             self._entry(image, unit, part, row)
             for image, units in enumerate(self._parts.tolist())
-            for unit, parts in zip((_RAW, _PRIOR_SCALE), units, strict=True)
+            for unit, parts in zip(_UNITS, units, strict=True)
             for part, row in enumerate(parts)
         ]
 
-    def _entry(self, image: int, unit: _Label, part: int, row: Sequence[float]) -> dict[str, Any]:
+    def _entry(self, image: int, unit: str, part: int, row: Sequence[float]) -> dict[str, Any]:
         numbers = dict(zip(_NAMES, row, strict=False))
         constant = numbers["local_bi_lipschitz"]
         return {
-            "of": self.where.name,
+            "of": self.where,
             "example": image,
             "group": part if part < len(self.sizes) - 1 else None,
-            "unit": unit.name,
+            "unit": unit,
             "latents": self.sizes[part],
             "movable": int(numbers["movable"]),
             "singular_values": [value for value in row[len(_NAMES) :] if not math.isnan(value)],
@@ -258,7 +243,7 @@ def _fill(table: LocalTable, passes: Iterable[tuple[Examples, LatentPass]], task
     cause = world.highest(cause)
     if cause > none:
         raise NoGeometryError(cause)
-    table.all_reduce_(world)
+    table.rows.all_reduce_(world)
 
 
 def _notes(task: Task, tables: Sequence[LocalTable]) -> list[str]:
