@@ -346,7 +346,7 @@ def test_noise_that_makes_no_images_is_a_note(
     run(settings_of(save(), "--out", str(out), "--examples", "4", *LITTLE, "--noise_variances", "0.3", "1e80"))
     found = read_evaluation(out)
     (note,) = found.notes
-    assert "variance 1e+80 makes images that are no numbers" in note
+    assert "variance 1e+80 makes images that are not finite" in note
     assert {quantity.key for quantity in found.quantities} >= {"rate", "distortion"}
     assert {path.name for path in out.iterdir()} == FILES - {"noise_response.png"}
     assert "No noise_response.png: latent noise of variance 1e+80" in capsys.readouterr().out

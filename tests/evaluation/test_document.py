@@ -106,14 +106,14 @@ def test_a_missing_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"[" * 100_000, b'{"format": "vdvae'])
 def test_what_is_no_json(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "e.json").write_bytes(content)
-    with refused("e.json", "is damaged: it is no JSON", "evaluate the model again"):
+    with refused("e.json", "is damaged: it is not JSON", "evaluate the model again"):
         read_evaluation(tmp_path / "e.json")
 
 
 @pytest.mark.parametrize("content", ["[]", "3", "{}", '{"format": 1}', '{"format": "something", "name": "a"}'])
 def test_json_of_other_programs(tmp_path: Path, content: str) -> None:
     (tmp_path / "e.json").write_text(content)
-    with refused("e.json", "is no evaluation", "`vdvae-lr evaluate` wrote"):
+    with refused("e.json", "is not an evaluation", "`vdvae-lr evaluate` wrote"):
         read_evaluation(tmp_path / "e.json")
 
 

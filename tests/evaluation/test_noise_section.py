@@ -176,7 +176,7 @@ def test_noise_beyond_numbers_is_left_to_the_caller_on_every_process(
         return str(caught.value)
 
     for said in (refused(World(0, 1, torch.device("cpu"))), *in_worlds(2, refused)):
-        assert said == "latent noise of variance 1e+80 makes images that are no numbers; give less noise."
+        assert said == "latent noise of variance 1e+80 makes images that are not finite; give less noise."
 
 
 def test_a_picture_of_noise_beyond_numbers_is_refused(small_model: VDVAE, pixels: Tensor) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from plain_vae import PlainConfig, PlainVAE
 from refusals import refused
 from torch import Tensor
+from torch.distributions import Normal, kl_divergence
 
 from vdvae_lr.datasets.sources import ArraySource, all_rows
 from vdvae_lr.errors import InputError, UnmeasurableError
@@ -87,6 +89,29 @@ def test_all_sections_agree_in_any_world(
         for found in in_worlds(size, measure):
             assert numbers(found) == pytest.approx(expected, rel=1e-6, abs=1e-12, nan_ok=True)
             assert (found.notes, found.inputs is not None) == (alone.notes, True)
+
+
+def test_every_section_measures_another_kind_of_vae(small_model: VDVAE, pixels: Tensor, world: World) -> None:
+    """One group, no contexts, and a Gaussian likelihood: no part of it is a VDVAE's."""
+    torch.manual_seed(0)
+    other, before = (PlainVAE(PlainConfig()).double() for _ in range(2))
+    grey = pixels[:, :1, :4, :4]
+    found = measure_sections(Task(other, before, measuring_of(grey, world), LITTLE))
+    known = measure_sections(Task(small_model, small_model, measuring_of(pixels, world), LITTLE))
+    assert [quantity.key for quantity in found.quantities] == [quantity.key for quantity in known.quantities]
+    assert all(math.isfinite(q.total.value) for q in found.quantities if q.total and q.key != "local_bi_lipschitz")
+    assert not any(note.startswith("Left out") for note in found.notes)
+    by_key = {quantity.key: quantity.total for quantity in found.quantities}
+    rates = read_pass_rates(other, grey)
+    assert by_key["rate"] is not None
+    assert by_key["rate"].value == pytest.approx(rates.mean().item() / other.dimensions, rel=1e-9)
+
+
+def read_pass_rates(model: PlainVAE, pixels: Tensor) -> Tensor:
+    """KL(q(z|x)‖p(z)) of each image with torch's own Gaussians: (B,)."""
+    posterior = model.encode(pixels.double())
+    q = Normal(posterior.mean.detach(), posterior.log_scale.detach().exp())
+    return kl_divergence(q, Normal(torch.zeros_like(q.mean), torch.ones_like(q.mean))).flatten(1).sum(1)
 
 
 NOISE, SPECTRA = (Findings([Quantity(key, key, "")]) for key in ("noise_key", "largest"))
@@ -210,5 +235,5 @@ def test_numbers_that_are_none_are_spoken_of() -> None:
         Quantity("lipschitz", "", "", Measurement(math.inf, None, 3)),
     ]
     (note,) = Findings(quantities).without_value()
-    assert note == "No number, and null in the JSON file: r2 (groups 0 and 2); bound (in total)."
+    assert note == "NaN, and null in the JSON file: r2 (groups 0 and 2); bound (in total)."
     assert Findings(quantities[:1]).without_value() == []

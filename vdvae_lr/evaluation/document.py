@@ -107,7 +107,7 @@ def read_evaluation(path: Path) -> Evaluation:
     content = _read_json(path)
     kind = content.get("format") if isinstance(content, dict) else None
     if not isinstance(kind, str) or not kind.startswith(_FAMILY):
-        raise InputError(f"{path} is no evaluation; give an {EVALUATION_NAME} that `vdvae-lr evaluate` wrote.")
+        raise InputError(f"{path} is not an evaluation; give an {EVALUATION_NAME} that `vdvae-lr evaluate` wrote.")
     if kind != FORMAT:
         raise InputError(
             f"{path} is of another version of this program ({kind!r:.60}, here '{FORMAT}'); evaluate the model again."
@@ -160,8 +160,8 @@ def _read_json(path: Path) -> Any:
         raise InputError(f"there is no evaluation {path}; make one with `vdvae-lr evaluate RUN_OR_WEIGHTS`.") from None
     except OSError as error:
         raise cannot_be_read(path, error) from None
-    except (ValueError, RecursionError):  # no JSON, or no text at all
-        raise InputError(f"{path} is damaged: it is no JSON; evaluate the model again.") from None
+    except (ValueError, RecursionError):  # not JSON, or not even text
+        raise InputError(f"{path} is damaged: it is not JSON; evaluate the model again.") from None
 
 
 def _evaluation(content: dict[str, Any]) -> Evaluation:

@@ -60,7 +60,7 @@ def check_finite_images(changes: Tensor, variances: Sequence[float]) -> None:
     for variance, finite in zip(variances, changes.isfinite().tolist(), strict=True):
         if not finite:
             raise UnmeasurableError(
-                f"latent noise of variance {variance:g} makes images that are no numbers; give less noise."
+                f"latent noise of variance {variance:g} makes images that are not finite; give less noise."
             )
 
 

@@ -95,4 +95,4 @@ class Findings:
                 found.append(f"{quantity.key} ({named_groups(groups)})")
             elif quantity.total is not None and math.isnan(quantity.total.value):
                 found.append(f"{quantity.key} (in total)")
-        return [f"No number, and null in the JSON file: {'; '.join(found)}."] if found else []
+        return [f"NaN, and null in the JSON file: {'; '.join(found)}."] if found else []

@@ -14,7 +14,7 @@ from vdvae_lr.setting_checks import Between, Count, CountOrNone, check_settings
 
 NOISE_VARIANCES = (0.0, 0.3, 0.4)
 NOISE_IMAGES = 200
-"""Noise in each group alone costs L + R + 1 decoder passes an image, and images differ little."""
+"""Noise in each group alone costs L + R + 1 decoder passes an image, and few images are enough: they differ little."""
 NoiseUnit = Literal["raw", "prior_scale"]
 
 

@@ -51,12 +51,12 @@ def _pieces(text: str, setting: str, allowed: str) -> list[tuple[int, str, int]]
         if match is None or kind not in allowed:
             forms = " or ".join({"x": "32x11", "d": "32d2", "m": "32m16"}[letter] for letter in allowed)
             raise InputError(
-                f"{setting}: '{piece.strip()}' is no block; write pieces like {forms}, separated by commas."
+                f"{setting}: '{piece.strip()}' is not a block; write pieces like {forms}, separated by commas."
             )
         pieces.append((int(match["resolution"]), kind, int(match["number"] or 1)))
     blocks = sum(number if kind == "x" else 1 for _, kind, number in pieces)
     if blocks > _MOST_BLOCKS:
-        raise InputError(f"{setting} asks for {blocks} blocks; at most {_MOST_BLOCKS} can be had.")
+        raise InputError(f"{setting} asks for {blocks} blocks; at most {_MOST_BLOCKS} are allowed.")
     return pieces
 
 
@@ -64,7 +64,7 @@ def parse_encoder(text: str, image_size: int) -> tuple[EncoderStage, ...]:
     """Stages of `enc_blocks`, which start at the image's resolution and follow their own pooling.
 
     Raises:
-        InputError: a piece is no encoder block, or the stages before it do not lead to its resolution.
+        InputError: a piece is not an encoder block, or the stages before it do not lead to its resolution.
     """
     stages: list[EncoderStage] = []
     resolution = image_size
@@ -89,8 +89,8 @@ def parse_decoder(text: str, image_size: int, encoder: tuple[EncoderStage, ...])
     """Stages of `dec_blocks`, which must fit the image and the encoder's features.
 
     Raises:
-        InputError: a piece is no decoder block, its resolution has no encoder feature, it upsamples a state that does
-            not exist yet or by no whole factor, or the last block is not at the image's resolution.
+        InputError: a piece is not a decoder block, its resolution has no encoder feature, it upsamples a state that
+            does not exist yet or by no whole factor, or the last block is not at the image's resolution.
     """
     stages: list[DecoderStage] = []
     features = {image_size} | {stage.output_resolution for stage in encoder}
@@ -131,7 +131,7 @@ def parse_widths(text: str, width: int, encoder: tuple[EncoderStage, ...]) -> di
         match = _WIDTH.match(piece)
         if match is None:
             raise InputError(
-                f"custom_width_str: '{piece}' is no width; write RESOLUTION:CHANNELS pairs like 64:512,32:512."
+                f"custom_width_str: '{piece}' is not a width; write RESOLUTION:CHANNELS pairs like 64:512,32:512."
             )
         custom[int(match["resolution"])] = int(match["channels"])
     image_size = encoder[0].resolution

@@ -45,7 +45,8 @@ class VAEConfig:
     width: Size = 384
     """Channels of the features and of the state."""
     custom_width_str: str = ""
-    """Other channels at some resolutions, as RESOLUTION:CHANNELS pairs (64:512,32:512); only wider downwards."""
+    """Other channels at some resolutions, as RESOLUTION:CHANNELS pairs (64:512,32:512); a lower
+    resolution must not have fewer."""
     bottleneck_multiple: Factor = 0.25
     """Channels inside a block, as a share of its width."""
     zdim: Size = 16
@@ -57,7 +58,7 @@ class VAEConfig:
     bits: Annotated[int, Between(1, 8)] = 8
     """Depth of the likelihood's targets in bits (the published FFHQ-256 model has 5)."""
     likelihood: Literal["normalised", "published_5bit"] = "normalised"
-    """normalised: bins of `bits` that sum to one; published_5bit: the published FFHQ-256 bins, which do not."""
+    """normalised: bins of `bits` whose masses sum to one; published_5bit: the published FFHQ-256 bins, which do not."""
     input_shift: Annotated[float, Between(-_LARGEST, _LARGEST)] = -127.5
     """Added to 8-bit levels before the encoder."""
     input_scale: Factor = 1 / 64
