@@ -163,12 +163,15 @@ def test_the_threshold_is_used(small_model: VDVAE, pixels: Tensor, world: World)
     assert shares == [100, 0]
 
 
-def test_too_few_images_are_refused_before_any_work(small_model: VDVAE, pixels: Tensor, world: World) -> None:
+def test_impossible_tasks_are_refused_before_any_work(small_model: VDVAE, pixels: Tensor, world: World) -> None:
     started: list[str] = []
     with refused("mixture", "7 images", "evaluate on more"):
         measure_sections(Task(small_model, None, measuring_of(pixels, world, started=started), SectionSettings()))
     with refused("1 image", "a variance over images needs 2", "evaluate on more"):
         measure_sections(Task(small_model, None, measuring_of(pixels[:1], world, started=started), LITTLE))
+    with refused("no latent group has resolution 5x5", "groups 0 to 4", ""):
+        unknown = replace(LITTLE, noise_groups="5x5")
+        measure_sections(Task(small_model, None, measuring_of(pixels, world, started=started), unknown))
     assert started == []
 
 

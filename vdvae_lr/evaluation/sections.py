@@ -4,6 +4,7 @@ from vdvae_lr.errors import UnmeasurableError
 from vdvae_lr.evaluation.activity import ActivityReader
 from vdvae_lr.evaluation.batches import read_passes
 from vdvae_lr.evaluation.bound import RatesReader
+from vdvae_lr.evaluation.group_choice import parse_groups
 from vdvae_lr.evaluation.importance import measure_importance
 from vdvae_lr.evaluation.information import RecoveryReader, measure_information_from_samples
 from vdvae_lr.evaluation.jacobian.section import measure_bi_lipschitz
@@ -45,9 +46,10 @@ def measure_sections(task: Task) -> Findings:
     A section that cannot be measured on this model is left out, and a note says why.
 
     Raises:
-        InputError: too few images, before anything is measured.
+        InputError: there are too few images, or the model lacks a chosen group; before anything is measured.
     """
     task.settings.check_enough(task.measuring.count())
+    parse_groups(task.settings.noise_groups, task.model.resolutions)
     findings = Findings()
     for section in SECTIONS:
         try:
