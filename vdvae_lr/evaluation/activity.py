@@ -82,7 +82,7 @@ class LatentStatistics:
             raise InputError("active units need a variance over at least 2 images; evaluate on more.")
         return tuple(moments.variance for moments in self._means)
 
-    def active(self, unit: str, threshold: float = ACTIVE_VARIANCE, *, relative: bool = False) -> ActiveUnits:
+    def active(self, unit: str, threshold: float, *, relative: bool = False) -> ActiveUnits:
         """The active units of each group.
 
         Args:

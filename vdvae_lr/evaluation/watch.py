@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from vdvae_lr.datasets.loader import Batch
-from vdvae_lr.evaluation.activity import ActiveUnits, ActivityReader
+from vdvae_lr.evaluation.activity import ACTIVE_VARIANCE, ActiveUnits, ActivityReader
 from vdvae_lr.evaluation.batches import Seen, Statistic, read_passes
 from vdvae_lr.evaluation.bound import require_examples
 from vdvae_lr.evaluation.information import information_nats
@@ -55,5 +55,5 @@ def watch_latents(model: LatentModel, batches: Iterable[Batch], *, seed: int, wo
     require_examples(recovered.moments)
     (information,) = recovered.moments.measurements(1 / model.dimensions)
     enough = activity.examples > 1
-    latents, channels = (activity.active(unit) if enough else None for unit in ("latents", "channels"))
+    latents, channels = (activity.active(unit, ACTIVE_VARIANCE) if enough else None for unit in ("latents", "channels"))
     return WatchedLatents(information, latents, channels)
