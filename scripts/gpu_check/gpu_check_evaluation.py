@@ -17,7 +17,9 @@ from measured_pixels import latent_statistics
 
 from vdvae_lr.datasets.sources import ArraySource, all_rows
 from vdvae_lr.evaluation.measuring import Measuring
-from vdvae_lr.evaluation.sections import SECTIONS, Findings, SectionSettings, Task
+from vdvae_lr.evaluation.quantities import Findings
+from vdvae_lr.evaluation.sections import SECTIONS
+from vdvae_lr.evaluation.task import SectionSettings, Task
 from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.processes.world import World
 from vdvae_lr.training.build import StartWeights, build_training
@@ -74,7 +76,7 @@ def _big_rows(check: Check, columns: tuple[str, ...]) -> None:
 
 def _section_rows(check: Check, name: str, task: Task, seconds: float) -> None:
     for section in SECTIONS:
-        label = f"{name}: {section.__name__.strip('_').replace('_', ' ')}"
+        label = f"{name}: {section.__name__.removeprefix('measure_').replace('_', ' ')}"
         check.row(label, seconds, lambda section=section: _section_cells(check, section, task))
 
 

@@ -26,7 +26,8 @@ from vdvae_lr.datasets.sources import ArraySource, Splits
 from vdvae_lr.errors import EXIT_INPUT_ERROR, InputError
 from vdvae_lr.evaluation import sections
 from vdvae_lr.evaluation.document import read_evaluation
-from vdvae_lr.evaluation.sections import Findings, Task
+from vdvae_lr.evaluation.quantities import Findings
+from vdvae_lr.evaluation.task import Task
 from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.hub.sources import WeightSettings
 from vdvae_lr.processes.world import World
@@ -339,12 +340,12 @@ def test_noise_that_makes_no_images_is_a_note(
     save: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The other sections are measured. Of the two pictures, only that of the noise is left out."""
-    monkeypatch.setattr(sections, "SECTIONS", (sections.SECTIONS[0], sections.noise_section))
+    monkeypatch.setattr(sections, "SECTIONS", (sections.SECTIONS[0], sections.measure_noise))
     out = tmp_path / "out"
     run(settings_of(save(), "--out", str(out), "--examples", "4", *LITTLE, "--noise_variances", "0.3", "1e80"))
     found = read_evaluation(out)
     (note,) = found.notes
-    assert "variance 1e+80 makes images that are no numbers" in note
+    assert "variance 1e+80 makes images that are not finite" in note
     assert {quantity.key for quantity in found.quantities} >= {"rate", "distortion"}
     assert {path.name for path in out.iterdir()} == FILES - {"noise_response.png"}
     assert "No noise_response.png: latent noise of variance 1e+80" in capsys.readouterr().out

@@ -19,7 +19,7 @@ from vdvae_lr.hub.weight_folder import write_config
 
 COMMANDS = {
     "compare": (compare, "measure_sections", "comparison.json"),
-    "noise": (noise, "noise_section", "noise_response.json"),
+    "noise": (noise, "measure_noise", "noise_response.json"),
 }
 QUICK = ("--examples", "2", "--images", "0", "--device", "cpu")
 

@@ -85,7 +85,7 @@ def test_by_group(two: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[
         (["--variances", "nan"], "variances is nan"),
         (["--variances"], "no noise variance to measure at"),
         (["--variances", "0.3", "0", "0.3"], "variances are 0.3, 0, 0.3; name each once"),
-        (["--variances", "0.3", "1e80"], "variance 1e+80 makes images that are no numbers; give less noise"),
+        (["--variances", "0.3", "1e80"], "variance 1e+80 makes images that are not finite; give less noise"),
         (["--groups", "7"], "'7' go beyond the last one"),
         (["--groups", "16x16"], "no latent group has resolution 16x16"),
         (["--examples", "-1"], "examples is -1; it must be 0 or more"),

@@ -6,7 +6,8 @@ import pytest
 import torch
 from measured_pixels import measuring_of
 
-from vdvae_lr.evaluation.sections import SectionSettings, Task, measure_sections
+from vdvae_lr.evaluation.sections import measure_sections
+from vdvae_lr.evaluation.task import SectionSettings, Task
 from vdvae_lr.files.bundled import CHECKOUT_ROOT
 from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.processes.world import World

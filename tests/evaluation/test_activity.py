@@ -41,7 +41,7 @@ def statistics_of(groups: list[tuple[DiagonalGaussian, DiagonalGaussian]], shard
     statistics = LatentStatistics(SHAPES, CPU)
     for rows in shards:
         chosen = [[DiagonalGaussian(g.mean[rows], g.log_scale[rows]) for g in pair] for pair in groups]
-        statistics.add([pair[0] for pair in chosen], [pair[1] for pair in chosen])
+        statistics.take_in([pair[0] for pair in chosen], [pair[1] for pair in chosen])
     return statistics
 
 
@@ -105,7 +105,8 @@ def test_variances_are_numpys_in_any_order_batch_and_world(
 
     def of_rank(world: World) -> tuple[Tensor, ...]:
         statistics = statistics_of(groups, shards[world.rank :: world.size])
-        statistics.all_reduce_(world)
+        for statistic in statistics.statistics:
+            statistic.all_reduce_(world)
         return statistics.variances
 
     for found in in_worlds(size, of_rank):
@@ -118,7 +119,8 @@ def test_processes_do_not_matter(
 ) -> None:
     def of_rank(world: World) -> list[ActiveUnits]:
         statistics = statistics_of(groups, [list(range(world.rank, 30, 3))])
-        statistics.all_reduce_(world)
+        for statistic in statistics.statistics:
+            statistic.all_reduce_(world)
         return all_units(statistics)
 
     assert in_worlds(3, of_rank) == [direct(groups, 0.01)] * 3
@@ -131,7 +133,7 @@ def test_a_channel_counts_by_its_average_position() -> None:
     mean[1, 0, 0, 0] = (2 * 0.05) ** 0.5
     mean[1, 1, 0, 0] = (2 * 0.03) ** 0.5
     posterior = DiagonalGaussian(mean, torch.zeros_like(mean))
-    statistics.add([posterior], [posterior])
+    statistics.take_in([posterior], [posterior])
     assert statistics.active("latents", 0.01, relative=False).share() == 2 / 8
     assert statistics.active("channels", 0.01, relative=False).share() == 1 / 2
 
@@ -143,7 +145,7 @@ def test_a_position_counts_by_its_average_channel() -> None:
     mean[1, 0, 0, 0] = (2 * 0.05) ** 0.5
     mean[1, 1, 0, 1] = (2 * 0.015) ** 0.5
     posteriors = [DiagonalGaussian(m, torch.zeros_like(m)) for m in (torch.zeros(2, 2, 1, 1), mean)]
-    statistics.add(posteriors, posteriors)
+    statistics.take_in(posteriors, posteriors)
     assert statistics.active("positions", 0.01, relative=False) == ActiveUnits((0, 1), (1, 4))
     assert statistics.active("channels", 0.01, relative=False) == ActiveUnits((0, 1), (2, 2))
     assert statistics.active("latents", 0.01, relative=False) == ActiveUnits((0, 2), (2, 8))
@@ -155,7 +157,7 @@ def test_the_priors_variance_is_averaged_over_a_unit() -> None:
     mean = torch.zeros(2, 1, 1, 2, dtype=torch.float64)
     mean[1, 0, 0, 0] = (2 * 0.06) ** 0.5
     prior = torch.tensor([1.0, 3.0], dtype=torch.float64).log().div(2).expand(2, 1, 1, 2)
-    statistics.add([DiagonalGaussian(mean, torch.zeros_like(mean))], [DiagonalGaussian(mean, prior)])
+    statistics.take_in([DiagonalGaussian(mean, torch.zeros_like(mean))], [DiagonalGaussian(mean, prior)])
     for threshold, active in ((0.0149, 1), (0.0151, 0)):
         assert statistics.active("channels", threshold, relative=True).active == (active,)
 
@@ -164,7 +166,7 @@ def test_a_prior_variance_of_zero_calls_active_what_varies_at_all() -> None:
     statistics = LatentStatistics([(2, 1, 1)], CPU)
     mean = torch.tensor([[0.0, 1.0], [1e-9, 1.0]], dtype=torch.float64)[:, :, None, None]
     tiny = DiagonalGaussian(mean, torch.full_like(mean, -500))
-    statistics.add([tiny], [tiny])
+    statistics.take_in([tiny], [tiny])
     assert statistics.active("latents", 0.01, relative=True) == ActiveUnits((1,), (2,))
     assert statistics.active("latents", 0.01, relative=False) == ActiveUnits((0,), (2,))
     assert statistics.constant_groups() == ()

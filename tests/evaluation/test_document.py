@@ -15,7 +15,6 @@ from vdvae_lr.evaluation.document import (
     FORMAT,
     Evaluation,
     InputRates,
-    evaluation_json,
     read_evaluation,
     write_evaluation,
 )
@@ -49,6 +48,13 @@ EVALUATION = Evaluation(
 )
 
 
+def content_of(evaluation: Evaluation, folder: Path) -> dict[str, Any]:
+    """What the file of an evaluation holds; it must be strict JSON."""
+    write_evaluation(evaluation, folder / "made.json")
+    content: dict[str, Any] = json.loads((folder / "made.json").read_text("utf-8"), parse_constant=pytest.fail)
+    return content
+
+
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     write_evaluation(EVALUATION, tmp_path / "deep" / EVALUATION_NAME)
     assert read_evaluation(tmp_path / "deep" / EVALUATION_NAME) == EVALUATION
@@ -65,7 +71,7 @@ def test_numbers_that_are_none_are_null(tmp_path: Path) -> None:
     odd = Quantity("r2", "R²", "", Measurement(math.nan, math.inf, 9), (), {1: Measurement(-math.inf, None, 9)})
     inputs = replace(INPUTS, quantiles={"0": math.nan}, nearest_collapse=((1, math.inf),))
     evaluation = replace(EVALUATION, quantities=(odd,), inputs=inputs, details={"deep": [{"x": math.nan}, (1.0,)]})
-    content = json.loads(evaluation_json(evaluation), parse_constant=pytest.fail)
+    content = content_of(evaluation, tmp_path)
     (written,) = content["quantities"]
     assert written["total"] == {"value": None, "standard_error": None, "images": 9}
     assert content["details"] == {"deep": [{"x": None}, [1.0]]}
@@ -81,8 +87,8 @@ def test_numbers_that_are_none_are_null(tmp_path: Path) -> None:
     assert math.isnan(read.inputs.nearest_collapse[0][1])
 
 
-def test_the_format_is_named_first() -> None:
-    assert next(iter(json.loads(evaluation_json(EVALUATION)).items())) == ("format", FORMAT)
+def test_the_format_is_named_first(tmp_path: Path) -> None:
+    assert next(iter(content_of(EVALUATION, tmp_path).items())) == ("format", FORMAT)
 
 
 def test_a_quantity_is_found_by_its_key() -> None:
@@ -100,14 +106,14 @@ def test_a_missing_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00", b"[" * 100_000, b'{"format": "vdvae'])
 def test_what_is_no_json(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "e.json").write_bytes(content)
-    with refused("e.json", "is damaged: it is no JSON", "evaluate the model again"):
+    with refused("e.json", "is damaged: it is not JSON", "evaluate the model again"):
         read_evaluation(tmp_path / "e.json")
 
 
 @pytest.mark.parametrize("content", ["[]", "3", "{}", '{"format": 1}', '{"format": "something", "name": "a"}'])
 def test_json_of_other_programs(tmp_path: Path, content: str) -> None:
     (tmp_path / "e.json").write_text(content)
-    with refused("e.json", "is no evaluation", "`vdvae-lr evaluate` wrote"):
+    with refused("e.json", "is not an evaluation", "`vdvae-lr evaluate` wrote"):
         read_evaluation(tmp_path / "e.json")
 
 
@@ -135,7 +141,7 @@ DAMAGE: dict[str, Any] = {
 
 @pytest.mark.parametrize("name", DAMAGE)
 def test_damaged_in_one_place(tmp_path: Path, name: str) -> None:
-    content = json.loads(evaluation_json(EVALUATION))
+    content = content_of(EVALUATION, tmp_path)
     for damaged in (content | {name: DAMAGE[name]}, {key: value for key, value in content.items() if key != name}):
         (tmp_path / "e.json").write_text(json.dumps(damaged))
         with refused("e.json", "is a damaged evaluation", "evaluate the model again"):
@@ -156,7 +162,7 @@ def test_damaged_in_one_place(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_damaged_numbers(tmp_path: Path, place: tuple[str, ...], value: Any) -> None:
-    content = json.loads(evaluation_json(EVALUATION))
+    content = content_of(EVALUATION, tmp_path)
     where = content["quantities"][0]
     for step in place[:-1]:
         where = where[step]
@@ -168,7 +174,7 @@ def test_damaged_numbers(tmp_path: Path, place: tuple[str, ...], value: Any) -> 
 
 @pytest.mark.parametrize("share", ["x", "", "nan", "1.5", "-0.1"])
 def test_shares_that_are_no_probability(tmp_path: Path, share: str) -> None:
-    content = json.loads(evaluation_json(EVALUATION))
+    content = content_of(EVALUATION, tmp_path)
     content["inputs"]["quantiles"][share] = 0.5
     (tmp_path / "e.json").write_text(json.dumps(content))
     with refused("e.json", "is a damaged evaluation", "evaluate the model again"):

@@ -13,10 +13,8 @@ from closeness import relative_error
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.importance import (
     by_group,
-    collect_log_weights,
     effective_share,
     half_variance_nats,
     log_mean_weight,
@@ -128,14 +126,6 @@ def test_effective_share_by_hand() -> None:
     assert effective_share(torch.tensor([[0.0], [-900.0], [-900.0], [-900.0]])).item() == pytest.approx(1 / 4)
 
 
-def test_draws_are_collected_in_double_and_in_order() -> None:
-    found = collect_log_weights(lambda number: torch.tensor([float(number), -1e4]), 3)
-    assert found.dtype == torch.float64
-    assert found.tolist() == [[0, -1e4], [1, -1e4], [2, -1e4]]
-    with pytest.raises(InputError, match="at least 1"):
-        collect_log_weights(lambda number: torch.zeros(1), 0)
-
-
 class TwoGroups:
     """One image seen many times, each with latents z₁ of its own held."""
 
@@ -186,8 +176,7 @@ class TwoGroups:
 
 def gaps_of(groups: TwoGroups) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     tables = groups.tables()
-    found = [collect_log_weights(table.__getitem__, groups.draws) for table in tables]
-    return by_group([posterior_gap_nats(weights) for weights in found]), tables
+    return by_group([posterior_gap_nats(weights) for weights in tables]), tables
 
 
 def test_group_gaps_for_the_latents_held() -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from closeness import relative_error
 from latent_groups import groups_of
-from measured_pixels import measuring_of, numbers_of
+from measured_pixels import measuring_of, numbers_of, task_of
 from torch import Tensor
 from torch.distributions import Normal
 
@@ -98,7 +98,7 @@ def test_samples_are_rounded_to_pixel_levels(
         return reencode(passed, image)
 
     monkeypatch.setattr(small_model, "reencode", remember)
-    measure_information_from_samples(small_model, measuring_of(pixels, world, batch=7))
+    measure_information_from_samples(task_of(small_model, measuring_of(pixels, world, batch=7)))
     ((image, posterior),) = seen
     levels = (image + 1) * 127.5
     assert relative_error(levels, levels.round()) < 1e-12
@@ -139,7 +139,7 @@ def group_information(model: VDVAE, encoder: VDVAE, seed: int) -> np.ndarray:
 def test_by_group_as_either_encoder_reads_it(two_models: tuple[VDVAE, VDVAE], pixels: Tensor, world: World) -> None:
     model, before = two_models
     measuring = measuring_of(pixels, world, seed=3)
-    found = measure_information_from_samples(model, measuring, before).quantities
+    found = measure_information_from_samples(task_of(model, measuring, before)).quantities
     assert [quantity.key for quantity in found] == ["information_from_samples", "information_from_samples_before"]
     for quantity, encoder in zip(found, two_models, strict=True):
         values = group_information(model, encoder, 3) / model.dimensions
@@ -161,15 +161,18 @@ def test_by_group_batches_and_processes_do_not_matter(
     batch: int,
 ) -> None:
     model, before = two_models
-    expected = numbers_of(measure_information_from_samples(model, measuring_of(pixels, world), before).quantities)
-    for found in in_worlds(
-        size,
-        lambda one: measure_information_from_samples(model, measuring_of(pixels, one, batch=batch), before).quantities,
-    ):
+
+    def measured(one: World, batch: int = 3) -> Sequence[Quantity]:
+        return measure_information_from_samples(
+            task_of(model, measuring_of(pixels, one, batch=batch), before)
+        ).quantities
+
+    expected = numbers_of(measured(world))
+    for found in in_worlds(size, lambda one: measured(one, batch)):
         for key, numbers in numbers_of(found).items():
             np.testing.assert_allclose(numbers, expected[key], rtol=1e-8)
 
 
 def test_collapsed_model_has_none_in_any_group(collapsed_model: VDVAE, pixels: Tensor, world: World) -> None:
-    (found,) = measure_information_from_samples(collapsed_model, measuring_of(pixels, world)).quantities
+    (found,) = measure_information_from_samples(task_of(collapsed_model, measuring_of(pixels, world))).quantities
     assert [group.value for group in (found.total, *found.groups)] == [0.0] * 6

@@ -1,12 +1,14 @@
 """The information part of an evaluation: every quantity at every level, and what it cannot be measured on."""
 
 import pytest
-from measured_pixels import measuring_of
+from measured_pixels import measuring_of, task_of
 from refusals import refused
 from torch import Tensor
 
+from vdvae_lr.evaluation.mutual_information import measure_mutual_information
 from vdvae_lr.evaluation.quantities import Quantity
-from vdvae_lr.evaluation.sections import SectionSettings, Task, mixtures_section, passes_section
+from vdvae_lr.evaluation.sections import measure_passes
+from vdvae_lr.evaluation.task import SectionSettings
 from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.processes.world import World
 
@@ -18,8 +20,8 @@ WITH_PARTS = {*RECOVERED, *LOSSES, *SHARES, "information_from_samples", "mutual_
 
 
 def information(model: VDVAE, before: VDVAE | None, pixels: Tensor, world: World, **settings: int) -> list[Quantity]:
-    task = Task(model, before, measuring_of(pixels, world), SectionSettings(**settings))
-    found = [*passes_section(task).quantities, *mixtures_section(task).quantities]
+    task = task_of(model, measuring_of(pixels, world), before, **settings)
+    found = [*measure_passes(task).quantities, *measure_mutual_information(task).quantities]
     return found[[quantity.key for quantity in found].index("information_from_samples") :]
 
 

@@ -43,7 +43,6 @@ def test_samples_and_images_have_the_same_numbers(measuring: Measuring) -> None:
     images = [list(batch.indices) for batch in small.batches("x")]
     assert images == [list(shard) for shard in small.samples("x")] == [[0, 1, 2], [3, 4, 5], [6]]
     assert np.array_equal([index for batch in small.read() for index in batch.indices], range(7))
-    assert small.batch_count() == 3
 
 
 def test_steps_are_counted_to_the_end(measuring: Measuring) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from latent_groups import groups_of
-from measured_pixels import measuring_of, numbers_of
+from measured_pixels import measuring_of, numbers_of, task_of
 from torch import Tensor
 
 from vdvae_lr.evaluation import mutual_information
@@ -25,7 +25,8 @@ CPU = torch.device("cpu")
 
 def measured(model: VDVAE, pixels: Tensor, world: World, *, batch: int = 2, block: int = BLOCK) -> dict[str, Quantity]:
     measuring = measuring_of(pixels, world, batch=batch, seed=SEED)
-    found = measure_mutual_information(model, measuring, mixture_batch=block, mixture_images=QUERIES).quantities
+    task = task_of(model, measuring, mixture_batch=block, mixture_images=QUERIES)
+    found = measure_mutual_information(task).quantities
     return {quantity.key: quantity for quantity in found}
 
 
@@ -158,8 +159,10 @@ def test_batches_and_processes_do_not_matter(
 
 def test_what_is_not_wanted_is_left_out(small_model: VDVAE, pixels: Tensor, world: World) -> None:
     measuring = measuring_of(pixels, world)
-    assert measure_mutual_information(small_model, measuring, mixture_batch=0, mixture_images=0).quantities == []
-    (found, _) = measure_mutual_information(small_model, measuring, mixture_batch=0, mixture_images=1000).quantities
+    nothing = task_of(small_model, measuring, mixture_batch=0, mixture_images=0)
+    assert measure_mutual_information(nothing).quantities == []
+    over_all = task_of(small_model, measuring, mixture_batch=0, mixture_images=1000)
+    (found, _) = measure_mutual_information(over_all).quantities
     assert (found.key, found.total.images) == ("mutual_information_set", 7)
 
 

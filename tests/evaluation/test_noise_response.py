@@ -12,12 +12,8 @@ from torch import Tensor
 
 from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.errors import InputError
-from vdvae_lr.evaluation.noise_response import (
-    LatentNoise,
-    NoiseUnit,
-    image_rms,
-    response_moments,
-)
+from vdvae_lr.evaluation.noise_response import LatentNoise, image_rms, response_moments
+from vdvae_lr.evaluation.task import NoiseUnit
 from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.model.latent_model import Given
 from vdvae_lr.model.noise import PassNoise, noise_key

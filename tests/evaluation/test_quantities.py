@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from vdvae_lr.evaluation.quantities import GroupMoments, Measurement, PerExample, Quantity
+from vdvae_lr.evaluation.moments import GroupMoments, PerExample
+from vdvae_lr.evaluation.quantities import Measurement, Quantity
 from vdvae_lr.processes.world import World
 
 RESOLUTIONS = (1, 4, 4, 8)

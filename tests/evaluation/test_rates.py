@@ -15,11 +15,10 @@ from torch.distributions import Normal, kl_divergence
 from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.datasets.sources import ArraySource, all_rows
 from vdvae_lr.evaluation.batches import ExampleNoise
-from vdvae_lr.evaluation.bound import evaluate_bound
+from vdvae_lr.evaluation.bound import evaluate_bound, input_rates
 from vdvae_lr.evaluation.document import InputRates
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.quantities import Quantity
-from vdvae_lr.evaluation.rates import input_rates
 from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.processes.world import World

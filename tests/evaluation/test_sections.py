@@ -3,19 +3,23 @@
 import json
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from plain_vae import PlainConfig, PlainVAE
 from refusals import refused
 from torch import Tensor
+from torch.distributions import Normal, kl_divergence
 
 from vdvae_lr.datasets.sources import ArraySource, all_rows
 from vdvae_lr.errors import InputError, UnmeasurableError
 from vdvae_lr.evaluation import sections
 from vdvae_lr.evaluation.measuring import Measuring
-from vdvae_lr.evaluation.quantities import Measurement, Quantity
-from vdvae_lr.evaluation.sections import Findings, SectionSettings, Task, measure_sections
+from vdvae_lr.evaluation.quantities import Findings, Measurement, Quantity
+from vdvae_lr.evaluation.sections import measure_passes, measure_sections
+from vdvae_lr.evaluation.task import Section, SectionSettings, Task
 from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.processes.world import World
 
@@ -87,70 +91,87 @@ def test_all_sections_agree_in_any_world(
             assert (found.notes, found.inputs is not None) == (alone.notes, True)
 
 
+def test_every_section_measures_another_kind_of_vae(small_model: VDVAE, pixels: Tensor, world: World) -> None:
+    """One group, no contexts, and a Gaussian likelihood: no part of it is a VDVAE's."""
+    torch.manual_seed(0)
+    other, before = (PlainVAE(PlainConfig()).double() for _ in range(2))
+    grey = pixels[:, :1, :4, :4]
+    found = measure_sections(Task(other, before, measuring_of(grey, world), LITTLE))
+    known = measure_sections(Task(small_model, small_model, measuring_of(pixels, world), LITTLE))
+    assert [quantity.key for quantity in found.quantities] == [quantity.key for quantity in known.quantities]
+    assert all(math.isfinite(q.total.value) for q in found.quantities if q.total and q.key != "local_bi_lipschitz")
+    assert not any(note.startswith("Left out") for note in found.notes)
+    by_key = {quantity.key: quantity.total for quantity in found.quantities}
+    rates = read_pass_rates(other, grey)
+    assert by_key["rate"] is not None
+    assert by_key["rate"].value == pytest.approx(rates.mean().item() / other.dimensions, rel=1e-9)
+
+
+def read_pass_rates(model: PlainVAE, pixels: Tensor) -> Tensor:
+    """KL(q(z|x)‖p(z)) of each image with torch's own Gaussians: (B,)."""
+    posterior = model.encode(pixels.double())
+    q = Normal(posterior.mean.detach(), posterior.log_scale.detach().exp())
+    return kl_divergence(q, Normal(torch.zeros_like(q.mean), torch.ones_like(q.mean))).flatten(1).sum(1)
+
+
+NOISE, SPECTRA = (Findings([Quantity(key, key, "")]) for key in ("noise_key", "largest"))
+STANDING_IN = (NOISE, replace(SPECTRA, details={"spectra": [1.0]}, notes=["A note."]))
+"""What the expensive sections find in some tests."""
+
+
 @pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The expensive sections as stand-ins: what each was called with, by name."""
-    seen: dict[str, Any] = {}
+def use_sections(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Measure the passes, and then what these sections find."""
 
-    def stand_in(name: str, result: Any) -> None:
-        def section(*arguments: Any, **options: Any) -> Any:
-            seen[name] = options
-            return result
+    def use(*others: Section) -> None:
+        monkeypatch.setattr(sections, "SECTIONS", (measure_passes, *others))
 
-        monkeypatch.setattr(sections, f"measure_{name}", section)
-
-    for name in ("mutual_information", "noise", "importance"):
-        stand_in(name, Findings([Quantity(f"{name}_key", name, "")]))
-    largest = Quantity("largest", "largest", "")
-    stand_in("bi_lipschitz", Findings([largest], details={"spectra": [1.0]}, notes=["A note."]))
-    return seen
+    return use
 
 
-def test_settings_reach_their_sections(small_model: VDVAE, pixels: Tensor, world: World, calls: dict[str, Any]) -> None:
+def standing_in() -> list[Section]:
+    return [lambda task, found=found: found for found in STANDING_IN]  # type: ignore[misc]
+
+
+def test_what_all_sections_find_comes_together(
+    small_model: VDVAE, pixels: Tensor, world: World, use_sections: Callable[..., None]
+) -> None:
+    use_sections(*standing_in())
     found = measure_sections(Task(small_model, small_model, measuring_of(pixels, world), LITTLE))
-    assert calls == {
-        "mutual_information": {"mixture_batch": 3, "mixture_images": 4},
-        "importance": {"images": 2, "draws": 2, "gap_images": 1},
-        "bi_lipschitz": {"images": 1, "values": 2, "tolerance": 1e-6},
-        "noise": {
-            "variances": (0.3,),
-            "units": ("raw", "prior_scale"),
-            "images": 2,
-            "groups": (0, 1, 2, 3, 4),
-            "by_group": True,
-        },
-    }
-    assert {"mutual_information_key", "importance_key", "noise_key", "largest"} <= {q.key for q in found.quantities}
+    assert {"rate", "noise_key", "largest"} <= {quantity.key for quantity in found.quantities}
     assert (found.details, found.notes) == ({"spectra": [1.0]}, ("A note.",))
     assert found.inputs is not None
 
 
-def test_a_count_of_zero_leaves_a_section_out(
-    small_model: VDVAE, pixels: Tensor, world: World, calls: dict[str, Any]
-) -> None:
-    nothing = SectionSettings(mixture_batch=0, mixture_images=0, jacobian_images=0, noise_images=0)
-    measure_sections(Task(small_model, None, measuring_of(pixels, world), nothing))
-    assert calls["mutual_information"] == {"mixture_batch": 0, "mixture_images": 0}
-    assert (calls["noise"]["images"], calls["bi_lipschitz"]["images"]) == (0, 0)  # which measure nothing then
+def test_a_count_of_zero_leaves_a_section_out(small_model: VDVAE, pixels: Tensor, world: World) -> None:
+    counts = ("mixture_batch", "mixture_images", "importance_images", "gap_images", "jacobian_images", "noise_images")
+    nothing = SectionSettings(**dict.fromkeys(counts, 0))
+    found = measure_sections(Task(small_model, None, measuring_of(pixels, world), nothing))
+    passes = measure_passes(Task(small_model, None, measuring_of(pixels, world), LITTLE))
+    assert [quantity.key for quantity in found.quantities] == [quantity.key for quantity in passes.quantities]
+    assert (found.details, found.notes) == ({}, ())
 
 
-def test_the_threshold_is_used(small_model: VDVAE, pixels: Tensor, world: World, calls: dict[str, Any]) -> None:
+def test_the_threshold_is_used(small_model: VDVAE, pixels: Tensor, world: World) -> None:
     shares = []
     for threshold in (1e-30, 1e30):
-        settings = SectionSettings(mixture_batch=0, active_threshold=threshold)
-        found = measure_sections(Task(small_model, None, measuring_of(pixels, world), settings))
+        settings = SectionSettings(active_threshold=threshold)
+        found = measure_passes(Task(small_model, None, measuring_of(pixels, world), settings))
         shares += [
             quantity.total.value for quantity in found.quantities if quantity.key == "active_latents" and quantity.total
         ]
     assert shares == [100, 0]
 
 
-def test_too_few_images_are_refused_before_any_work(small_model: VDVAE, pixels: Tensor, world: World) -> None:
+def test_impossible_tasks_are_refused_before_any_work(small_model: VDVAE, pixels: Tensor, world: World) -> None:
     started: list[str] = []
     with refused("mixture", "7 images", "evaluate on more"):
         measure_sections(Task(small_model, None, measuring_of(pixels, world, started=started), SectionSettings()))
     with refused("1 image", "a variance over images needs 2", "evaluate on more"):
         measure_sections(Task(small_model, None, measuring_of(pixels[:1], world, started=started), LITTLE))
+    with refused("no latent group has resolution 5x5", "groups 0 to 4", ""):
+        unknown = replace(LITTLE, noise_groups="5x5")
+        measure_sections(Task(small_model, None, measuring_of(pixels, world, started=started), unknown))
     assert started == []
 
 
@@ -181,24 +202,24 @@ def test_impossible_settings_are_refused(name: str, value: Any, message: str) ->
 
 
 def test_what_a_model_does_not_allow_is_left_out_with_a_note(
-    small_model: VDVAE, pixels: Tensor, world: World, calls: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    small_model: VDVAE, pixels: Tensor, world: World, use_sections: Callable[..., None]
 ) -> None:
-    def refuse(*arguments: Any, **options: Any) -> Any:
+    def refuse(task: Task) -> Findings:
         raise UnmeasurableError("the prior of group 1 has no width.")
 
-    monkeypatch.setattr(sections, "measure_noise", refuse)
+    use_sections(refuse, *standing_in())
     found = measure_sections(Task(small_model, None, measuring_of(pixels, world), LITTLE))
     assert "Left out: the prior of group 1 has no width." in found.notes
-    assert {"rate", "importance_key", "largest"} <= {quantity.key for quantity in found.quantities}
+    assert {"rate", "noise_key", "largest"} <= {quantity.key for quantity in found.quantities}
 
 
 def test_a_mistake_in_a_section_is_no_note(
-    small_model: VDVAE, pixels: Tensor, world: World, calls: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    small_model: VDVAE, pixels: Tensor, world: World, use_sections: Callable[..., None]
 ) -> None:
-    def refuse(*arguments: Any, **options: Any) -> Any:
+    def refuse(task: Task) -> Findings:
         raise InputError("an image cannot be read.")
 
-    monkeypatch.setattr(sections, "measure_noise", refuse)
+    use_sections(refuse, *standing_in())
     with refused("an image cannot be read", "", ""):
         measure_sections(Task(small_model, None, measuring_of(pixels, world), LITTLE))
 
@@ -217,5 +238,5 @@ def test_numbers_that_are_none_are_spoken_of() -> None:
         Quantity("lipschitz", "", "", Measurement(math.inf, None, 3)),
     ]
     (note,) = Findings(quantities).without_value()
-    assert note == "No number, and null in the JSON file: r2 (groups 0 and 2); bound (in total)."
+    assert note == "NaN, and null in the JSON file: r2 (groups 0 and 2); bound (in total)."
     assert Findings(quantities[:1]).without_value() == []

@@ -21,7 +21,7 @@ def a_quantity(key: str, sides: tuple[int, ...], factor: float = 1.0) -> Quantit
 
 
 def an_evaluation(sides: tuple[int, ...] = SIDES, factor: float = 0.01) -> Evaluation:
-    quantities = tuple(a_quantity(column.key, sides, factor) for column in COLUMNS)
+    quantities = tuple(a_quantity(key, sides, factor) for key in COLUMNS)
     return Evaluation(
         *("LR", "runs/lr", {"zdim": 8}, 1024, sides, "fashion", "test", 1000, 3, {"torch": "2"}),
         quantities=(Quantity("negative_elbo", "bound", "nats/dim", Measurement(1.23456, 0.0123, 1000)), *quantities),

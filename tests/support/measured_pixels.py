@@ -1,18 +1,19 @@
 """Measure a few images that a test has in memory. Shapes: N images, C channels, H W resolution."""
 
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.datasets.sources import ArraySource, all_rows
 from vdvae_lr.evaluation.activity import ACTIVE_VARIANCE, ActivityReader, LatentStatistics
+from vdvae_lr.evaluation.batches import Reader, read_passes
+from vdvae_lr.evaluation.bound import RatesReader
+from vdvae_lr.evaluation.information import RecoveryReader
 from vdvae_lr.evaluation.measuring import Measuring
-from vdvae_lr.evaluation.posterior_passes import Reader, read_passes
 from vdvae_lr.evaluation.quantities import Findings, InputRates, Quantity
-from vdvae_lr.evaluation.rates import RatesReader
-from vdvae_lr.evaluation.recovery import RecoveryReader
+from vdvae_lr.evaluation.task import SectionSettings, Task
 from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.processes.world import World
 
@@ -28,6 +29,11 @@ def measuring_of(pixels: Tensor, world: World, *, batch: int = 3, seed: int = 0)
     """What a measurement of all pixels (N, C, H, W) uint8 needs."""
     images = pixels.permute(0, 2, 3, 1).numpy()
     return Measuring(ArraySource(images, all_rows(images), "pixels"), len(images), batch, seed, world, silently)
+
+
+def task_of(model: LatentModel, measuring: Measuring, before: LatentModel | None = None, **settings: Any) -> Task:
+    """What a section is given; `settings` are those of `SectionSettings`."""
+    return Task(model, before, measuring, SectionSettings(**settings))
 
 
 def numbers_of(quantities: Iterable[Quantity]) -> dict[str, list[float]]:
@@ -81,4 +87,4 @@ def measure_active_units(
 def latent_statistics(model: LatentModel, batches: Iterable[Batch], *, world: World) -> LatentStatistics:
     reader = ActivityReader(model)
     read_passes(model, batches, [reader], seed=0, world=world)
-    return reader.statistics
+    return reader

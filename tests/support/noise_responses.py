@@ -8,7 +8,8 @@ from torch import Tensor
 from training_runs import ALONE
 
 from vdvae_lr.datasets.loader import Batch
-from vdvae_lr.evaluation.noise_response import LatentNoise, NoiseUnit, image_rms, response_moments
+from vdvae_lr.evaluation.noise_response import LatentNoise, image_rms, response_moments
+from vdvae_lr.evaluation.task import NoiseUnit
 from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.pictures.evaluation_pictures import noise_pictures
 from vdvae_lr.pictures.images import Pictures

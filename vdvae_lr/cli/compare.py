@@ -14,7 +14,8 @@ from pathlib import Path
 import tyro
 
 from vdvae_lr.cli.shared.measured_models import ModelsOnImages, measure_models
-from vdvae_lr.evaluation.sections import SectionSettings, measure_sections
+from vdvae_lr.evaluation.sections import measure_sections
+from vdvae_lr.evaluation.task import SectionSettings
 from vdvae_lr.pictures.evaluation_pictures import comparison_pictures
 from vdvae_lr.report.comparison_table import comparison_table
 

@@ -21,7 +21,8 @@ from vdvae_lr.datasets.sources import ImageSource
 from vdvae_lr.errors import UnmeasurableError
 from vdvae_lr.evaluation.document import COLLAPSE_PICTURE, EVALUATION_NAME, NOISE_PICTURE, Evaluation, write_evaluation
 from vdvae_lr.evaluation.quantities import Findings
-from vdvae_lr.evaluation.sections import SectionSettings, Task, measure_sections
+from vdvae_lr.evaluation.sections import measure_sections
+from vdvae_lr.evaluation.task import SectionSettings, Task
 from vdvae_lr.files.network_errors import without_secrets
 from vdvae_lr.files.paths import is_file
 from vdvae_lr.files.run_folder import SETTINGS_NAME

@@ -15,9 +15,8 @@ from torch import Tensor
 
 from vdvae_lr.cli.shared.measured_models import ModelsOnImages, measure_models
 from vdvae_lr.evaluation.group_choice import parse_groups
-from vdvae_lr.evaluation.noise_response import NoiseUnit, check_variances
-from vdvae_lr.evaluation.noise_section import NOISE_IMAGES, NOISE_VARIANCES
-from vdvae_lr.evaluation.sections import SectionSettings, noise_section
+from vdvae_lr.evaluation.noise_response import measure_noise
+from vdvae_lr.evaluation.task import NOISE_IMAGES, NOISE_VARIANCES, NoiseUnit, SectionSettings, check_variances
 from vdvae_lr.hub.pretrained import PretrainedModel
 from vdvae_lr.pictures.evaluation_pictures import noise_picture
 from vdvae_lr.report.comparison_table import noise_table
@@ -74,4 +73,4 @@ def run(settings: NoiseSettings) -> None:
         )
         return {"noise_response.png": picture}
 
-    measure_models(settings, noise_section, noise_table, draw, "noise_response.json")
+    measure_models(settings, measure_noise, noise_table, draw, "noise_response.json")

@@ -19,13 +19,12 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.errors import InputError
+from vdvae_lr.evaluation.batches import Seen, Statistic
 from vdvae_lr.evaluation.group_choice import named_groups
 from vdvae_lr.evaluation.moments import Moments
-from vdvae_lr.evaluation.posterior_passes import Seen
 from vdvae_lr.evaluation.quantities import Findings, Measurement, Quantity
 from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.latent_model import LatentModel
-from vdvae_lr.processes.world import World
 
 ACTIVE_VARIANCE = 0.01
 _ROUNDING = 1e-12  # of the prior's variance: a millionth of its scale is less than float32 resolves
@@ -53,28 +52,19 @@ class ActiveUnits:
 
 
 class LatentStatistics:
-    """The variance of every posterior mean over images, and the prior's average variance, in float64.
-
-    Args:
-        latent_shapes: (Z, R, R) of every group.
-        device: where the passes are made.
-    """
+    """The variance of every posterior mean over images, and the prior's average variance, in float64."""
 
     def __init__(self, latent_shapes: Sequence[tuple[int, int, int]], device: torch.device) -> None:
         self._means = [Moments(shape, device) for shape in latent_shapes]
         self._prior_variances = [Moments(shape, device) for shape in latent_shapes]
+        self.statistics: Sequence[Statistic] = [*self._means, *self._prior_variances]
 
-    def add(self, posteriors: Sequence[DiagonalGaussian], priors: Sequence[DiagonalGaussian]) -> None:
+    def take_in(self, posteriors: Sequence[DiagonalGaussian], priors: Sequence[DiagonalGaussian]) -> None:
         """Add one batch: every group's distributions, (B, Z, R, R) each."""
         for moments, posterior in zip(self._means, posteriors, strict=True):
             moments.add(posterior.mean)
         for moments, prior in zip(self._prior_variances, priors, strict=True):
             moments.add((2 * prior.log_scale.double()).exp())
-
-    def all_reduce_(self, world: World) -> None:
-        """Merge the statistics of all processes. Every process must call this."""
-        for moments in (*self._means, *self._prior_variances):
-            moments.all_reduce_(world)
 
     @property
     def examples(self) -> int:
@@ -92,16 +82,13 @@ class LatentStatistics:
             raise InputError("active units need a variance over at least 2 images; evaluate on more.")
         return tuple(moments.variance for moments in self._means)
 
-    def active(self, unit: str, threshold: float, *, relative: bool) -> ActiveUnits:
+    def active(self, unit: str, threshold: float, *, relative: bool = False) -> ActiveUnits:
         """The active units of each group.
 
         Args:
             unit: latents, channels or positions.
             threshold: the least variance of an active unit; positive.
             relative: whether `threshold` is multiplied by the prior's variance.
-
-        Raises:
-            InputError: there are fewer than two images.
         """
         counts, units = [], []
         for variances, prior in zip(self.variances, self._prior_variances, strict=True):
@@ -112,62 +99,42 @@ class LatentStatistics:
         return ActiveUnits(tuple(counts), tuple(units))
 
     def constant_groups(self) -> tuple[int, ...]:
-        """The groups, counted from 0, whose posterior means are the same for all images, up to rounding.
-
-        Raises:
-            InputError: there are fewer than two images.
-        """
+        """The groups, counted from 0, whose posterior means are the same for all images, up to rounding."""
         pairs = zip(self.variances, self._prior_variances, strict=True)
         return tuple(group for group, (own, prior) in enumerate(pairs) if (own <= _ROUNDING * prior.mean).all())
 
 
-class ActivityReader:
-    """Takes in images, with a second pass over each in which every z_l is its posterior mean; it uses no noise."""
+class ActivityReader(LatentStatistics):
+    """The statistics of a second pass over each image, in which every z_l is its posterior mean. It uses no noise."""
 
     def __init__(self, model: LatentModel) -> None:
+        super().__init__(model.latent_shapes, model.device)
         self._model = model
-        self.statistics = LatentStatistics(model.latent_shapes, model.device)
 
     def add(self, seen: Seen) -> None:
         """Take in one batch."""
-        silence = [seen.levels.new_zeros(1, *shape) for shape in self._model.latent_shapes]
-        passed = self._model.infer(seen.levels, silence)
-        self.statistics.add(passed.posteriors, passed.priors)
-
-    def all_reduce_(self, world: World) -> None:
-        """Merge the statistics of all processes. Every process must call this."""
-        self.statistics.all_reduce_(world)
+        no_noise = [seen.levels.new_zeros(1, *shape) for shape in self._model.latent_shapes]
+        passed = self._model.infer(seen.levels, no_noise)
+        self.take_in(passed.posteriors, passed.priors)
 
     def findings(self, threshold: float = ACTIVE_VARIANCE) -> Findings:
         """Shares of active latents, channels and positions in %, at every level; a note on groups that never change.
 
         There are no standard errors: a share of units is not an average over images.
-
-        Args:
-            threshold: the least variance of an active unit.
-
-        Raises:
-            InputError: there are fewer than two images.
         """
         quantities = []
         for unit in _UNITS:
             for relative in (False, True):
-                found = self.statistics.active(unit, threshold, relative=relative)
-                key = f"active_{unit}_relative" if relative else f"active_{unit}"
-                title = f"active {unit}, in the prior's scale" if relative else f"active {unit}"
-                quantities.append(_quantity(key, title, found, self._model.resolutions, self.statistics.examples))
-        constant = self.statistics.constant_groups()
-        if not constant:
-            return Findings(quantities)
-        which = named_groups(constant)
+                found = self.active(unit, threshold, relative=relative)
+
+                def percent(groups: Sequence[int], found: ActiveUnits = found) -> Measurement:
+                    return Measurement(100 * found.share(groups), None, self.examples)
+
+                key, title = f"active_{unit}", f"active {unit}"
+                if relative:
+                    key, title = f"{key}_relative", f"{title}, in the prior's scale"
+                quantities.append(Quantity.by_level(key, title, "%", self._model.resolutions, percent))
+        constant = self.constant_groups()
+        which = named_groups(constant) if constant else ""
         note = f"The posterior mean of {which} is the same for every image: its latents say nothing about it."
-        return Findings(quantities, notes=[note])
-
-
-def _quantity(key: str, title: str, found: ActiveUnits, resolutions: Sequence[int], images: int) -> Quantity:
-    def percent(groups: Sequence[int] | None = None) -> Measurement:
-        return Measurement(100 * found.share(groups), None, images)
-
-    members = {level: [g for g, r in enumerate(resolutions) if r == level] for level in sorted(set(resolutions))}
-    groups = tuple(percent([group]) for group in range(len(resolutions)))
-    return Quantity(key, title, "%", percent(), groups, {level: percent(chosen) for level, chosen in members.items()})
+        return Findings(quantities, notes=[note] if constant else [])

@@ -1,23 +1,34 @@
-"""The evidence lower bound of a split in its parts: by latent group, and in total.
+"""The evidence lower bound of a split in its parts, and how its rate spreads over latent groups and inputs.
 
-Shapes: B images, L latent groups.
+The paper calls an input x ε-collapsed when KL(q(z|x)‖p(z)) ≤ ε(x). The least ε that calls x so is its own KL(x). So the
+quantile function of KL(x) over the inputs answers, for every ε, which share of them is collapsed. Here q stands for the
+true posterior, and KL(x) is Σ_l KL(q(z_l|z_<l, x)‖p(z_l|z_<l)) at one draw of the latents: an unbiased estimate of it.
+
+Shapes: B images, L latent groups, N examples.
 """
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.errors import InputError
-from vdvae_lr.evaluation.batches import EvaluationBatch
-from vdvae_lr.evaluation.moments import Moments
-from vdvae_lr.evaluation.posterior_passes import Seen, read_passes
-from vdvae_lr.evaluation.quantities import GroupMoments, Quantity, measurements
+from vdvae_lr.evaluation.batches import Seen, Statistic, read_passes
+from vdvae_lr.evaluation.group_choice import groups_by_resolution
+from vdvae_lr.evaluation.moments import GroupMoments, Moments, PerExample
+from vdvae_lr.evaluation.quantities import Findings, InputRates, Quantity
 from vdvae_lr.losses.elbo import distortion_nats, group_rates_nats
 from vdvae_lr.model.latent_model import LatentModel, LatentPass
 from vdvae_lr.processes.world import World
+
+PROBABILITIES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
+NEAREST_COLLAPSE = 12  # inputs that are named, and shown
+_Numbers = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -30,7 +41,7 @@ class Bound:
     negative_elbo: float
     """rate + distortion: an upper bound on −log p(x)."""
     standard_error: float
-    """Of `negative_elbo` over the examples; NaN for a single one."""
+    """Standard error of `negative_elbo` over the examples; NaN for a single one."""
     rate: float
     distortion: float
     group_rates: tuple[float, ...]
@@ -54,12 +65,13 @@ def bound_nats(passed: LatentPass, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class BoundReader:
-    """Takes in passes, and averages −ELBO, rate and distortion over their images."""
+    """Averages −ELBO, rate and distortion over images."""
 
     def __init__(self, model: LatentModel) -> None:
         self._dimensions = model.dimensions
         self._rates = GroupMoments(model.resolutions, model.device)
         self._totals = Moments((2,), model.device)  # −ELBO and distortion have no parts by group
+        self.statistics: Sequence[Statistic] = [self._rates, self._totals]
 
     def add(self, seen: Seen) -> Tensor:
         """Take in one batch; returns its rates by group in nats per image, (B, L)."""
@@ -68,24 +80,17 @@ class BoundReader:
         self._totals.add(torch.stack([rates.sum(1) + distortion, distortion], dim=1))
         return rates
 
-    def all_reduce_(self, world: World) -> None:
-        """Put the processes' averages together; every process must call this."""
-        self._rates.all_reduce_(world)
-        self._totals.all_reduce_(world)
-
     def quantities(self, dimensions: int, suffix: str = "") -> list[Quantity]:
-        """−ELBO, distortion and rate in nats/dim and bits/dim, with `suffix` in their keys.
+        """−ELBO, distortion and rate in nats/dim and bits/dim, for this number of dimensions.
 
-        Args:
-            dimensions: what 'per dim' divides by.
-            suffix: where that is another number than the model's own; titles then name it.
+        `suffix` is a part of their keys. It is given if the number is not the model's own; titles then name the number.
         """
         on = f" on {dimensions} dimensions" if suffix else ""
         found = []
         units = (("nats/dim", "", 1 / dimensions), ("bits/dim", "_bits", 1 / dimensions / math.log(2)))
         for unit, bits, factor in units:
             ending = suffix + bits
-            negative_elbo, distortion = measurements(self._totals, factor)
+            negative_elbo, distortion = self._totals.measurements(factor)
             found += [
                 Quantity(f"negative_elbo{ending}", f"bound (-ELBO){on}", unit, negative_elbo),
                 Quantity(f"distortion{ending}", f"distortion{on}", unit, distortion),
@@ -101,7 +106,7 @@ class BoundReader:
         """
         require_examples(self._totals)
         negative_elbo, distortion = (self._totals.mean / self._dimensions).tolist()
-        rate = self._rates.quantity("", "", "", 1 / self._dimensions)
+        rate = self._rates.quantity(factor=1 / self._dimensions)
         assert rate.total is not None
         return Bound(
             examples=self._totals.count,
@@ -114,7 +119,7 @@ class BoundReader:
         )
 
 
-def evaluate_bound(model: LatentModel, batches: Iterable[EvaluationBatch], *, seed: int, world: World) -> Bound:
+def evaluate_bound(model: LatentModel, batches: Iterable[Batch], *, seed: int, world: World) -> Bound:
     """The bound over all examples of all processes' `batches`; arguments as `read_passes` has them.
 
     Raises:
@@ -129,3 +134,67 @@ def require_examples(moments: Moments) -> None:
     """Refuse to report on nothing (raises InputError)."""
     if moments.count == 0:
         raise InputError("there are no images to evaluate on; choose a split that has some.")
+
+
+class RatesReader:
+    """The bound in its parts, mean σ_p, and how the rate spreads over the inputs.
+
+    `images` is their number over all processes. Bound, distortion and rate are also stated on `content_dimensions`
+    dimensions, unless that is 0.
+    """
+
+    def __init__(self, model: LatentModel, images: int, content_dimensions: int = 0) -> None:
+        self._model = model
+        self._content_dimensions = content_dimensions
+        self._bound = BoundReader(model)
+        self._scales = GroupMoments(model.resolutions, model.device)
+        self._by_input = PerExample(images, len(model.resolutions), model.device)
+        self.statistics: Sequence[Statistic] = [*self._bound.statistics, self._scales, self._by_input]
+
+    def add(self, seen: Seen) -> None:
+        """Take in one batch."""
+        self._by_input.add(seen.examples, self._bound.add(seen))
+        scales = [prior.log_scale.double().exp().flatten(1).sum(1) for prior in seen.passed.priors]
+        self._scales.add(torch.stack(scales, dim=1))
+
+    def findings(self) -> Findings:
+        """Quantities `negative_elbo`, `distortion`, `rate` (also in bits, and on the content alone), `prior_scale`."""
+        dimensions, content = self._model.dimensions, self._content_dimensions
+        quantities = self._bound.quantities(dimensions)
+        if content:
+            quantities += self._bound.quantities(content, "_content")
+        rates = self._by_input.values.cpu().numpy() / dimensions
+        return Findings((*quantities, self._mean_scale()), input_rates(rates))
+
+    def _mean_scale(self) -> Quantity:
+        """σ_p averaged over the latents of each level."""
+        sums = self._scales.quantity("prior_scale", "mean prior scale")
+        latents = [math.prod(shape) for shape in self._model.latent_shapes]
+        members = groups_by_resolution(self._model.resolutions)
+        at = {level: sum(latents[group] for group in groups) for level, groups in members.items()}
+        assert sums.total is not None
+        return replace(
+            sums,
+            total=sums.total.times(1 / sum(latents)),
+            groups=tuple(group.times(1 / n) for group, n in zip(sums.groups, latents, strict=True)),
+            resolutions={level: measured.times(1 / at[level]) for level, measured in sums.resolutions.items()},
+        )
+
+
+def input_rates(rates: _Numbers, unit: str = "nats/dim") -> InputRates:
+    """How the rates (N, L) of N inputs spread. Of two equal rates, the input with the lower number comes first."""
+    total = rates.sum(1)
+    nearest = np.argsort(total, kind="stable")[:NEAREST_COLLAPSE]
+    return InputRates(
+        images=len(rates),
+        unit=unit,
+        quantiles=_quantiles(total),
+        group_quantiles=tuple(_quantiles(group) for group in rates.T),
+        nearest_collapse=tuple((int(number), float(total[number])) for number in nearest),
+    )
+
+
+def _quantiles(values: _Numbers) -> dict[str, float]:
+    with np.errstate(invalid="ignore"):  # between two infinite rates
+        found = np.quantile(values, PROBABILITIES)
+    return {f"{probability:g}": float(value) for probability, value in zip(PROBABILITIES, found, strict=True)}

@@ -1,14 +1,14 @@
-"""An evaluation as one JSON document: written by `evaluate`, read by `report`.
+"""An evaluation as one JSON document: `evaluate` writes it, `report` reads it. `compare` and `noise` write several.
 
-Not a number of it is rounded, and every one names its unit; docs/evaluation.md defines each quantity by its key. JSON
-has no NaN and no infinity: a number that is not finite is null there, and NaN when it is read.
-
-L latent groups.
+No number is rounded, and each names its unit. docs/evaluation.md defines each quantity by its key. JSON has neither NaN
+nor infinity: a number that is not finite is written as null, and read as NaN.
 """
 
 import dataclasses
 import json
 import math
+import types
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 
 from vdvae_lr.datasets.inventory import Inventory
 from vdvae_lr.errors import InputError
-from vdvae_lr.evaluation.quantities import InputRates, Measurement, Quantity
+from vdvae_lr.evaluation.quantities import InputRates, Quantity
 from vdvae_lr.files.paths import cannot_be_read, is_folder
 from vdvae_lr.files.whole_file import write_whole
 
@@ -26,6 +26,8 @@ NOISE_PICTURE = "noise_response.png"
 FORMAT = "vdvae_lr evaluation 1"
 SEVERAL_FORMAT = "vdvae_lr evaluations 1"
 _FAMILY = "vdvae_lr evaluation"
+_DAMAGE = (AttributeError, KeyError, TypeError, ValueError, OverflowError)
+"""What reading raises if the content is not what was written."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +35,15 @@ class Evaluation:
     """Everything measured on one model."""
 
     name: str
-    """What tables and the report call the model."""
+    """The model's name in tables and in the report."""
     source: str
-    """What it was loaded from, without secrets."""
+    """Where it was loaded from, without secrets."""
     model: Mapping[str, Any]
     """The model's settings, by name."""
     dimensions: int
     """What nats/dim divides by."""
     resolutions: tuple[int, ...]
-    """Of every latent group, top-down."""
+    """The resolution of every latent group, top-down."""
     dataset: str
     split: str
     examples: int
@@ -51,46 +53,38 @@ class Evaluation:
     quantities: tuple[Quantity, ...]
     inputs: InputRates | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
-    """What is no number by group: spectra; plain JSON."""
+    """What is not a number by group, such as spectra; plain JSON."""
     notes: tuple[str, ...] = ()
-    """Sentences a reader must know to read the numbers right."""
+    """Sentences that a reader must know to read the numbers right."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """How it was measured: images, draws and thresholds of the sections; plain JSON."""
     iteration: int | None = None
-    """Of the checkpoint, where the weights are a run's."""
+    """The checkpoint's iteration, if the weights are a run's."""
     inventory: Inventory = field(default_factory=dict)
-    """What the data set was found to hold; empty where an earlier version measured."""
+    """What the data set was found to hold; empty if an earlier version measured."""
     channels: tuple[int, ...] = ()
-    """Of every latent group, top-down; empty where an earlier version measured."""
+    """The latent channels of every group, top-down; empty if an earlier version measured."""
 
     def quantity(self, key: str) -> Quantity | None:
-        """The quantity of that key; None where it was not measured."""
+        """The quantity of that key; None if it was not measured."""
         return next((quantity for quantity in self.quantities if quantity.key == key), None)
 
 
 def write_evaluation(evaluation: Evaluation, path: Path) -> None:
-    """Write one evaluation, whole or not at all (raises InputError where the disk refuses)."""
-    _write_text(evaluation_json(evaluation), path)
+    """Write one evaluation, whole or not at all (raises InputError if the disk refuses)."""
+    _write({"format": FORMAT, **dataclasses.asdict(evaluation)}, path)
 
 
 def write_evaluations(evaluations: Mapping[str, Evaluation], path: Path) -> None:
-    """Write several models' evaluations by name, whole or not at all (raises InputError where the disk refuses)."""
+    """Write several models' evaluations by name, whole or not at all (raises InputError if the disk refuses)."""
     models = {name: dataclasses.asdict(evaluation) for name, evaluation in evaluations.items()}
-    _write_text(_json({"format": SEVERAL_FORMAT, "models": models}), path)
+    _write({"format": SEVERAL_FORMAT, "models": models}, path)
 
 
-def _write_text(text: str, path: Path) -> None:
-    # what no encoding has, such as half of a pair in a folder's name, becomes JSON's own \uXXXX
+def _write(content: Mapping[str, Any], path: Path) -> None:
+    text = json.dumps(_finite(content), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    # characters that UTF-8 cannot encode, such as half of a pair in a folder's name, become JSON's own \uXXXX
     write_whole(path, text.encode("utf-8", "backslashreplace"))
-
-
-def evaluation_json(evaluation: Evaluation) -> str:
-    """The document's text; equal evaluations have equal texts."""
-    return _json({"format": FORMAT, **dataclasses.asdict(evaluation)})
-
-
-def _json(content: Mapping[str, Any]) -> str:
-    return json.dumps(_finite(content), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def _finite(value: Any) -> Any:
@@ -104,26 +98,23 @@ def _finite(value: Any) -> Any:
 
 
 def read_evaluation(path: Path) -> Evaluation:
-    """The evaluation in a file.
-
-    Args:
-        path: of the file, or of the folder that `evaluate` left it in.
+    """The evaluation in a file, or in the folder that `evaluate` left it in.
 
     Raises:
-        InputError: no such file, a damaged one, or one of another kind or version.
+        InputError: there is no such file, it is damaged, or it is of another kind or version.
     """
     path = path / EVALUATION_NAME if is_folder(path) else path
     content = _read_json(path)
     kind = content.get("format") if isinstance(content, dict) else None
     if not isinstance(kind, str) or not kind.startswith(_FAMILY):
-        raise InputError(f"{path} is no evaluation; give an {EVALUATION_NAME} that `vdvae-lr evaluate` wrote.")
+        raise InputError(f"{path} is not an evaluation; give an {EVALUATION_NAME} that `vdvae-lr evaluate` wrote.")
     if kind != FORMAT:
         raise InputError(
             f"{path} is of another version of this program ({kind!r:.60}, here '{FORMAT}'); evaluate the model again."
         )
     try:
         return _evaluation(content)
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
+    except _DAMAGE:
         raise InputError(f"{path} is a damaged evaluation; evaluate the model again.") from None
 
 
@@ -131,44 +122,34 @@ def read_evaluations(path: Path) -> dict[str, Evaluation]:
     """The evaluations by name that `compare` or `noise` left in a file, also in the form of earlier versions.
 
     Raises:
-        InputError: no such file, or a damaged one.
+        InputError: there is no such file, or it is damaged.
     """
     content = _read_json(path)
     try:
         if content.get("format") == SEVERAL_FORMAT:
             return {name: _evaluation(each) for name, each in content["models"].items()}
-        return _earlier_comparison(content)
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
+        return {name: _earlier_comparison(content, name) for name in content["sources"]}
+    except _DAMAGE:
         raise InputError(f"{path} holds no comparison of models; compare them again.") from None
 
 
-def _earlier_comparison(content: dict[str, Any]) -> dict[str, Evaluation]:
-    """From a comparison.json without `format`: rows of models, some under other keys."""
-    rows = content["rows"]
-    return {
-        name: Evaluation(
-            name=name,
-            source=_text(source),
-            model={},
-            dimensions=_whole(content["dimensions"]),
-            resolutions=(),
-            dataset=_text(content["dataset"]),
-            split=_text(content["split"]),
-            examples=_whole(content["examples"]),
-            seed=_whole(content["seed"]),
-            versions={},
-            quantities=tuple(
-                Quantity(current_key(key), _text(row["title"]), "", _measurement(row["models"][name]))
-                for key, row in rows.items()
-            ),
-            inventory=_mapping(content.get("inventory", {})),
-        )
-        for name, source in content["sources"].items()
-    }
+def _earlier_comparison(content: dict[str, Any], name: str) -> Evaluation:
+    """One model of a comparison.json without `format`, which has rows of models, some under other keys."""
+    quantities = [
+        {"key": current_key(key), "title": row["title"], "unit": "", "total": row["models"][name]}
+        for key, row in content["rows"].items()
+    ]
+    return _evaluation(
+        {key: content[key] for key in ("dimensions", "dataset", "split", "examples", "seed")}
+        | {"name": name, "source": content["sources"][name], "model": {}, "resolutions": [], "versions": {}}
+        | {"quantities": [each | {"groups": [], "resolutions": {}} for each in quantities]}
+        | {"inputs": None, "details": {}, "notes": [], "settings": {}, "iteration": None}
+        | {"inventory": content.get("inventory", {})}
+    )
 
 
 def current_key(key: str) -> str:
-    """What a quantity of an earlier comparison is called now."""
+    """The present name of a quantity of an earlier comparison."""
     return {"latent_reconstruction": "lr_information"}.get(key, key.replace("noise_response_", "noise_rms_"))
 
 
@@ -179,91 +160,39 @@ def _read_json(path: Path) -> Any:
         raise InputError(f"there is no evaluation {path}; make one with `vdvae-lr evaluate RUN_OR_WEIGHTS`.") from None
     except OSError as error:
         raise cannot_be_read(path, error) from None
-    except (ValueError, RecursionError):  # no JSON, or no text at all
-        raise InputError(f"{path} is damaged: it is no JSON; evaluate the model again.") from None
+    except (ValueError, RecursionError):  # not JSON, or not even text
+        raise InputError(f"{path} is damaged: it is not JSON; evaluate the model again.") from None
 
 
 def _evaluation(content: dict[str, Any]) -> Evaluation:
-    """From a document's content; raises what the pieces do when it is not what was written."""
-    resolutions = tuple(_whole(level) for level in content["resolutions"])
-    quantities = tuple(_quantity(item, len(resolutions)) for item in content["quantities"])
-    return Evaluation(
-        name=_text(content["name"]),
-        source=_text(content["source"]),
-        model=_mapping(content["model"]),
-        dimensions=_whole(content["dimensions"]),
-        resolutions=resolutions,
-        dataset=_text(content["dataset"]),
-        split=_text(content["split"]),
-        examples=_whole(content["examples"]),
-        seed=_whole(content["seed"]),
-        versions={name: _text(version) for name, version in content["versions"].items()},
-        quantities=quantities,
-        inputs=None if content["inputs"] is None else _input_rates(content["inputs"], len(resolutions)),
-        details=_mapping(content["details"]),
-        notes=tuple(_text(note) for note in content["notes"]),
-        settings=_mapping(content["settings"]),
-        iteration=None if content["iteration"] is None else _whole(content["iteration"]),
-        inventory=_mapping(content.get("inventory", {})),
-        channels=tuple(_whole(channels) for channels in content.get("channels", ())),
-    )
-
-
-def _quantity(content: dict[str, Any], groups: int) -> Quantity:
-    parts = tuple(_measurement(part) for part in content["groups"])
-    if len(parts) not in (0, groups):
+    """The evaluation in a document; raises one of `_DAMAGE` if it is not what was written."""
+    found: Evaluation = _value({"inventory": {}, "channels": []} | content, Evaluation)
+    groups = len(found.resolutions)
+    shares = [] if found.inputs is None else [found.inputs.quantiles, *found.inputs.group_quantiles]
+    if not all(0 <= float(probability) <= 1 for quantiles in shares for probability in quantiles):
+        raise ValueError("not a probability")
+    parts = [len(quantity.groups) for quantity in found.quantities if quantity.groups]
+    if any(count != groups for count in (*parts, *([len(shares) - 1] if shares else []))):
         raise ValueError("another number of groups")
-    return Quantity(
-        _text(content["key"]),
-        _text(content["title"]),
-        _text(content["unit"]),
-        None if content["total"] is None else _measurement(content["total"]),
-        parts,
-        {int(level): _measurement(part) for level, part in content["resolutions"].items()},
-    )
+    return found
 
 
-def _measurement(content: dict[str, Any]) -> Measurement:
-    error = content["standard_error"]
-    return Measurement(_number(content["value"]), None if error is None else _number(error), _whole(content["images"]))
-
-
-def _input_rates(content: dict[str, Any], groups: int) -> InputRates:
-    group_quantiles = tuple(_quantiles(item) for item in content["group_quantiles"])
-    if len(group_quantiles) != groups:
-        raise ValueError("another number of groups")
-    nearest = tuple((_whole(number), _number(rate)) for number, rate in content["nearest_collapse"])
-    images, unit = _whole(content["images"]), _text(content["unit"])
-    return InputRates(images, unit, _quantiles(content["quantiles"]), group_quantiles, nearest)
-
-
-def _quantiles(content: dict[str, Any]) -> dict[str, float]:
-    if not all(0 <= float(name) <= 1 for name in content):
-        raise ValueError("no probability")
-    return {name: _number(value) for name, value in content.items()}
-
-
-def _number(value: Any) -> float:
-    if value is None:
+def _value(value: Any, kind: Any) -> Any:
+    """A value from JSON as an annotated type: a dataclass, a mapping, a tuple, text, a number, or None."""
+    origin, inside = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType:  # such as float | None
+        return None if value is None else _value(value, inside[0])
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        return kind(**{each.name: _value(value[each.name], hints[each.name]) for each in dataclasses.fields(kind)})
+    if kind is float and value is None:
         return math.nan
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError("no number")
-    return float(value)
-
-
-def _whole(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError("no whole number")
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError("no text")
-    return value
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise TypeError("no mapping")
-    return value
+    allowed: Any = {Mapping: dict, tuple: list, float: (int, float)}.get(origin or kind, kind)
+    if kind is not Any and (isinstance(value, bool) or not isinstance(value, allowed)):
+        raise TypeError(f"not of type {kind}")
+    if origin is Mapping:
+        return {inside[0](key): _value(item, inside[1]) for key, item in value.items()}
+    if origin is tuple:
+        kinds = [inside[0]] * len(value) if inside[1] is ... else inside
+        return tuple(_value(item, each) for item, each in zip(value, kinds, strict=True))
+    return float(value) if kind is float else value

@@ -9,7 +9,7 @@ A choice has one or several pieces, with commas between them:
 | `16x16`        | every group at that resolution               | the groups down to the last one there              |
 | `all`          | every group                                  | every group                                        |
 
-Shapes: L latent groups.
+Everywhere `resolutions` are those of the model's L groups, top-down.
 """
 
 import re
@@ -25,11 +25,7 @@ _RESOLUTION = re.compile(r"(\d{1,6})x(\d{1,6})", re.ASCII)
 
 
 def parse_groups(text: str | int, resolutions: Sequence[int]) -> tuple[int, ...]:
-    """The numbers of the chosen groups, top-down, each once.
-
-    Args:
-        text: pieces from the table above, with commas between them; or the number of one group.
-        resolutions: the resolution of each of the model's groups, top-down: (L,).
+    """The numbers of the chosen groups, top-down, each once. `text` may also be the number of one group.
 
     Raises:
         InputError: a piece is not in the table, chooses nothing, or names groups that the model does not have.
@@ -57,10 +53,6 @@ def parse_groups(text: str | int, resolutions: Sequence[int]) -> tuple[int, ...]
 def parse_first_groups(text: str, resolutions: Sequence[int]) -> tuple[int, ...]:
     """How many groups to keep, counted from the coarsest: each number k from 0 to L once, rising.
 
-    Args:
-        text: pieces from the table above, with commas between them.
-        resolutions: the resolution of each of the model's groups, top-down: (L,).
-
     Raises:
         InputError: a piece is not in the table, or asks for more groups than the model has.
     """
@@ -82,14 +74,20 @@ def parse_first_groups(text: str, resolutions: Sequence[int]) -> tuple[int, ...]
 
 def first_groups_by_resolution(resolutions: Sequence[int]) -> tuple[int, ...]:
     """How many groups there are down to the end of each resolution: (1, 4, 8) for one at 1x1, 3 at 4x4, 4 at 8x8."""
-    return tuple(last + 1 for _, _, last in _runs(resolutions))
+    return tuple(last + 1 for _, _, last in _rows(resolutions))
+
+
+def groups_by_resolution(resolutions: Sequence[int]) -> dict[int, list[int]]:
+    """The groups at each resolution, coarse to fine."""
+    levels = sorted(set(resolutions))
+    return {level: [group for group, each in enumerate(resolutions) if each == level] for level in levels}
 
 
 def describe_groups(resolutions: Sequence[int]) -> str:
     """The model's groups in words: `the model has groups 0 to 7 (0 at 1x1, 1:4 at 4x4, 4:8 at 8x8)`."""
     words = [
         f"{first if first == last else f'{first}:{last + 1}'} at {resolution}x{resolution}"
-        for resolution, first, last in _runs(resolutions)
+        for resolution, first, last in _rows(resolutions)
     ]
     numbers = f"groups 0 to {len(resolutions) - 1}" if len(resolutions) > 1 else "one group, 0"
     return f"the model has {numbers} ({', '.join(words)})"
@@ -97,13 +95,10 @@ def describe_groups(resolutions: Sequence[int]) -> str:
 
 def named_groups(groups: Sequence[int]) -> str:
     """Rising group numbers in words, neighbours as a range: `group 3`, `groups 0-4 and 7`."""
-    ranges: list[list[int]] = []
-    for group in groups:
-        if ranges and group == ranges[-1][-1] + 1:
-            ranges[-1].append(group)
-        else:
-            ranges.append([group])
-    words = [f"{each[0]}-{each[-1]}" if len(each) > 1 else str(each[0]) for each in ranges]
+    words = []
+    for _, row in groupby(enumerate(groups), key=lambda pair: pair[1] - pair[0]):
+        members = [group for _, group in row]
+        words.append(f"{members[0]}-{members[-1]}" if len(members) > 1 else str(members[0]))
     listed = words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
     return f"group{'s' if len(groups) > 1 else ''} {listed}"
 
@@ -134,18 +129,18 @@ def _existing(piece: str, first: int, end: int, resolutions: Sequence[int]) -> r
     return range(first, end)
 
 
-def _groups_at(piece: str, resolutions: Sequence[int]) -> list[int] | None:
+def _groups_at(piece: str, resolutions: Sequence[int]) -> Sequence[int] | None:
     """The numbers of the groups that `all` or `RxR` names; None for other words."""
     if piece == "all":
-        return list(range(len(resolutions)))
+        return range(len(resolutions))
     resolution = parse_resolution(piece, resolutions)
-    return None if resolution is None else [i for i, other in enumerate(resolutions) if other == resolution]
+    return None if resolution is None else groups_by_resolution(resolutions)[resolution]
 
 
-def _runs(resolutions: Sequence[int]) -> list[tuple[int, int, int]]:
+def _rows(resolutions: Sequence[int]) -> list[tuple[int, int, int]]:
     """(resolution, first group, last group) for each row of neighbouring groups at one resolution, top-down."""
-    runs = []
-    for resolution, members in groupby(enumerate(resolutions), key=lambda pair: pair[1]):
-        numbers = [number for number, _ in members]
-        runs.append((resolution, numbers[0], numbers[-1]))
-    return runs
+    rows = []
+    for resolution, pairs in groupby(enumerate(resolutions), key=lambda pair: pair[1]):
+        numbers = [number for number, _ in pairs]
+        rows.append((resolution, numbers[0], numbers[-1]))
+    return rows

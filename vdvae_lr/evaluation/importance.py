@@ -8,8 +8,7 @@ z_<l given: the average of p(x, z_≥l|z_<l)/q(z_≥l|z_<l, x) over draws of z_�
 
 and T_l − T_{l+1} is what group l adds to the distance from the true posterior (T is 0 past the last group).
 
-The estimators take log-weights, so any VAE can use them. Draws are made one after the other: they cost time, not
-memory.
+Draws are made one after the other: they cost time, not memory.
 
 Shapes: K draws, B images, L latent groups, Z latent channels, R a group's resolution. Log-weights are in nats.
 """
@@ -17,40 +16,22 @@ Shapes: K draws, B images, L latent groups, Z latent channels, R a group's resol
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 
 import torch
 from torch import Tensor
 
-from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.batches import POSTERIOR_NOISE, ExampleNoise, Examples, levels_for
-from vdvae_lr.evaluation.measuring import Measuring
-from vdvae_lr.evaluation.moments import Moments
-from vdvae_lr.evaluation.quantities import Findings, GroupMoments, Quantity, measurements
+from vdvae_lr.evaluation.moments import GroupMoments, Moments
+from vdvae_lr.evaluation.quantities import Findings, Quantity
+from vdvae_lr.evaluation.task import Task
 from vdvae_lr.losses.elbo import per_image
-from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.latent_model import FromPosterior, Given, LatentModel, LatentPass, LatentSource
 from vdvae_lr.model.noise import PassNoise, noise_key
 
-DRAW_NOISE = "importance"  # the purpose in the noise key
+DRAW_NOISE = "importance"  # the purpose in noise keys
 _NATS = "nats/dim"
 _GAP = "posterior gap KL(q(z|x)‖p(z|x)), from below"
 _GAUSSIAN_GAP = "posterior gap if log-weights were Gaussian"
-
-
-def collect_log_weights(draw: Callable[[int], Tensor], draws: int) -> Tensor:
-    """Log-weights of K draws, made one after the other: (K, B) float64.
-
-    Args:
-        draw: number of a draw, from 0 → its log-weights (B,). Draws must be independent.
-        draws: K.
-
-    Raises:
-        InputError: `draws` is less than 1.
-    """
-    if draws < 1:
-        raise InputError(f"there are {draws} draws for importance weights; ask for at least 1.")
-    return torch.stack([draw(number).double() for number in range(draws)])
 
 
 def log_mean_weight(log_weights: Tensor) -> Tensor:
@@ -100,14 +81,8 @@ def by_group(from_here_on: Sequence[Tensor]) -> Tensor:
 class ImageWeights:
     """Log-weights of one batch of images, draw by draw.
 
-    Draw k of an image is the same in every batch, on every process, for every K, and for every group that it starts at.
-
-    Args:
-        model: the model, on its device.
-        pixels: (B, C, H, W) uint8.
-        examples: the images' numbers in their split.
-        seed: seed of the draws. Each draw also depends on the image's number and on its own.
-        tick: called at each draw, for progress.
+    Draw k of an image depends on the seed, the image's number in its split, and k. So it is the same in every batch, on
+    every process, for every K, and for every group that it starts at. `tick` is called at each draw, for progress.
     """
 
     def __init__(
@@ -138,6 +113,10 @@ class ImageWeights:
         self._tick()
         return log_weights(self._pass(sources), self._target, group)
 
+    def draws(self, group: int, count: int) -> Tensor:
+        """The first K draws of z_≥l, made one after the other: (K, B) float64."""
+        return torch.stack([self.draw(group, number) for number in range(count)])
+
     def _pass(self, sources: Sequence[LatentSource]) -> LatentPass:
         return self._model.top_down(sources, len(self._target), self._features)
 
@@ -151,70 +130,51 @@ def log_weights(passed: LatentPass, target: Tensor, first: int = 0) -> Tensor:
     total = per_image(passed.likelihood.log_prob(target).double())
     groups = list(zip(passed.latents, passed.priors, passed.posteriors, strict=True))
     for latent, prior, posterior in groups[first:]:
-        ratio = _in_double(prior).log_prob(latent.double()) - _in_double(posterior).log_prob(latent.double())
-        total = total + per_image(ratio)
+        latent, prior, posterior = latent.double(), prior.map(Tensor.double), posterior.map(Tensor.double)
+        total = total + per_image(prior.log_prob(latent) - posterior.log_prob(latent))
     return total
 
 
-def _in_double(distribution: DiagonalGaussian) -> DiagonalGaussian:
-    return DiagonalGaussian(distribution.mean.double(), distribution.log_scale.double())
-
-
 @torch.inference_mode()
-def measure_importance(
-    model: LatentModel, measuring: Measuring, *, images: int, draws: int, gap_images: int
-) -> Findings:
+def measure_importance(task: Task) -> Findings:
     """The importance-weighted bound, and how far q(z|x) is from the true posterior, in total and by group.
 
-    Args:
-        model: the model, on its device.
-        measuring: images, seed and processes. Every process must call this.
-        images: how many of the first images to measure with z as a whole, K passes for each; 0: none.
-        draws: K.
-        gap_images: how many of the first images to measure by group, K·L passes for each; 0: none.
-
-    Returns:
-        Quantities: `importance_bound` (and `_bits`), `single_draw_bound`, `posterior_gap`, with two draws or more
-        `posterior_gap_gaussian`, and `effective_sample_size`. The last three have groups from `gap_images`; their
-        total is from `images`, or from `gap_images` if `images` is 0. And notes for the reader.
-
-    Raises:
-        InputError: `draws` is less than 1.
+    Quantities: `importance_bound` (and `_bits`), `single_draw_bound`, `posterior_gap`, with two draws or more
+    `posterior_gap_gaussian`, and `effective_sample_size`. The last three have groups from `gap_images`; their total is
+    from `importance_images`, or from `gap_images` if there are none.
     """
-    whole = _whole(model, measuring, images, draws) if images > 0 else []
-    by_part = _by_group(model, measuring, gap_images, draws) if gap_images > 0 else []
+    draws = task.settings.importance_draws
+    whole = _whole(task) if task.settings.importance_images else []
+    by_part = _by_group(task) if task.settings.gap_images else []
     parts = {quantity.key: quantity for quantity in by_part}
-    found = [_with_parts(quantity, parts.get(quantity.key)) for quantity in whole] or by_part
-    quantities = [quantity for quantity in found if draws > 1 or quantity.key != "posterior_gap_gaussian"]
-    shares = [quantity.total for quantity in quantities if quantity.key == "effective_sample_size"]
-    notes = [_note(share.value / 100 * draws, draws) for share in shares if share is not None]
-    return Findings(quantities, notes=notes)
+    for number, quantity in enumerate(whole):
+        if part := parts.get(quantity.key):
+            whole[number] = replace(quantity, groups=part.groups, resolutions=part.resolutions)
+    found = [each for each in whole or by_part if draws > 1 or each.key != "posterior_gap_gaussian"]
+    shares = [each.total.value for each in found if each.key == "effective_sample_size" and each.total is not None]
+    notes = [
+        f"Importance weights: {draws} draws an image are worth {share / 100 * draws:.1f}. log p(x) and the posterior "
+        "gap are estimated from below, and the number of draws needed grows exponentially with the gap. By group the "
+        "gap is a difference of two such estimates, which bounds nothing."
+        for share in shares
+    ]
+    return Findings(found, notes=notes)
 
 
-def _note(worth: float, draws: int) -> str:
-    return (
-        f"Importance weights: {draws} draws an image are worth {worth:.1f}. log p(x) and the posterior gap are "
-        "estimated from below, and the number of draws needed grows exponentially with the gap. By group the gap is a "
-        "difference of two such estimates, which bounds nothing."
-    )
-
-
-def _with_parts(quantity: Quantity, parts: Quantity | None) -> Quantity:
-    return quantity if parts is None else replace(quantity, groups=parts.groups, resolutions=parts.resolutions)
-
-
-def _whole(model: LatentModel, measuring: Measuring, images: int, draws: int) -> list[Quantity]:
+def _whole(task: Task) -> list[Quantity]:
     """What the weights of all latents together say."""
+    model, measuring = task.model, task.measuring
+    draws, images = task.settings.importance_draws, task.settings.importance_images
     moments = Moments((5,), model.device)
-    with measuring.counting("importance weights", draws * measuring.batch_count(images)) as tick:
+    with measuring.counting("importance weights", draws * len(measuring.shards(images))) as tick:
         for batch in measuring.read(images):
             weights = ImageWeights(model, batch.pixels, batch.indices, measuring.seed, tick)
-            found = collect_log_weights(partial(weights.draw, 0), draws)
+            found = weights.draws(0, draws)
             bounds = [-log_mean_weight(found), -found.mean(0)]
             gaps = [posterior_gap_nats(found), half_variance_nats(found)]
             moments.add(torch.stack([*bounds, *gaps, effective_share(found)], dim=1))
     moments.all_reduce_(measuring.world)
-    bound, single, gap, gaussian = measurements(moments, 1 / model.dimensions)[:4]
+    bound, single, gap, gaussian, _ = moments.measurements(1 / model.dimensions)
     title = f"importance-weighted bound, K = {draws}"
     return [
         Quantity("importance_bound", title, _NATS, bound),
@@ -222,28 +182,30 @@ def _whole(model: LatentModel, measuring: Measuring, images: int, draws: int) ->
         Quantity("single_draw_bound", "bound of the same draws, each by itself", _NATS, single),
         Quantity("posterior_gap", _GAP, _NATS, gap),
         Quantity("posterior_gap_gaussian", _GAUSSIAN_GAP, _NATS, gaussian),
-        Quantity("effective_sample_size", _share_title(draws), "%", measurements(moments, 100)[4]),
+        Quantity("effective_sample_size", _share_title(draws), "%", moments.measurements(100)[4]),
     ]
 
 
-def _by_group(model: LatentModel, measuring: Measuring, images: int, draws: int) -> list[Quantity]:
+def _by_group(task: Task) -> list[Quantity]:
     """The gap by group, and the effective sample size of the weights behind it."""
-    resolutions, device = model.resolutions, model.device
-    gaps, gaussian = GroupMoments(resolutions, device), GroupMoments(resolutions, device)
-    shares = Moments((len(resolutions),), device)
+    model, measuring = task.model, task.measuring
+    draws, images = task.settings.importance_draws, task.settings.gap_images
+    groups = range(len(model.resolutions))
+    gaps, gaussian = (GroupMoments(model.resolutions, model.device) for _ in range(2))
+    shares = Moments((len(groups),), model.device)
     held = ExampleNoise(model, POSTERIOR_NOISE, measuring.seed)
-    steps = draws * len(resolutions) * measuring.batch_count(images)
+    steps = draws * len(groups) * len(measuring.shards(images))
     with measuring.counting("posterior gap by group", steps) as tick:
         for batch in measuring.read(images):
             weights = ImageWeights(model, batch.pixels, batch.indices, measuring.seed, tick)
             weights.hold(held.draw(batch.indices).posterior)
-            found = [collect_log_weights(partial(weights.draw, group), draws) for group in range(len(resolutions))]
+            found = [weights.draws(group, draws) for group in groups]
             gaps.add(by_group([posterior_gap_nats(each) for each in found]))
             gaussian.add(by_group([half_variance_nats(each) for each in found]))
             shares.add(torch.stack([effective_share(each) for each in found], dim=1))
     for moments in (gaps, gaussian, shares):
         moments.all_reduce_(measuring.world)
-    share = tuple(measurements(shares, 100))
+    share = tuple(shares.measurements(100))
     per_dim = 1 / model.dimensions
     return [
         gaps.quantity("posterior_gap", _GAP, _NATS, per_dim),

@@ -1,30 +1,50 @@
-"""How much an image says about the latents that made it, in nats.
+"""How much images say about the latents that made them: information, LR in every form, and R², by latent group.
 
-Everything here is an average of log q(z|x) − log p(z) = Σ_l log q(z_l|z_<l, x) − log p(z_l|z_<l). What makes it a bound
-or not is where z and x come from, so the two measurements have two names:
+Information is an average of log q(z|x) − log p(z) = Σ_l log q(z_l|z_<l, x) − log p(z_l|z_<l), in nats. Whether it is a
+bound depends on where z and x come from, so the two measurements have two names:
 
-- information from samples (here): z ~ p(z), x ~ p(x|z) rounded to pixel levels. Then E[log q(z|x) − log p(z)] ≤ I(Z;X),
-  the paper's eq. 5 with H(Z) and L_LR taken together, sample by sample.
-- recovered information (`recovery.py`): z ~ q(z|x) of data and its decoded image: minus the LR loss. No bound on
-  anything.
+- information from samples: z ~ p(z), and x ~ p(x|z) is rounded to pixel levels. Then E[log q(z|x) − log p(z)] ≤ I(Z;X).
+  This is the paper's eq. 5 with H(Z) and L_LR taken together, sample by sample.
+- recovered information: z ~ q(z|x) of data, and x is its decoded image. It is minus the LR loss, and a bound on
+  nothing. Each decoded image is re-encoded given the original z_<l, from the states of the posterior pass.
+
+R² is the share of the latents' variation that re-encoding explains: 1 − Σ‖μ' − z‖² / baseline. The baseline is
+Σ‖z − z̄‖² over the data, or Σ‖z − μ_p‖² from the prior's means.
 
 Shapes: B images, L latent groups, C channels, H W resolution.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from vdvae_lr.evaluation.batches import ExampleNoise
-from vdvae_lr.evaluation.measuring import Measuring
-from vdvae_lr.evaluation.quantities import Findings, GroupMoments
-from vdvae_lr.losses.latent_reconstruction import group_latent_reconstruction
+from vdvae_lr.evaluation.batches import ExampleNoise, Seen, Statistic
+from vdvae_lr.evaluation.moments import GroupMoments, Moments
+from vdvae_lr.evaluation.quantities import Findings, Measurement, Quantity
+from vdvae_lr.evaluation.task import Task
+from vdvae_lr.losses.latent_reconstruction import FORMS, FormName, group_latent_reconstruction
 from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.latent_model import LatentModel, LatentPass
-from vdvae_lr.model.noise import PassNoise
 
-INFORMATION_NOISE = "information"  # the purpose in the noise key: every measurement of eq. 5 makes the same samples
+INFORMATION_NOISE = "information"  # the purpose in noise keys: every measurement of eq. 5 makes the same samples
+_IMAGES = {
+    "mean_image": "mean images",
+    "sampled_image": "sampled images",
+    "rounded_mean_image": "mean images rounded to the data's levels",
+}
+_UNITS: Mapping[FormName, str] = {
+    "information": "nats/dim",
+    "nll": "nats/dim",
+    "standardised": "squares/dim",
+    "raw": "squares/dim",
+}
+_SQUARES = {"sampled_image": "lr_raw", "mean_image": "lr_raw_mean_image"}
+"""By the images that R² is stated for: the key of ‖μ' − z‖²."""
+_INNOVATION = "innovation"  # ‖z − μ_p‖²
+_ROUNDING = 1e-24
+"""Up to this share of z̄² a variance is rounding of z̄ in float64. Float32 latents that differ vary by 1e-15 of it."""
 
 
 def group_information_nats(passed: LatentPass, reencoded: Sequence[DiagonalGaussian]) -> Tensor:
@@ -37,42 +57,161 @@ def information_nats(model: LatentModel, passed: LatentPass, image: Tensor) -> T
     return group_information_nats(passed, model.reencode(passed, image)).sum(1)
 
 
-def model_sample(model: LatentModel, noise: PassNoise, batch: int) -> tuple[LatentPass, Tensor]:
-    """A pass with z ~ p(z), from `noise` with prior and image draws, and images (B, C, H, W) sampled from p(x|z) and
-    rounded to the data's levels.
-    """
-    passed = model.generate(batch, noise.prior, keep_contexts=True)
-    return passed, model.pixel_scale.round_target(passed.decoded("sample", noise.image))
-
-
 @torch.inference_mode()
-def measure_information_from_samples(
-    model: LatentModel, measuring: Measuring, before: LatentModel | None = None
-) -> Findings:
-    """A lower bound on I(Z;X) under the model by latent group, from its own samples; and as another encoder reads them.
+def measure_information_from_samples(task: Task) -> Findings:
+    """A lower bound on I(Z;X) under the model by latent group, from as many of its own samples as there are images.
 
-    The paper's eq. 5. Sample number i is the same whatever its batch and process.
-
-    Args:
-        model: on the world's device.
-        measuring: as many samples as it has images.
-        before: a model of the same architecture; None leaves the second quantity out.
+    This is the paper's eq. 5. With a model before fine-tuning, a second quantity says how that model's encoder reads
+    the same samples.
     """
+    model, measuring, before = task.model, task.measuring, task.before
     noise = ExampleNoise(model, INFORMATION_NOISE, measuring.seed, prior=True, image=True)
-    readers = 1 if before is None else 2
-    moments = [GroupMoments(model.resolutions, model.device) for _ in range(readers)]
-    for shard in measuring.samples("information from samples"):
-        passed, image = model_sample(model, noise.draw(shard), len(shard))
-        moments[0].add(group_information_nats(passed, model.reencode(passed, image)))
+    own, others = (GroupMoments(model.resolutions, model.device) for _ in range(2))
+    for numbers in measuring.samples("information from samples"):
+        draws = noise.draw(numbers)
+        passed = model.generate(len(numbers), draws.prior, keep_contexts=True)
+        image = model.pixel_scale.round_target(passed.decoded("sample", draws.image))
+        own.add(group_information_nats(passed, model.reencode(passed, image)))
         if before is not None:
-            read = before.reencode(before.decode(passed.latents, keep_contexts=True), image)
-            moments[1].add(group_information_nats(passed, read))
-    names = (
-        ("information_from_samples", "information in the model's own samples (eq. 5)"),
-        ("information_from_samples_before", "eq. 5, read by the encoder before fine-tuning"),
-    )
+            given = before.decode(passed.latents, keep_contexts=True)
+            others.add(group_information_nats(passed, before.reencode(given, image)))
+    described = [(own, "information_from_samples", "information in the model's own samples (eq. 5)")]
+    if before is not None:
+        key = "information_from_samples_before"
+        described.append((others, key, "eq. 5, read by the encoder before fine-tuning"))
     quantities = []
-    for averages, (key, title) in zip(moments, names, strict=False):
-        averages.all_reduce_(measuring.world)
-        quantities.append(averages.quantity(key, title, "nats/dim", 1 / model.dimensions))
+    for moments, key, title in described:
+        moments.all_reduce_(measuring.world)
+        quantities.append(moments.quantity(key, title, "nats/dim", 1 / model.dimensions))
     return Findings(quantities)
+
+
+def recovery_values(
+    model: LatentModel, passed: LatentPass, images: Mapping[str, Tensor], before: LatentModel | None
+) -> dict[str, Tensor]:
+    """All that adds up over latent groups, by key: nats or squares per image, (B, L) each."""
+    reencoded = {name: model.reencode(passed, image) for name, image in images.items()}
+    values = {f"recovered_{name}": group_information_nats(passed, read) for name, read in reencoded.items()}
+    if before is not None:
+        given = before.decode(passed.latents, keep_contexts=True)
+        for name, image in images.items():
+            values[f"recovered_{name}_before"] = group_information_nats(passed, before.reencode(given, image))
+    values |= {f"lr_{form}": _loss(passed, reencoded["sampled_image"], form) for form in FORMS}
+    values["lr_raw_mean_image"] = _loss(passed, reencoded["mean_image"], "raw")
+    values[_INNOVATION] = _loss(passed, passed.priors, "raw")
+    for squares in _SQUARES.values():
+        values[_difference(squares)] = values[_INNOVATION].double() - values[squares].double()
+    return values
+
+
+def _loss(passed: LatentPass, posteriors: Sequence[DiagonalGaussian], form: FormName) -> Tensor:
+    return group_latent_reconstruction(passed.latents, posteriors, passed.priors, form)
+
+
+def _difference(squares: str) -> str:
+    return f"{_INNOVATION} less {squares}"
+
+
+def _described(before: bool) -> dict[str, tuple[str, str]]:
+    """Title and unit of every reported value that adds up over groups, by key."""
+    encoders = {"": ""} | ({"_before": ", by the encoder before fine-tuning"} if before else {})
+    described = {
+        f"recovered_{name}{ending}": (f"recovered from {words}{by}", "nats/dim")
+        for ending, by in encoders.items()
+        for name, words in _IMAGES.items()
+    }
+    described |= {f"lr_{form}": (f"LR loss, {form}, sampled image", unit) for form, unit in _UNITS.items()}
+    return described | {"lr_raw_mean_image": ("LR loss, raw, mean image", _UNITS["raw"])}
+
+
+class RecoveryReader:
+    """Recovered information, LR losses and R². It needs passes with kept contexts and noise for sampled images.
+
+    The encoder of `before`, a model of the same architecture, reads the same images. None leaves that out.
+    """
+
+    def __init__(self, model: LatentModel, before: LatentModel | None = None) -> None:
+        self._model = model
+        self._before = before
+        self._described = _described(before is not None)
+        keys = [*self._described, _INNOVATION, *map(_difference, _SQUARES.values())]
+        self._moments = {key: GroupMoments(model.resolutions, model.device) for key in keys}
+        self._latents = [Moments(shape, model.device) for shape in model.latent_shapes]
+        self.statistics: Sequence[Statistic] = [*self._moments.values(), *self._latents]
+
+    def add(self, seen: Seen) -> None:
+        """Take in one batch."""
+        passed, scale = seen.passed, self._model.pixel_scale
+        mean, sampled = passed.decoded("mean"), passed.decoded("sample", seen.image_noise)
+        images = dict(zip(_IMAGES, (mean, sampled, scale.round_target(mean)), strict=True))
+        for moments, latent in zip(self._latents, passed.latents, strict=True):
+            moments.add(latent)
+        for key, values in recovery_values(self._model, passed, images, self._before).items():
+            self._moments[key].add(values)
+
+    def findings(self) -> Findings:
+        """The quantities that add up over groups, then R²."""
+        per_dim = 1 / self._model.dimensions
+        found = [
+            self._moments[key].quantity(key, title, unit, per_dim) for key, (title, unit) in self._described.items()
+        ]
+        innovation, variation = self._moments[_INNOVATION].quantity(), self._variation()
+        for image, squares in _SQUARES.items():
+            error, difference = self._moments[squares].quantity(), self._moments[_difference(squares)].quantity()
+            words = _IMAGES[image]
+            found += [
+                _explained_share(f"latent_r2_{image}", f"latent R², {words}", error, variation),
+                _explained_share(f"innovation_r2_{image}", f"innovation R², {words}", error, innovation, difference),
+            ]
+        return Findings(found)
+
+    def _variation(self) -> Quantity:
+        """The average of ‖z_l − z̄_l‖² over images, where z̄_l is each latent's mean; NaN below two images."""
+        images = self._latents[0].count
+        to_average = (images - 1) / max(images, 1)  # the variance has n − 1
+        sums = [_variance_sum(moments) * to_average for moments in self._latents]
+
+        def measured(groups: Sequence[int]) -> Measurement:
+            return Measurement(sum(sums[group] for group in groups), None, images)
+
+        return Quantity.by_level("", "", "", self._model.resolutions, measured)
+
+
+def _variance_sum(moments: Moments) -> float:
+    """The variance summed over a group's latents. If it is only rounding of their means, it is exactly 0."""
+    variance = moments.variance.sum().item()
+    return 0.0 if variance <= _ROUNDING * moments.mean.square().sum().item() else variance
+
+
+def _explained_share(
+    key: str, title: str, error: Quantity, baseline: Quantity, difference: Quantity | None = None
+) -> Quantity:
+    """1 − error/baseline at every level; NaN where the baseline is 0, as for a group whose latents never move.
+
+    All are averages over the same images, `difference` that of baseline − error. It gives their covariance, and with it
+    the standard error of the ratio (delta method). Without it there is no standard error.
+    """
+    errors = _levels(error)
+    differences = [None] * len(errors) if difference is None else _levels(difference)
+    total, *parts = [_share(*level) for level in zip(errors, _levels(baseline), differences, strict=True)]
+    count = len(error.groups)
+    by_resolution = dict(zip(error.resolutions, parts[count:], strict=True))
+    return Quantity(key, title, "", total, tuple(parts[:count]), by_resolution)
+
+
+def _levels(quantity: Quantity) -> list[Measurement]:
+    """In total, by group, by resolution."""
+    assert quantity.total is not None  # what adds up over groups has one
+    return [quantity.total, *quantity.groups, *quantity.resolutions.values()]
+
+
+def _share(error: Measurement, baseline: Measurement, difference: Measurement | None) -> Measurement:
+    if not baseline.value > 0:
+        return Measurement(math.nan, None, error.images)
+    ratio = error.value / baseline.value
+    if difference is None or difference.standard_error is None:
+        return Measurement(1 - ratio, None, error.images)
+    variances = [(measured.standard_error or 0.0) ** 2 for measured in (error, baseline, difference)]
+    covariance = (variances[0] + variances[1] - variances[2]) / 2
+    variance = variances[0] + ratio**2 * variances[1] - 2 * ratio * covariance  # of error − ratio · baseline
+    return Measurement(1 - ratio, math.sqrt(max(variance, 0.0)) / baseline.value, error.images)

@@ -1,4 +1,4 @@
-"""What all measurements of one model share: the images, the seed, the processes, and who shows progress."""
+"""What all measurements of one model share: the images, the seed, the processes, and the display of progress."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +25,7 @@ class Tracker(Protocol):
 
 @dataclass(frozen=True)
 class Measuring:
-    """One model's measurements: what they are made on, and how the processes share it.
+    """The images that one model is measured on, and how the processes share them.
 
     Raises:
         InputError: the split has no image.
@@ -38,11 +38,11 @@ class Measuring:
     batch: int
     """Images at once on one process; changes no number."""
     seed: int
-    """Of all noise, with the purpose and the example's number."""
+    """Seed of all noise. Each draw also depends on its purpose and on the example's number."""
     world: World
     track: Tracker
     name: str = ""
-    """Of the model, for the progress; empty: there is only one."""
+    """The model's name in the progress display; empty if there is only one model."""
     num_workers: int = 0
 
     def __post_init__(self) -> None:
@@ -51,31 +51,29 @@ class Measuring:
             raise InputError("there are no images to evaluate on; choose a split that has some.")
 
     def count(self, wanted: int | None = None) -> int:
-        """Images that a measurement of `wanted` ones (None: all) gets."""
+        """The number of images that a measurement gets if it asks for `wanted` (None: all)."""
         available = min(self.examples, len(self.source))
         return available if wanted is None else min(wanted, available)
 
     def batches(self, what: str, wanted: int | None = None) -> Iterable[Batch]:
-        """This process's share of the first `wanted` images (None: all), with progress under the words `what`."""
-        return self.track(self.read(wanted), self.batch_count(wanted), self._words(what))
+        """This process's share of the first `wanted` images (None: all). `what` names the work in the progress."""
+        return self.track(self.read(wanted), len(self.shards(wanted)), self._words(what))
 
     def samples(self, what: str, wanted: int | None = None) -> Iterable[Examples]:
-        """Numbers of the samples that this process makes, a batch each: as many in all as `batches` has images."""
+        """The numbers of the samples that this process makes, a batch at a time: as many samples as `batches` has
+        images.
+        """
         shards = self.shards(wanted)
         return self.track(shards, len(shards), self._words(what))
 
     def read(self, wanted: int | None = None) -> Iterable[Batch]:
-        """As `batches`, and nothing shown: for what counts smaller steps itself."""
+        """The images of `batches`, without progress: for a caller that counts smaller steps (`counting`)."""
         pinned = self.world.device.type == "cuda"
         return evaluation_batches(self.source, self.shards(wanted), self.num_workers, pinned)
 
-    def batch_count(self, wanted: int | None = None) -> int:
-        """Batches of this process's share."""
-        return len(self.shards(wanted))
-
     @contextmanager
     def counting(self, what: str, steps: int) -> Iterator[Callable[[], None]]:
-        """Progress of so many steps of this process, where a batch is many: call what it gives at each of them."""
+        """Show progress over so many steps of this process. The caller calls the yielded function at each step."""
         ticks = iter(self.track(range(steps), steps, self._words(what)))
 
         def tick() -> None:
@@ -83,16 +81,18 @@ class Measuring:
 
         yield tick
         for _ in ticks:
-            pass  # a bar ends when what it follows does
+            pass  # a tracker closes its bar when its items end
 
     def shards(self, wanted: int | None = None) -> list[Rows]:
-        """Numbers of this process's images, a batch each; few images make small batches: each process has some."""
+        """The numbers of this process's images, a batch at a time. Few images make smaller batches, so that each
+        process has some.
+        """
         count = self.count(wanted)
         share = math.ceil(count / self.world.size)
         return evaluation_shards(count, max(1, min(self.batch, share)), self.world.rank, self.world.size)
 
     def _words(self, what: str) -> str:
-        """For the progress, and for the other processes, who may ask where this one is."""
+        """Words for the progress. Other processes read them, too, if this one stands still."""
         words = f"{self.name}: {what}" if self.name else what
         self.world.at(words)
         return words

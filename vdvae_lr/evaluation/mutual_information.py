@@ -20,49 +20,30 @@ channels, H W resolution.
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.datasets.sources import Rows
-from vdvae_lr.evaluation.batches import POSTERIOR_NOISE, EvaluationBatch, ExampleNoise, levels_for
-from vdvae_lr.evaluation.measuring import Measuring
-from vdvae_lr.evaluation.quantities import Findings, GroupMoments, Measurement, Quantity
+from vdvae_lr.evaluation.batches import POSTERIOR_NOISE, ExampleNoise, levels_for
+from vdvae_lr.evaluation.moments import GroupMoments
+from vdvae_lr.evaluation.quantities import Findings, Measurement, Quantity
+from vdvae_lr.evaluation.task import Task
+from vdvae_lr.losses.elbo import per_image
 from vdvae_lr.model.latent_model import LatentModel, Latents
 
 BATCH_MIXTURES = 8  # cost grows with the square of the batch; near the ceiling more batches change nothing
 
 
-def component_log_probs(model: LatentModel, query: Latents, features: Any) -> Tensor:
-    """log q(z_≤l|x_j) of one query's latents for J images, in nats: (J, L), float64.
-
-    Args:
-        model: the model that made both.
-        query: a pass over one image, with kept contexts. It is combined with each component.
-        features: features of the J images.
-    """
-    posteriors = model.posteriors(query, features)
-    parts = [q.log_prob(z).double().flatten(1).sum(1) for q, z in zip(posteriors, query.latents, strict=True)]
-    return torch.stack(parts, dim=1).cumsum(1)
-
-
 def mixture_information_nats(
-    model: LatentModel,
-    passed: Latents,
-    queries: Rows,
-    components: Iterator[tuple[Rows, Tensor]],
+    model: LatentModel, passed: Latents, queries: Rows, components: Iterator[tuple[Rows, Tensor]]
 ) -> Tensor:
     """log q(z_l|z_<l, x) minus the log of the mixture's q(z_l|z_<l): nats, (Q, L) float64.
 
-    All queries have the same components.
-
-    Args:
-        model: the model, on its device.
-        passed: a pass over the queries, with kept contexts.
-        queries: the numbers (Q,) of the queries. Each is also the number of a component.
-        components: numbers (J,) and levels (J, C, H, W) of the mixture's images, some at a time.
+    `passed` is a pass over the queries, with kept contexts, and `queries` are their numbers (Q,). `components` yields
+    numbers (J,) and levels (J, C, H, W) of the mixture's images, some at a time. The queries are among them.
     """
     images = [passed.rows([row]) for row in range(len(queries))]
     own = passed.latents[0].new_full((len(queries), len(passed.latents)), math.nan, dtype=torch.float64)
@@ -72,7 +53,9 @@ def mixture_information_nats(
         features = model.encode(levels)
         count += len(numbers)
         for row, query in enumerate(queries):
-            log_probs = component_log_probs(model, images[row], features)
+            posteriors = model.posteriors(images[row], features)
+            parts = [per_image(q.log_prob(z).double()) for q, z in zip(posteriors, images[row].latents, strict=True)]
+            log_probs = torch.stack(parts, dim=1).cumsum(1)  # log q(z_≤l|x_j): (J, L)
             mixture[row] = torch.logaddexp(mixture[row], log_probs.logsumexp(0))
             for place in np.flatnonzero(numbers == query):  # a term of the mixture, so rounding cannot pass the ceiling
                 own[row] = log_probs[place]
@@ -83,18 +66,19 @@ def mixture_information_nats(
 class _Mixtures:
     """Mixtures over blocks of `block` consecutive examples of a split."""
 
-    def __init__(self, model: LatentModel, measuring: Measuring, block: int) -> None:
-        self._model = model
-        self._measuring = measuring
+    def __init__(self, task: Task, block: int) -> None:
+        self._model = task.model
+        self._measuring = task.measuring
         self._block = block
-        self._noise = ExampleNoise(model, POSTERIOR_NOISE, measuring.seed)
+        self._noise = ExampleNoise(task.model, POSTERIOR_NOISE, task.measuring.seed)
 
     def measure(self, queries: int, key: str, title: str, what: str) -> list[Quantity]:
         """The estimate from the split's first `queries` images, and its ceiling."""
         measuring = self._measuring
         moments = GroupMoments(self._model.resolutions, self._model.device)
-        chunks = math.ceil(self._block / measuring.batch)
-        with measuring.counting(what, chunks * self._mixtures_of(queries)) as tick:
+        # this process computes one mixture for each block that has queries in a batch
+        mixtures = sum(len(np.unique(numbers // self._block)) for numbers in measuring.shards(queries))
+        with measuring.counting(what, math.ceil(self._block / measuring.batch) * mixtures) as tick:
             for batch in measuring.read(queries):
                 for values in self._information_nats(batch, tick):
                     moments.add(values)
@@ -106,11 +90,7 @@ class _Mixtures:
             Quantity(f"{key}_ceiling", f"its ceiling, ln {self._block:,}", "nats/dim", ceiling),
         ]
 
-    def _mixtures_of(self, queries: int) -> int:
-        """How many mixtures this process computes: one for each block that has queries in a batch."""
-        return sum(len(np.unique(batch // self._block)) for batch in self._measuring.shards(queries))
-
-    def _information_nats(self, batch: EvaluationBatch, tick: Callable[[], None]) -> Iterator[Tensor]:
+    def _information_nats(self, batch: Batch, tick: Callable[[], None]) -> Iterator[Tensor]:
         """The result for the images of one batch, block by block."""
         blocks = batch.indices // self._block
         for block in np.unique(blocks):
@@ -130,28 +110,21 @@ class _Mixtures:
 
 
 @torch.inference_mode()
-def measure_mutual_information(
-    model: LatentModel, measuring: Measuring, *, mixture_batch: int, mixture_images: int
-) -> Findings:
-    """Both estimators, each with its ceiling.
+def measure_mutual_information(task: Task) -> Findings:
+    """Both estimators, each with its ceiling, for the latents that `evaluate_bound` draws.
 
-    Args:
-        model: the model, on the world's device.
-        measuring: its first images are the queries and the components. Latents are those that `evaluate_bound` draws.
-        mixture_batch: the number of images in a batch's mixture, at most as many as there are. The batches are fixed
-            blocks of consecutive examples: the first `BATCH_MIXTURES` complete ones. 0 leaves this estimator out.
-        mixture_images: the number of queries for the mixture over the whole split; 0 leaves it out.
+    The batches of the first are fixed blocks of consecutive examples: the first `BATCH_MIXTURES` complete ones.
     """
-    images = measuring.count()
+    images, settings = task.measuring.count(), task.settings
     found: list[Quantity] = []
-    if mixture_batch:
-        queries = min(images // mixture_batch, BATCH_MIXTURES) * mixture_batch
-        title = f"mutual information, mixtures of {mixture_batch:,} images"
-        mixtures = _Mixtures(model, measuring, mixture_batch)
-        found += mixtures.measure(queries, "mutual_information", title, "mutual information within batches")
-    if mixture_images:
-        queries = min(mixture_images, images)
+    if size := settings.mixture_batch:
+        queries = min(images // size, BATCH_MIXTURES) * size
+        title = f"mutual information, mixtures of {size:,} images"
+        what = "mutual information within batches"
+        found += _Mixtures(task, size).measure(queries, "mutual_information", title, what)
+    if settings.mixture_images:
+        queries = min(settings.mixture_images, images)
         title = f"mutual information, mixture of all {images:,} images"
-        mixtures = _Mixtures(model, measuring, images)
-        found += mixtures.measure(queries, "mutual_information_set", title, "mutual information over the split")
+        what = "mutual information over the split"
+        found += _Mixtures(task, images).measure(queries, "mutual_information_set", title, what)
     return Findings(found)

@@ -1,30 +1,35 @@
 """What noise in the latents does to the image: the visible side of posterior collapse (the paper's figures 3, 5, 6).
 
-One pass over the data gives latents z; noise of a given variance is added to every group, or to some, all groups are
-given to the decoder, and the mixture's mean is looked at. In a collapsed model the image does not move.
+One posterior pass over the data gives latents z. Noise of a given variance is added to every group, or to some. The
+decoder is given all groups, and its mean image is compared with the clean one, that of z. In a collapsed model the
+image does not move.
 
 Shapes: B images, C channels, H W resolution, Z latent channels, R a group's resolution, K conditions, M measures.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import product
 
 import torch
 from torch import Tensor
 
-from vdvae_lr.errors import InputError, UnmeasurableError
-from vdvae_lr.evaluation.batches import POSTERIOR_NOISE, EvaluationBatch, ExampleNoise, Examples, levels_for
+from vdvae_lr.datasets.loader import Batch
+from vdvae_lr.errors import UnmeasurableError
+from vdvae_lr.evaluation.batches import ExampleNoise, Examples, posterior_pass
+from vdvae_lr.evaluation.group_choice import groups_by_resolution, parse_groups
 from vdvae_lr.evaluation.moments import Moments
+from vdvae_lr.evaluation.perceptual import structural_similarity
+from vdvae_lr.evaluation.quantities import Findings, Measurement, Quantity
+from vdvae_lr.evaluation.task import NoiseUnit, Task
 from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.latent_model import LatentModel, LatentPass
 from vdvae_lr.processes.world import World
 
-NoiseUnit = Literal["raw", "prior_scale"]
+RESPONSE_NOISE = "noise response"  # the purpose in noise keys
+UNIT_WORDS: dict[NoiseUnit, str] = {"raw": "", "prior_scale": ", in prior's scale"}
 ImageMeasure = Callable[[Tensor, Tensor], Tensor]
 """An image and its clean one, (B, C, H, W) each on the target scale → (B,)."""
-RESPONSE_NOISE = "noise response"
 
 
 @dataclass(frozen=True)
@@ -33,62 +38,38 @@ class LatentNoise:
 
     variance: float
     unit: NoiseUnit = "raw"
-    """raw: in the latents' own scale; prior_scale: noise of each latent is also multiplied by its σ_p in the clean
-    pass, so that models with other latent scales can be compared."""
+    """raw: in the latents' own scale; prior_scale: also multiplied by each latent's σ_p in the clean pass, so that
+    models with other latent scales can be compared."""
     groups: frozenset[int] | None = None
-    """Which latent groups it is added to, top-down from 0; None: all."""
+    """The latent groups that get noise, top-down from 0; None: all."""
 
     def added_to(self, number: int, prior: DiagonalGaussian, draw: Tensor) -> Tensor | float:
-        """What group `number` gets, (B, Z, R, R), made of a standard normal `draw`."""
+        """The noise of group `number`, (B, Z, R, R), from a standard normal `draw`."""
         if self.groups is not None and number not in self.groups:
             return 0.0
         prior_scale = prior.log_scale.exp() if self.unit == "prior_scale" else 1.0
         return self.variance**0.5 * prior_scale * draw.to(prior.mean.dtype)
 
 
-def check_variances(variances: Sequence[float], setting: str = "noise_variances") -> None:
-    """Refuse what cannot be variances to measure at; `setting` is what a person calls them.
-
-    Raises:
-        InputError: none is given, one is negative, infinite or NaN, or one is there twice.
-    """
-    if not variances:
-        raise InputError("there is no noise variance to measure at; give at least one, such as 0.3.")
-    for variance in variances:
-        if not 0 <= variance < math.inf:
-            raise InputError(f"a noise variance is {variance}; it must be a number from 0 up.")
-    if len(set(variances)) < len(variances):
-        raise InputError(f"{setting} are {', '.join(f'{variance:g}' for variance in variances)}; name each once.")
-
-
 def check_finite_images(changes: Tensor, variances: Sequence[float]) -> None:
-    """Refuse noise so large that images are no numbers; waits for the device.
+    """Refuse noise so large that images are not finite (raises UnmeasurableError). Waits for the device.
 
-    Args:
-        changes: some measure of the images under each of K conditions, (K,), not finite where an image is not; the
-            same on every process.
-        variances: of the conditions, K.
-
-    Raises:
-        UnmeasurableError: names the variance.
+    `changes` (K,) measures the images under each of K conditions. It is not finite if an image is not, and must be the
+    same on every process.
     """
-    for variance, sound in zip(variances, changes.isfinite().tolist(), strict=True):
-        if not sound:
+    for variance, finite in zip(variances, changes.isfinite().tolist(), strict=True):
+        if not finite:
             raise UnmeasurableError(
-                f"latent noise of variance {variance:g} makes images that are no numbers; give less noise."
+                f"latent noise of variance {variance:g} makes images that are not finite; give less noise."
             )
 
 
 def noisy_images(
     model: LatentModel, clean: LatentPass, noise: Sequence[Tensor], conditions: Sequence[LatentNoise]
 ) -> Tensor:
-    """D(z + noise) under each of K conditions, every group given, in one pass: (K, B, C, H, W) on the target scale.
+    """D(z + noise) under each of K conditions in one pass: (K, B, C, H, W) on the target scale.
 
-    Args:
-        model: that made `clean`.
-        clean: the pass whose latents are disturbed.
-        noise: standard normal, (B, Z, R, R) a group; every condition has the same.
-        conditions: K of them.
+    `clean` gives z. `noise` is standard normal, (B, Z, R, R) for each group, and the same for every condition.
     """
     latents = []
     for number, (latent, prior, draw) in enumerate(zip(clean.latents, clean.priors, noise, strict=True)):
@@ -103,17 +84,16 @@ def image_rms(image: Tensor, clean: Tensor) -> Tensor:
 
 
 class CleanPass:
-    """The pass that every condition disturbs, with the noise of its examples."""
+    """The pass that gives z, and the noise of its examples. Arguments as in `posterior_pass`."""
 
     def __init__(self, model: LatentModel, pixels: Tensor, examples: Examples, seed: int) -> None:
-        posterior = ExampleNoise(model, POSTERIOR_NOISE, seed).draw(examples).posterior
         self._model = model
-        self._passed = model.infer(levels_for(model, pixels), posterior)
+        self._passed = posterior_pass(model, pixels, examples, seed)
         self._noise = ExampleNoise(model, RESPONSE_NOISE, seed).draw(examples).posterior
         self.image = self._passed.likelihood.mean()
 
     def images(self, conditions: Sequence[LatentNoise], at_once: int) -> Iterator[Tensor]:
-        """(B, C, H, W) for each condition, decoded in passes of at most `at_once` images (or of B, where B is more)."""
+        """(B, C, H, W) for each condition. One decoder pass makes at most `at_once` images, or B if B is more."""
         disturbing = [condition for condition in conditions if condition.variance > 0]
         together = max(1, at_once // len(self.image))
         decoded = (
@@ -128,7 +108,7 @@ class CleanPass:
 @torch.inference_mode()
 def response_moments(
     model: LatentModel,
-    batches: Iterable[EvaluationBatch],
+    batches: Iterable[Batch],
     conditions: Sequence[LatentNoise],
     measures: Sequence[ImageMeasure],
     *,
@@ -136,16 +116,10 @@ def response_moments(
     world: World,
     at_once: int = 0,
 ) -> Moments:
-    """Every measure of noisy against clean images under every condition, over all processes' `batches`: (K · M,).
+    """Each of M measures of noisy against clean images under each of K conditions: (K · M,), measures varying fastest.
 
-    Args:
-        model: on its device.
-        batches: this process's share of the images.
-        conditions: K of them; neighbours share a decoder pass where `at_once` allows it.
-        measures: M of them, which vary fastest in the result.
-        seed: of posterior draws and noise, as in `noise_response`.
-        world: whose processes' shares are put together; all of them must call this.
-        at_once: images in one decoder pass; less than a batch: one condition at a time. Changes no number.
+    Every process must call this, with its share of the images as `batches`. One decoder pass makes `at_once` images,
+    or those of one batch and condition if they are more. This changes no number.
     """
     moments = Moments((len(conditions) * len(measures),), model.device)
     for batch in batches:
@@ -155,3 +129,65 @@ def response_moments(
         moments.add(torch.stack(values, dim=1))
     moments.all_reduce_(world)
     return moments
+
+
+_MEASURES: dict[str, tuple[str, ImageMeasure]] = {
+    "rms": ("image RMS", image_rms),
+    "ssim": ("structural similarity", structural_similarity),
+}
+
+
+def measure_noise(task: Task) -> Findings:
+    """How far the mean image moves under latent noise: `noise_rms_UNIT_VARIANCE` and `noise_ssim_UNIT_VARIANCE`.
+
+    The total has noise in all chosen groups at once, a resolution in all its groups, a group in that group alone. Each
+    is measured by itself, because responses do not add up. Each needs a decoder pass for every unit, variance and
+    image.
+
+    Raises:
+        InputError: the chosen groups do not exist.
+        UnmeasurableError: noise is so large that images are not finite.
+    """
+    model, measuring, settings = task.model, task.measuring, task.settings
+    if settings.noise_images < 1:
+        return Findings()
+    total, by_resolution, alone = _places(task)
+    places = dict.fromkeys([total, *by_resolution.values(), *alone])  # a group may be its resolution's only one
+    conditions = list(product(settings.noise_units, map(float, settings.noise_variances)))
+    noises = [LatentNoise(variance, unit, place) for unit, variance in conditions for place in places]
+    moments = response_moments(
+        model,
+        measuring.batches("noise response", settings.noise_images),
+        noises,
+        [measure for _, measure in _MEASURES.values()],
+        seed=measuring.seed,
+        world=measuring.world,
+        at_once=measuring.batch,
+    )
+    check_finite_images(moments.mean.view(len(noises), -1).sum(1), [noise.variance for noise in noises])
+    found = dict(zip(product(noises, _MEASURES), moments.measurements(), strict=True))
+
+    def quantity(measure: str, unit: NoiseUnit, variance: float) -> Quantity:
+        def at(place: frozenset[int]) -> Measurement:
+            return found[LatentNoise(variance, unit, place), measure]
+
+        return Quantity(
+            f"noise_{measure}_{unit}_{variance}",
+            f"{_MEASURES[measure][0]}, latent noise {variance:g}{UNIT_WORDS[unit]}",
+            "",
+            at(total),
+            tuple(map(at, alone)),
+            {resolution: at(place) for resolution, place in by_resolution.items()},
+        )
+
+    return Findings([quantity(measure, *condition) for measure in _MEASURES for condition in conditions])
+
+
+def _places(task: Task) -> tuple[frozenset[int], dict[int, frozenset[int]], list[frozenset[int]]]:
+    """Which groups get noise together: for the total, for each resolution, for each group."""
+    resolutions = task.model.resolutions
+    total = frozenset(parse_groups(task.settings.noise_groups, resolutions))
+    if not task.settings.noise_by_group:
+        return total, {}, []
+    by_resolution = {level: frozenset(groups) for level, groups in groups_by_resolution(resolutions).items()}
+    return total, by_resolution, [frozenset({group}) for group in range(len(resolutions))]

@@ -1,18 +1,15 @@
-"""What a training run records about its latents: two passes over a few held-out images.
+"""What a training run records about its latents: two passes over a few held-out images."""
 
-Shapes: B images, C channels, H W resolution, L latent groups.
-"""
-
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.evaluation.activity import ACTIVE_VARIANCE, ActiveUnits, ActivityReader
-from vdvae_lr.evaluation.batches import EvaluationBatch
+from vdvae_lr.evaluation.batches import Seen, Statistic, read_passes
 from vdvae_lr.evaluation.bound import require_examples
 from vdvae_lr.evaluation.information import information_nats
 from vdvae_lr.evaluation.moments import Moments
-from vdvae_lr.evaluation.posterior_passes import Seen, read_passes
-from vdvae_lr.evaluation.quantities import Measurement, measurements
+from vdvae_lr.evaluation.quantities import Measurement
 from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.processes.world import World
 
@@ -22,7 +19,7 @@ class WatchedLatents:
     """Measurements of the latents on the watched images."""
 
     recovered_information: Measurement
-    """Nats/dim: minus LR's `information` form on sampled images, the same as `recovery.RecoveryReader` finds."""
+    """Nats/dim: minus LR's `information` form on sampled images, as `RecoveryReader` measures it."""
     active_latents: ActiveUnits | None
     """Latents whose posterior mean varies over the images by at least `ACTIVE_VARIANCE`; None below two images."""
     active_channels: ActiveUnits | None
@@ -35,21 +32,19 @@ class WatchedLatents:
 
 
 class _Recovered:
-    """Takes in passes with kept contexts: the nats that a sampled image gives back of the latents."""
+    """The nats about the latents that a sampled image gives back. It needs passes with kept contexts."""
 
     def __init__(self, model: LatentModel) -> None:
         self._model = model
         self.moments = Moments((1,), model.device)
+        self.statistics: Sequence[Statistic] = [self.moments]
 
     def add(self, seen: Seen) -> None:
         image = seen.passed.decoded("sample", seen.image_noise)
         self.moments.add(information_nats(self._model, seen.passed, image)[:, None])
 
-    def all_reduce_(self, world: World) -> None:
-        self.moments.all_reduce_(world)
 
-
-def watch_latents(model: LatentModel, batches: Iterable[EvaluationBatch], *, seed: int, world: World) -> WatchedLatents:
+def watch_latents(model: LatentModel, batches: Iterable[Batch], *, seed: int, world: World) -> WatchedLatents:
     """Recovered information and active units; arguments as `read_passes` has them.
 
     Raises:
@@ -58,10 +53,7 @@ def watch_latents(model: LatentModel, batches: Iterable[EvaluationBatch], *, see
     recovered, activity = _Recovered(model), ActivityReader(model)
     read_passes(model, batches, [recovered, activity], seed=seed, world=world, reencoding=True)
     require_examples(recovered.moments)
-    (information,) = measurements(recovered.moments, 1 / model.dimensions)
-    statistics = activity.statistics
-    enough = statistics.examples > 1
-    latents, channels = (
-        statistics.active(unit, ACTIVE_VARIANCE, relative=False) if enough else None for unit in ("latents", "channels")
-    )
+    (information,) = recovered.moments.measurements(1 / model.dimensions)
+    enough = activity.examples > 1
+    latents, channels = (activity.active(unit, ACTIVE_VARIANCE) if enough else None for unit in ("latents", "channels"))
     return WatchedLatents(information, latents, channels)

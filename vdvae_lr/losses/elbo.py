@@ -1,7 +1,6 @@
 """The evidence lower bound of a VAE with any number of latent groups.
 
-Everything is negative: rate + distortion = −ELBO ≥ −log p(x), in nats per image here; the objective divides by the
-image's dimensions.
+The functions return costs in nats per image: rate + distortion = −ELBO ≥ −log p(x).
 
 Shapes: B batch, L latent groups.
 """
@@ -20,7 +19,7 @@ def per_image(values: Tensor) -> Tensor:
 
 
 def group_rates_nats(posteriors: Sequence[DiagonalGaussian], priors: Sequence[DiagonalGaussian]) -> Tensor:
-    """KL(q(z_l|z_<l, x) ‖ p(z_l|z_<l)) of every image and group, in nats: (B, L); its sum over L is the rate."""
+    """KL(q(z_l|z_<l, x) ‖ p(z_l|z_<l)) of every image and group, in nats: (B, L). The sum over L is the rate."""
     return torch.stack([per_image(q.kl_to(p)) for q, p in zip(posteriors, priors, strict=True)], dim=1)
 
 

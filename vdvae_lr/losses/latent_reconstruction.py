@@ -1,10 +1,10 @@
 """Latent Reconstruction: decode z to x̂, encode x̂, and ask for z back (Song, Kim, Lee; docs/method.md).
 
-    L_LR = E_{p(x|z)}[−log q(z|x)] = Σ_l E[−log q(z_l | z_<l, x̂)]        by the chain rule, group l re-encoded given
-    the original z_<l
+    L_LR = E_{p(x|z)}[−log q(z|x)] = Σ_l E[−log q(z_l | z_<l, x̂)]
 
-Each form is one small function of a group's latent z, its re-encoded posterior N(μ', σ'²) and its prior N(μ_p, σ_p²).
-Values are summed over the group's elements, per image. Lower is better in all of them.
+by the chain rule: group l is re-encoded given the original z_<l. Each form of the loss is a function of a group's
+latent z, its re-encoded posterior N(μ', σ'²) and its prior N(μ_p, σ_p²), summed over the group's elements for each
+image. Lower is better in all of them.
 
 Shapes: B batch, L latent groups; a group's tensors are (B, …).
 """
@@ -24,21 +24,19 @@ Form = Callable[[Tensor, DiagonalGaussian, DiagonalGaussian], Tensor]
 
 
 def information(latent: Tensor, reencoded: DiagonalGaussian, prior: DiagonalGaussian) -> Tensor:
-    """log p(z_l|z_<l) − log q(z_l|z_<l, x̂): minus the nats about z that the image gives back; 0 for a latent it cannot
-    give back.
-    """
+    """log p(z_l|z_<l) − log q(z_l|z_<l, x̂): minus the nats about z that the image gives back."""
     return prior.log_prob(latent) - reencoded.log_prob(latent)
 
 
 def nll(latent: Tensor, reencoded: DiagonalGaussian, prior: DiagonalGaussian) -> Tensor:
-    """−log q(z_l|z_<l, x̂) alone, in nats: `information`'s gradients when the prior is constant, but a value that knows
-    z's scale.
+    """−log q(z_l|z_<l, x̂) in nats. If the prior is constant, its gradients are those of `information`; its value
+    depends on the scale of z.
     """
     return -reencoded.log_prob(latent)
 
 
 def standardised(latent: Tensor, reencoded: DiagonalGaussian, prior: DiagonalGaussian) -> Tensor:
-    """((μ' − z)/σ_p)²: the paper's squared error where the prior is N(0, I); its floor is 1 for a latent that cannot be
+    """((μ' − z)/σ_p)²: the paper's squared error if the prior is N(0, I). It is 1 or more for a latent that cannot be
     recovered.
     """
     return ((reencoded.mean - latent) * (-prior.log_scale).exp()).square()
@@ -61,13 +59,13 @@ def group_latent_reconstruction(
 ) -> Tensor:
     """L_LR of every image and group: (B, L); nats for `information` and `nll`, squares for the others.
 
-    With a `constant` target, z and the prior are what is *given* in E_{p(x|z)}[−log q(z|x)] and carry no gradient.
-    `live` lets gradients into both, as a plain transcription of the formula would. There is no half-live mixture: a
-    prior with no fixed scale lets z and σ_p shrink together, which lowers a half-live squared form for nothing.
+    With a `constant` target, z and the prior are given in E_{p(x|z)}[−log q(z|x)], and get no gradient. With a `live`
+    target both get one, as in a plain transcription of the formula. Only one of them live is not offered: z and σ_p
+    could then shrink together and lower a squared form, with nothing gained.
     """
     if target == "constant":
         latents = [latent.detach() for latent in latents]
-        priors = [prior.detach() for prior in priors]
+        priors = [prior.map(Tensor.detach) for prior in priors]
     function = FORMS[form]
     return torch.stack(
         [per_image(function(z, q, p)) for z, q, p in zip(latents, reencoded, priors, strict=True)], dim=1

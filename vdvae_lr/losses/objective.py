@@ -44,7 +44,7 @@ class ObjectiveSettings:
     """
 
     def __post_init__(self) -> None:
-        """Refuse what no loss can use; raises InputError."""
+        """Refuse settings that no loss can use; raises InputError."""
         check_settings(self)
 
     def alpha_at(self, iteration: int, run_iterations: int) -> float:
@@ -55,7 +55,7 @@ class ObjectiveSettings:
 
 @dataclass(frozen=True)
 class ObjectiveTerms:
-    """Batch means; all in nats/dim but `latent_reconstruction`, whose unit is that of its form and reduction."""
+    """Batch means in nats/dim. The unit of `latent_reconstruction` depends on its form and reduction."""
 
     total: Tensor
     negative_elbo: Tensor
@@ -70,7 +70,7 @@ def reconstruct_latents(
     """L_LR of one pass with kept contexts, by image and group, before reduction: (B, L).
 
     Raises:
-        ValueError: the settings ask for a sampled image and no noise was given.
+        ValueError: the settings ask for a sampled image, and there is no noise.
     """
     reencoded = model.reencode(passed, passed.decoded(settings.lr_image, noise))
     return group_latent_reconstruction(passed.latents, reencoded, passed.priors, settings.lr_form, settings.lr_target)
@@ -88,12 +88,12 @@ def evaluate_objective(
     """The loss of one batch.
 
     Args:
-        settings: weights and forms; with `alpha_T` 0 no LR term is computed.
-        model: re-encodes the decoded images.
-        passed: the pass over the images, with posteriors; with kept contexts where its latents are reconstructed.
+        settings: weights and forms. With `alpha_T` 0 no LR term is computed.
+        model: the model that made the passes. It re-encodes the decoded images.
+        passed: the pass over the images, with posteriors; with kept contexts if its latents are reconstructed.
         target: the images on the likelihood's scale (B, C, H, W).
         alpha: α_t of this iteration.
-        noise: of the decoded image, for `lr_image="sample"`.
+        noise: the noise of the decoded image, for `lr_image="sample"`.
         generated: the pass from the prior with kept contexts, for `lr_latents="prior"`.
 
     Raises:

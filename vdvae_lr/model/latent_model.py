@@ -1,15 +1,15 @@
-"""`LatentModel`: the form of a VAE that losses, evaluation, pictures, training and weights work with.
+"""`LatentModel`: what a VAE must offer to be trained, evaluated, drawn and saved by this program.
 
-A model of your own defines four things (docs/your_model.md): the shapes of its latents, how it encodes images, one
-top-down pass, and its posteriors. A group's latents come from a `LatentSource` in that pass: from the posterior
-q(z_l | z_<l, x), from the prior p(z_l | z_<l), or given. A model without a hierarchy has one group.
+A model of your own derives from it and defines four things (docs/your_model.md): the shapes of its latents, how it
+encodes images, one top-down pass, and its posteriors. In a pass, a `LatentSource` says where each group's latents come
+from: the posterior q(z_l | z_<l, x), the prior p(z_l | z_<l), or the caller. A model without a hierarchy has one group.
 
 Shapes: B images, C image channels, H = W image size, L latent groups, Z latent channels, R a group's resolution.
 """
 
 import math
-from abc import abstractmethod
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -23,14 +23,14 @@ from vdvae_lr.model.pixels import PixelScale
 
 @dataclass(frozen=True)
 class FromPosterior:
-    """z_l ~ q(z_l | z_<l, x); needs the image's features. `noise` (B, Z, R, R) is standard normal, drawn when None."""
+    """z_l ~ q(z_l | z_<l, x). `noise` (B, Z, R, R) is standard normal; None: the pass draws it."""
 
     noise: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class FromPrior:
-    """z_l ~ p(z_l | z_<l), its scale multiplied by `temperature`. `noise` as for the posterior."""
+    """z_l ~ p(z_l | z_<l) with its scale multiplied by `temperature`. `noise` as for the posterior."""
 
     noise: Tensor | None = None
     temperature: float = 1.0
@@ -48,10 +48,10 @@ DecodedImage = Literal["mean", "sample"]
 
 
 def latent_from(source: LatentSource, prior: DiagonalGaussian, posterior: DiagonalGaussian | None) -> Tensor:
-    """One group's latents (B, Z, R, R).
+    """The latents (B, Z, R, R) of one group. `posterior` is None in a pass without images.
 
     Raises:
-        ValueError: they are to come from the posterior, and there is none because the pass has no image.
+        ValueError: the source is the posterior, and there is none.
     """
     match source:
         case Given(latent):
@@ -65,67 +65,66 @@ def latent_from(source: LatentSource, prior: DiagonalGaussian, posterior: Diagon
 
 
 class Likelihood(Protocol):
-    """p(x|z) of B images; images are on the target scale [−1, 1]."""
+    """p(x|z) of B images. Images are on the target scale [−1, 1]."""
 
     def log_prob(self, image: Tensor) -> Tensor:
-        """log p(x|z) of images (B, C, H, W) in nats: (B, …)."""
+        """log p(x|z) of images (B, C, H, W) in nats, in parts that add up: (B, …)."""
 
     def mean(self) -> Tensor:
-        """D(z), differentiable, in [−1, 1]: (B, C, H, W)."""
+        """The mean image D(z), differentiable, in [−1, 1]: (B, C, H, W)."""
 
     def sample(self, noise: Sequence[Tensor]) -> Tensor:
         """A reparameterised draw, differentiable, in [−1, 1]: (B, C, H, W).
 
         Args:
-            noise: uniform draws from (0, 1): (B, …) for each of the model's `image_noise_shapes`.
+            noise: uniform draws from (0, 1), one tensor (B, …) for each of the model's `image_noise_shapes`.
         """
 
 
 @dataclass(frozen=True)
 class Latents:
-    """The latents of B images with what they were drawn from; tuples are top-down, one entry a group."""
+    """The latents of B images, and the distributions they come from. Each tuple has one entry a group, top-down."""
 
     latents: tuple[Tensor, ...]
-    """(B, Z, R, R) each."""
+    """z_l: (B, Z, R, R) each."""
     priors: tuple[DiagonalGaussian, ...]
     """p(z_l | z_<l)."""
     posteriors: tuple[DiagonalGaussian, ...]
     """q(z_l | z_<l, x); empty in a pass without images."""
     contexts: tuple[Tensor, ...]
-    """(B, …) each: what re-encoding another image needs of z_<l; empty unless the pass was told to keep it."""
+    """What `LatentModel.posterior` needs of z_<l, (B, …) each; empty if the pass did not keep it, or the model needs
+    nothing.
+    """
 
     def detach(self) -> "Latents":
         """The same as constants."""
-        return Latents(
-            tuple(latent.detach() for latent in self.latents),
-            tuple(prior.detach() for prior in self.priors),
-            tuple(posterior.detach() for posterior in self.posteriors),
-            tuple(context.detach() for context in self.contexts),
-        )
+        return self._map(Tensor.detach)
 
     def rows(self, rows: Sequence[int]) -> "Latents":
-        """Those of some images, in the given order, any of them more than once."""
-        chosen = list(rows)
+        """The latents of some images, in the given order. An image may occur more than once."""
+        return self._map(lambda tensor: tensor[list(rows)])
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "Latents":
         return Latents(
-            tuple(latent[chosen] for latent in self.latents),
-            tuple(DiagonalGaussian(prior.mean[chosen], prior.log_scale[chosen]) for prior in self.priors),
-            tuple(DiagonalGaussian(each.mean[chosen], each.log_scale[chosen]) for each in self.posteriors),
-            tuple(context[chosen] for context in self.contexts),
+            tuple(map(function, self.latents)),
+            tuple(prior.map(function) for prior in self.priors),
+            tuple(posterior.map(function) for posterior in self.posteriors),
+            tuple(map(function, self.contexts)),
         )
 
 
 @dataclass(frozen=True)
 class LatentPass(Latents):
-    """One top-down pass: its latents, and p(x|z) given them."""
+    """The result of one top-down pass: the latents, and p(x|z) given them."""
 
     likelihood: Likelihood
 
     def decoded(self, image: DecodedImage, noise: Sequence[Tensor] | None = None) -> Tensor:
-        """x̂, not rounded to the data's levels: (B, C, H, W) on the target scale.
+        """The decoded image x̂, not rounded to pixel levels: (B, C, H, W) on the target scale.
 
         Args:
-            image: mean: D(z), the likelihood's mean; sample: one draw from p(x|z).
-            noise: of the draw, as `Likelihood.sample` takes it.
+            image: mean: the mean image D(z); sample: one draw from p(x|z).
+            noise: the noise of that draw, as `Likelihood.sample` takes it.
 
         Raises:
             ValueError: a sampled image without noise.
@@ -137,27 +136,31 @@ class LatentPass(Latents):
         return self.likelihood.sample(noise)
 
 
-class LatentModel(nn.Module):
+class LatentModel(nn.Module, ABC):
     """A VAE with L latent groups.
 
     Args:
-        config: the dataclass that the model is built from; it has `image_size` and `image_channels` (1 or 3).
+        config: the dataclass that the model is built from. It has `image_size` and `image_channels` (1 or 3).
     """
 
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
 
-    # ---- what a model defines
+    # ---- What every model defines.
 
     @property
     @abstractmethod
     def latent_shapes(self) -> tuple[tuple[int, int, int], ...]:
-        """(Z, R, R) of every group, top-down; a plain vector of Z latents is (Z, 1, 1)."""
+        """(Z, R, R) of every group, top-down. A plain vector of Z latents is (Z, 1, 1)."""
 
     @abstractmethod
     def encode(self, levels: Tensor) -> Any:
-        """What the posteriors read of images given as levels 0 … 255, (B, C, H, W) floating-point."""
+        """The features of images, in whatever form the model's own `top_down` and `posterior` read them.
+
+        Args:
+            levels: (B, C, H, W) pixel levels from 0 to 255, floating-point. `pixel_scale` maps them to the input scale.
+        """
 
     @abstractmethod
     def top_down(
@@ -166,55 +169,56 @@ class LatentModel(nn.Module):
         """One pass from the coarsest group to p(x|z).
 
         Args:
-            sources: one for each group, top-down; `latent_from` draws from it.
+            sources: where each group's latents come from, top-down. `latent_from` draws from a source.
             batch: B.
-            features: of `encode`; with them every group's posterior is computed, also where z is given.
+            features: the result of `encode`. If it is given, every group's posterior is computed, even if z is given.
             keep_contexts: keep what `posterior` needs of z_<l.
 
         Raises:
-            ValueError: another number of sources than groups, or a posterior source without features.
+            ValueError: the number of sources is not L, or a source is the posterior and there are no features.
         """
 
     @abstractmethod
     def posterior(self, group: int, latents: Latents, features: Any) -> DiagonalGaussian:
-        """q(z_l | z_<l, x) of one group l, z_<l being those of `latents` and x the image of `features`.
+        """q(z_l | z_<l, x) of group l for the z_<l of `latents` and the images of `features`.
 
-        One of the two may be of a single image: it is then combined with each image of the other.
+        Latent Reconstruction and the evaluation call this to encode a decoded image without a second top-down pass.
+        Either `latents` or `features` may be of a single image; it then goes with each image of the other.
 
         Raises:
-            ValueError: latents of a pass that kept no contexts, where the model needs them.
+            ValueError: the model needs contexts, and the pass kept none.
         """
 
-    # ---- what a model may define
+    # ---- What a model may override.
 
     @property
     def pixel_scale(self) -> PixelScale:
-        """The maps between levels, input and target; plain 8-bit images unless a model says otherwise."""
+        """The maps between levels, input and target. The default is 8-bit images and inputs in [−1, 1]."""
         return PixelScale(8, -127.5, 1 / 127.5)
 
     @property
     def image_noise_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Shapes, without B, of the uniform draws that one sampled image takes; (C, H, W) unless it takes others."""
+        """The shapes, without B, of the uniform draws for one sampled image. The default is one draw a number."""
         return (self.image_shape,)
 
     def set_activation_checkpointing(self, enabled: bool) -> None:
         """Recompute activations in the backward pass instead of storing them.
 
         Raises:
-            InputError: it is asked for, and the model cannot do it.
+            InputError: `enabled` is true and the model cannot do it.
         """
         if enabled:
             raise InputError(f"{type(self).__name__} cannot recompute activations; leave --checkpoint_activations out.")
 
     def compile_parts(self) -> Sequence[nn.Module]:
-        """The modules that --compile compiles one by one; the model's own children unless it names others."""
+        """The modules that --compile compiles one by one. The default is the model's own children."""
         return list(self.children())
 
     def facts(self) -> list[tuple[str, str]]:
-        """What a model card says of the architecture, as pairs of name and value; the settings by default."""
+        """Names and values for the architecture table of a model card. The default is all settings."""
         return [(f"`{name}`", f"`{value}`") for name, value in vars(self.config).items()]
 
-    # ---- what follows
+    # ---- What follows from these.
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -223,7 +227,7 @@ class LatentModel(nn.Module):
 
     @property
     def dimensions(self) -> int:
-        """Numbers in one image: what 'per dim' divides by."""
+        """The number of numbers in one image: what 'per dim' divides by."""
         return math.prod(self.image_shape)
 
     @property
@@ -233,18 +237,18 @@ class LatentModel(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """Some weight, for its number format and device."""
+        """Any one of the weights. It tells the model's number format and device."""
         return next(self.parameters())
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device that the weights are on."""
         return self.weight.device
 
     def infer(
         self, levels: Tensor, noise: Sequence[Tensor] | None = None, *, keep_contexts: bool = False
     ) -> LatentPass:
-        """z ~ q(z|x) for images as levels (B, C, H, W); `noise` is one standard normal draw a group."""
+        """A pass with z ~ q(z|x) for images as levels (B, C, H, W). `noise` has one standard normal tensor a group."""
         sources = [FromPosterior(draw) for draw in self._draws(noise)]
         return self.top_down(sources, levels.shape[0], self.encode(levels), keep_contexts=keep_contexts)
 
@@ -256,14 +260,14 @@ class LatentModel(nn.Module):
         *,
         keep_contexts: bool = False,
     ) -> LatentPass:
-        """z ~ p(z), with one temperature for all groups or one for each."""
+        """A pass with z ~ p(z), with one temperature for all groups or one for each."""
         count = len(self.latent_shapes)
         temperatures = [temperature] * count if isinstance(temperature, int | float) else temperature
         sources = [FromPrior(draw, t) for draw, t in zip(self._draws(noise), temperatures, strict=True)]
         return self.top_down(sources, batch, keep_contexts=keep_contexts)
 
     def decode(self, latents: Sequence[Tensor], *, keep_contexts: bool = False) -> LatentPass:
-        """The pass with all latents given, (B, Z, R, R) each."""
+        """A pass with all latents given, (B, Z, R, R) for each group."""
         return self.top_down([Given(latent) for latent in latents], len(latents[0]), keep_contexts=keep_contexts)
 
     def reencode(self, latents: Latents, image: Tensor) -> tuple[DiagonalGaussian, ...]:

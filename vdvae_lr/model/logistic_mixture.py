@@ -1,9 +1,9 @@
 """The discretised logistic mixture p(x|z): log-probability, mean, and reparameterised samples.
 
-Salimans et al. 2017 (PixelCNN++) as VDVAE uses it: K components a pixel; with three channels the green mean depends on
-red, and the blue mean on red and green, linearly. Numbers per pixel, in this order: K logits; then for each channel K
-means, K log-scales and, with three channels, K coefficients before tanh (slots r→g, r→b, g→b). One channel: 1 + 2
-numbers a component.
+This is the likelihood of PixelCNN++ (Salimans et al. 2017) as VDVAE uses it. Each pixel has K components. With three
+channels, the mean of green depends linearly on red, and that of blue on red and green. The numbers of a pixel are, in
+this order: K logits; then for each channel K means, K log-scales and, with three channels, K coefficients before tanh
+(slots r→g, r→b, g→b).
 
 Shapes: B batch, C image channels (1 or 3), K components, H W resolution. Images are on the target scale [−1, 1].
 """
@@ -26,7 +26,7 @@ _MAX_SAMPLED_LOG_SCALE = 40.0  # a wider logistic draws the same ±1; exp overfl
 
 @dataclass(frozen=True)
 class Bins:
-    """How targets partition the line: half the width of a bin, and from where the outermost bins are open."""
+    """How targets partition the line: half the width of a bin, and where the open outermost bins begin."""
 
     half_width: float
     lowest_below: float
@@ -34,26 +34,23 @@ class Bins:
 
     @staticmethod
     def of_bits(bits: int) -> "Bins":
-        """The properly normalised n-bit bins: targets k·2^(8−bits)/127.5 − 1, whose masses sum to one.
-
-        With 8 bits these are the published ones.
-        """
+        """Bins of targets k·2^(8−bits)/127.5 − 1, whose masses sum to one. With 8 bits they are the published ones."""
         half_width = (1 << (8 - bits)) / 255
         top = (256 - (1 << (8 - bits))) / 127.5 - 1
         return Bins(half_width, -1 + half_width / 2, top - half_width / 2)
 
     @staticmethod
     def published_5bit() -> "Bins":
-        """What the published FFHQ-256 likelihood does, and its 0.4232 nats/dim mean.
+        """The bins of the published FFHQ-256 likelihood, on which its 0.4232 nats/dim rest.
 
-        Half-width 1/31 on a spacing of 8/127.5, and no open top bin (the top target is 0.945): the masses do not sum to
-        one.
+        The masses do not sum to one: the half-width is 1/31 on a spacing of 8/127.5, and the top bin is not open (the
+        top target is 0.945).
         """
         return Bins(1 / 31, -0.999, 0.999)
 
 
 def parameters_per_component(channels: int) -> int:
-    """Numbers a pixel needs for one component: 10 with three channels, 3 with one."""
+    """The numbers of one component of a pixel: 10 with three channels, 3 with one."""
     return 1 + channels * (3 if channels == 3 else 2)
 
 
@@ -78,7 +75,7 @@ class LogisticMixture:
         self.coefficients = per_channel[:, :, 2].tanh() if channels == 3 else None  # slots r→g, r→b, g→b
 
     def _conditional_means(self, image: Tensor) -> Tensor:
-        """Component means given the image's own earlier channels: (B, C, K, H, W)."""
+        """Means of the components, given the image's earlier channels: (B, C, K, H, W)."""
         if self.coefficients is None:
             return self.means
         red, green = image[:, 0, None], image[:, 1, None]  # (B, 1, H, W)
@@ -119,11 +116,12 @@ class LogisticMixture:
     def sample(self, noise: Sequence[Tensor]) -> Tensor:
         """One reparameterised draw from p(x|z), not rounded: (B, C, H, W) in [−1, 1].
 
-        The component is chosen by Gumbel-max with a straight-through gradient (the soft choice's at temperature 1); the
-        logistic is m + s·(log u − log(1 − u)); channels go in order, each clamped, as in the published sampler.
+        Gumbel-max chooses the component, with the gradient of a softmax (straight-through, temperature 1). The logistic
+        is m + s·(log u − log(1 − u)). Channels go in order, and each is clamped, as in the published sampler.
 
         Args:
-            noise: uniform draws from (0, 1): (B, K, H, W) choose the component, (B, C, H, W) the place in its logistic.
+            noise: uniform draws from (0, 1): (B, K, H, W) to choose the component, (B, C, H, W) for the position in its
+                logistic.
         """
         component, position = noise
         choice = self._choose_component(component)[:, None]  # (B, 1, K, H, W)

@@ -1,8 +1,8 @@
-"""All random numbers of one pass, drawn ahead from a keyed generator.
+"""All random numbers of one pass, drawn before it from a keyed generator.
 
-A pass takes its noise as an argument, so that it is a pure function: the same key gives the same numbers whatever the
-number of processes, the micro-batches before it, or whether the pass is replayed from a CUDA graph. Rows are images, so
-noise can be keyed by micro-batch (training) or by example (evaluation).
+A pass takes its noise as an argument, so it is a pure function: the same key gives the same numbers, whatever the
+number of processes and the batches before it, and also if a CUDA graph replays the pass. Each row is an image, so noise
+can be keyed by micro-batch (training) or by example (evaluation).
 
 Shapes: B images, Z latent channels, R a group's resolution.
 """
@@ -10,7 +10,6 @@ Shapes: B images, Z latent channels, R a group's resolution.
 import hashlib
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -19,20 +18,15 @@ from vdvae_lr.model.latent_model import LatentModel
 
 
 def noise_key(*parts: int | str) -> int:
-    """A 63-bit generator seed from anything that names a draw, such as ("train", seed, step, micro_batch)."""
+    """A generator's seed of 63 bits from the parts that name a draw, such as ("train", seed, step, micro_batch)."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
 class PassNoise:
-    """Buffers for one batch: `posterior` and `prior` latent draws, and the uniforms of one sampled image.
+    """Buffers for one batch of B images: standard normal draws for the latents of the posterior.
 
-    Args:
-        model: gives the shapes.
-        batch: B.
-        device: where the noise is drawn and used.
-        prior: also draw latents for a pass from the prior.
-        image: also draw the uniforms of a sampled image.
+    With `prior` also those for the latents of a pass from the prior, and with `image` the uniforms of a sampled image.
     """
 
     def __init__(
@@ -47,10 +41,9 @@ class PassNoise:
         views = _group_views(self._normal, normal_shapes)
         self.posterior: Sequence[Tensor] = views[:count]
         self.prior: Sequence[Tensor] | None = views[count:] if prior else None
-        self.image: Sequence[Tensor] | None = None
-        if image:
-            parts = self._uniform.split(list(map(math.prod, uniform_shapes)), dim=1)
-            self.image = [part.view(batch, *shape) for part, shape in zip(parts, uniform_shapes, strict=True)]
+        parts = self._uniform.split(list(map(math.prod, uniform_shapes)), dim=1)
+        uniforms = [part.unflatten(1, shape) for part, shape in zip(parts, uniform_shapes, strict=True)]
+        self.image: Sequence[Tensor] | None = uniforms or None
 
     def draw(self, key: int) -> None:
         """Fill every buffer from one key."""
@@ -59,7 +52,7 @@ class PassNoise:
         self._uniform.uniform_(generator=self._generator)
 
     def draw_rows(self, keys: Sequence[int]) -> None:
-        """Fill row i from keys[i]: an example's noise does not depend on its place in a batch."""
+        """Fill row i from keys[i], so that an example's noise does not depend on its place in a batch."""
         for row, key in enumerate(keys):
             self._generator.manual_seed(key)
             self._normal[row].normal_(generator=self._generator)
@@ -67,11 +60,9 @@ class PassNoise:
 
 
 def _group_views(flat: Tensor, shapes: Sequence[tuple[int, int, int]]) -> list[Tensor]:
-    """(B, Σ Z·R·R) as one (B, Z, R, R) view a group, channels innermost like the activations they meet."""
-    offsets = [0]
-    for channels, height, width in shapes:
-        offsets.append(offsets[-1] + channels * height * width)
+    """(B, Σ Z·R·R) as one (B, Z, R, R) view for each group, with channels innermost, as activations have them."""
+    parts = flat.split(list(map(math.prod, shapes)), dim=1)
     return [
-        flat[:, start:end].reshape(-1, height, width, channels).permute(0, 3, 1, 2)
-        for (start, end), (channels, height, width) in zip(pairwise(offsets), shapes, strict=True)
+        part.unflatten(1, (height, width, channels)).permute(0, 3, 1, 2)
+        for part, (channels, height, width) in zip(parts, shapes, strict=True)
     ]

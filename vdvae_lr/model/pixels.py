@@ -1,10 +1,7 @@
-"""Between stored pixel levels, the model's input scale and the likelihood's target scale.
-
-Three scales meet in a VDVAE, and the published code keeps them in data-set branches; here they are one setting of the
-model:
+"""The maps between stored pixel levels, the model's input scale and the likelihood's target scale.
 
 - levels: 0 … 255, as stored;
-- input:  `(level + shift) * scale`, roughly standardised, what the encoder reads;
+- input: `(level + shift) * scale`, roughly standardised: what the encoder reads;
 - target: [−1, 1], `level / 127.5 − 1` after flooring to the likelihood's depth of `bits`.
 """
 
@@ -15,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class PixelScale:
-    """The maps between the three scales; all take and return tensors of any shape."""
+    """The maps between the three scales, for tensors of any shape."""
 
     bits: int
     shift: float
@@ -37,11 +34,11 @@ class PixelScale:
         return (levels - 127.5) / 127.5
 
     def levels_from_target(self, target: Tensor) -> Tensor:
-        """Images on the target scale → levels, undoing the flooring's mean shift of (level_step − 1)/2."""
+        """Images on the target scale → levels. Flooring had lowered them by (level_step − 1)/2 on average."""
         return (target + 1) * 127.5 + (self.level_step - 1) / 2
 
     def round_target(self, target: Tensor) -> Tensor:
-        """Nearest value that a target can take: what 'x sampled and rounded to the data's levels' means."""
+        """The nearest values that a target can take."""
         highest = 256 - self.level_step
         index = ((target + 1) * 127.5 / self.level_step).round() * self.level_step
         return index.clamp(0, highest) / 127.5 - 1

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from vdvae_lr.datasets.sources import ImageSource
 from vdvae_lr.evaluation.group_choice import named_groups
-from vdvae_lr.evaluation.noise_response import CleanPass, LatentNoise, NoiseUnit, check_finite_images, check_variances
-from vdvae_lr.evaluation.noise_section import NOISE_VARIANCES, UNIT_WORDS
+from vdvae_lr.evaluation.noise_response import UNIT_WORDS, CleanPass, LatentNoise, check_finite_images
 from vdvae_lr.evaluation.quantities import InputRates
+from vdvae_lr.evaluation.task import NOISE_VARIANCES, NoiseUnit, check_variances
 from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.pictures.images import Pictures, as_pictures, in_batches, reconstructions, samples, to_levels
 from vdvae_lr.pictures.picture_grid import picture_grid

@@ -1,8 +1,7 @@
-"""Evaluations of several models side by side, as tables for people: what `compare` and `noise` print."""
+"""Evaluations of several models side by side: the tables that `compare` and `noise` print."""
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from rich.table import Table
 
@@ -11,36 +10,27 @@ from vdvae_lr.evaluation.group_choice import parse_groups
 from vdvae_lr.evaluation.quantities import Measurement
 from vdvae_lr.pictures.evaluation_pictures import noisy_places
 
-
-@dataclass(frozen=True)
-class Row:
-    """One quantity of every model, in total."""
-
-    key: str
-    title: str
-    decimals: int = 4
-
-
-ROWS = (
-    Row("negative_elbo", "bound (-ELBO), nats/dim"),
-    Row("negative_elbo_bits", "bound (-ELBO), bits/dim"),
-    Row("negative_elbo_content", "bound on {content} dims, nats/dim"),
-    Row("negative_elbo_content_bits", "bound on {content} dims, bits/dim"),
-    Row("rate", "rate, nats/dim"),
-    Row("distortion", "distortion, nats/dim"),
-    Row("lr_information", "LR loss, sampled image, nats/dim"),
-    Row("information_from_samples", "information in own samples (eq. 5), nats/dim"),
-    Row("recovered_mean_image", "recovered from mean image, nats/dim"),
-    Row("active_latents", "active latents, %", 1),
-    Row("active_latents_relative", "active latents, in prior's scale, %", 1),
-    Row("active_channels", "active channels, %", 1),
-    Row("active_channels_relative", "active channels, in prior's scale, %", 1),
-    Row("prior_scale", "mean prior scale"),
-    Row("noise_rms_raw_0.3", "image RMS, latent noise 0.3"),
-    Row("noise_rms_raw_0.4", "image RMS, latent noise 0.4"),
-    Row("noise_rms_prior_scale_0.3", "image RMS, latent noise 0.3, in prior's scale"),
-    Row("noise_rms_prior_scale_0.4", "image RMS, latent noise 0.4, in prior's scale"),
-)
+ROWS = {
+    "negative_elbo": "bound (-ELBO), nats/dim",
+    "negative_elbo_bits": "bound (-ELBO), bits/dim",
+    "negative_elbo_content": "bound on {content} dims, nats/dim",
+    "negative_elbo_content_bits": "bound on {content} dims, bits/dim",
+    "rate": "rate, nats/dim",
+    "distortion": "distortion, nats/dim",
+    "lr_information": "LR loss, sampled image, nats/dim",
+    "information_from_samples": "information in own samples (eq. 5), nats/dim",
+    "recovered_mean_image": "recovered from mean image, nats/dim",
+    "active_latents": "active latents, %",
+    "active_latents_relative": "active latents, in prior's scale, %",
+    "active_channels": "active channels, %",
+    "active_channels_relative": "active channels, in prior's scale, %",
+    "prior_scale": "mean prior scale",
+    "noise_rms_raw_0.3": "image RMS, latent noise 0.3",
+    "noise_rms_raw_0.4": "image RMS, latent noise 0.4",
+    "noise_rms_prior_scale_0.3": "image RMS, latent noise 0.3, in prior's scale",
+    "noise_rms_prior_scale_0.4": "image RMS, latent noise 0.4, in prior's scale",
+}
+"""Title by the quantity's key. Numbers in % have one decimal, all others have four."""
 _COMPARISON_CAPTION = (
     "± one standard error over images. Bound: lower is better. Eq. 5 is a lower bound on I(Z;X) under the model; "
     "'recovered' is none. Image RMS: change (1 = full range) by noise of that variance on every latent."
@@ -52,20 +42,21 @@ _NOISE_CAPTION = (
 
 
 def comparison_table(evaluations: Mapping[str, Evaluation]) -> Table:
-    """A column for each model and a row for each of `ROWS` that was measured: value ± standard error."""
+    """A column for each model, and a row for each of `ROWS` that was measured: value ± standard error."""
     first = next(iter(evaluations.values()))
     table = _table(evaluations, f"{first.examples} images, seed {first.seed}", _COMPARISON_CAPTION)
     content = first.settings.get("content_dimensions", 0)
-    for row in ROWS:
-        found = [each.quantity(row.key) for each in evaluations.values()]
+    for key, title in ROWS.items():
+        found = [each.quantity(key) for each in evaluations.values()]
         if any(quantity is not None for quantity in found):
-            cells = [_cell(quantity.total if quantity else None, row.decimals) for quantity in found]
-            table.add_row(row.title.format(content=content), *cells)
+            decimals = 1 if title.endswith("%") else 4
+            cells = [_cell(quantity.total if quantity else None, decimals) for quantity in found]
+            table.add_row(title.format(content=content), *cells)
     return table
 
 
 def noise_table(evaluations: Mapping[str, Evaluation]) -> Table:
-    """A column for each model, a row for each measure by noise level; resolutions stand below where they are known."""
+    """A column for each model, a row for each measure by noise level, and below it its resolutions if measured."""
     first = next(iter(evaluations.values()))
     where = noisy_places(parse_groups(first.settings["noise_groups"], first.resolutions), first.resolutions)
     title = f"{first.examples} images, seed {first.seed}, noise in {where}"
@@ -73,7 +64,7 @@ def noise_table(evaluations: Mapping[str, Evaluation]) -> Table:
     for quantity in first.quantities:
         same = [each.quantity(quantity.key) or quantity for each in evaluations.values()]
         table.add_row(quantity.title, *(_cell(one.total) for one in same))
-        if quantity.key.endswith("_0.0"):  # without noise nothing moves anywhere
+        if quantity.key.endswith("_0.0"):  # without noise nothing moves
             continue
         for level in quantity.resolutions:
             cells = [_cell(one.resolutions[level]) for one in same]

@@ -1,13 +1,9 @@
-"""An evaluation for people: what holds in total, a row for every resolution and every latent group, and the inputs.
-
-L latent groups.
-"""
+"""An evaluation as text: what holds in total, a row for every resolution and every latent group, and the inputs."""
 
 import io
 import math
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
@@ -15,10 +11,10 @@ from rich.table import Table
 from vdvae_lr.evaluation.document import Evaluation
 from vdvae_lr.evaluation.quantities import InputRates, Measurement, Quantity
 
-WIDTH = 100  # of a line of text; a table is as wide as it needs to be, which is less
+WIDTH = 100  # characters in a line of text; tables are narrower
 _UNBOUNDED = 1000
 _LONGEST_TITLE = 57  # longer ones go on in the next line
-_DIGITS = 4  # of a number without an error to say how many it has
+_DIGITS = 4  # of a number whose error does not say how many it has
 _NEGLIGIBLE = 1e-9  # an error below this share of its number is rounding
 _SHOWN_QUANTILES = ("0", "0.05", "0.25", "0.5", "0.75", "0.95", "1")
 _LEGEND = (
@@ -27,81 +23,59 @@ _LEGEND = (
     "latents read back from sampled images. gap: from the true posterior. rate, recovered, eq. 5 and gap in nats/dim. "
     "evaluation.json has every quantity of every group with its error; docs/evaluation.md says what each is."
 )
-
-
-@dataclass(frozen=True)
-class Column:
-    """One quantity of the tables by resolution and by group."""
-
-    key: str
-    header: str
-
-
-COLUMNS = (
-    Column("rate", "rate"),
-    Column("active_channels", "active"),
-    Column("active_channels_relative", "in σ_p"),
-    Column("prior_scale", "σ_p"),
-    Column("recovered_sampled_image", "recovered"),
-    Column("information_from_samples", "eq. 5"),
-    Column("latent_r2_sampled_image", "R²"),
-    Column("posterior_gap", "gap"),
-)
+COLUMNS = {
+    "rate": "rate",
+    "active_channels": "active",
+    "active_channels_relative": "in σ_p",
+    "prior_scale": "σ_p",
+    "recovered_sampled_image": "recovered",
+    "information_from_samples": "eq. 5",
+    "latent_r2_sampled_image": "R²",
+    "posterior_gap": "gap",
+}
+"""Header by the quantity's key, in the tables by resolution and by group."""
 _SHARE_AFTER = "rate"
 
 
-@dataclass(frozen=True)
-class _Part:
-    """A table under a heading, with a legend below it."""
-
-    heading: str
-    table: Table
-    legend: str = ""
-
-
 def evaluation_text(evaluation: Evaluation) -> str:
-    """The whole table, plain, ending in a new line."""
-    pieces = [_about(evaluation)]
-    for part in _parts(evaluation):
-        pieces += [f"{part.heading}\n{_rendered(part.table)}{_wrapped(part.legend)}"]
-    pieces += [_wrapped(f"Note: {note}") for note in evaluation.notes]
-    return "\n\n".join(piece.rstrip("\n") for piece in pieces) + "\n"
+    """All tables as plain text that ends in a new line."""
+    levels = len(set(evaluation.resolutions))
+    about = (
+        f"{evaluation.name}: {evaluation.dataset}, {evaluation.split} split, {evaluation.examples:,} images, seed "
+        f"{evaluation.seed}\n{len(evaluation.resolutions)} latent groups at {levels} resolutions, "
+        f"{evaluation.dimensions:,} dimensions an image"
+    )
+    notes = [_wrapped(f"Note: {note}") for note in evaluation.notes]
+    return "\n\n".join(piece.rstrip("\n") for piece in [about, *_parts(evaluation), *notes]) + "\n"
+
+
+def _parts(evaluation: Evaluation) -> Iterator[str]:
+    yield _part("In total, ± one standard error over images", _totals(evaluation))
+    found = [evaluation.quantity(key) for key in COLUMNS]
+    shown = [quantity for quantity in found if quantity is not None and quantity.groups]
+    if shown:
+        yield _part("By resolution", _by_resolution(evaluation, shown))
+        yield _part("By latent group, coarse to fine", _by_group(evaluation, shown), _LEGEND)
+    if evaluation.inputs is not None:
+        heading = "The share of images whose KL(q(z|x)‖p(z)) is at most ε, and which the paper calls ε-collapsed"
+        yield _part(heading, _quantiles(evaluation.inputs), "Here q stands for the true posterior.")
+        yield _part(f"Images nearest collapse, of {evaluation.inputs.images:,}", _nearest(evaluation.inputs))
+
+
+def _part(heading: str, table: Table, legend: str = "") -> str:
+    console = Console(file=io.StringIO(), width=_UNBOUNDED, markup=False, highlight=False, color_system=None)
+    with console.capture() as captured:
+        console.print(table)
+    rendered = "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
+    return f"{heading}\n{rendered}{_wrapped(legend)}"
 
 
 def _wrapped(text: str) -> str:
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
-def _rendered(table: Table) -> str:
-    console = Console(file=io.StringIO(), width=_UNBOUNDED, markup=False, highlight=False, color_system=None)
-    with console.capture() as captured:
-        console.print(table)
-    return "".join(f"{line.rstrip()}\n" for line in captured.get().splitlines())
-
-
-def _about(evaluation: Evaluation) -> str:
-    levels = len(set(evaluation.resolutions))
-    return (
-        f"{evaluation.name}: {evaluation.dataset}, {evaluation.split} split, {evaluation.examples:,} images, seed "
-        f"{evaluation.seed}\n{len(evaluation.resolutions)} latent groups at {levels} resolutions, "
-        f"{evaluation.dimensions:,} dimensions an image"
-    )
-
-
-def _parts(evaluation: Evaluation) -> Iterator[_Part]:
-    yield _Part("In total, ± one standard error over images", _totals(evaluation))
-    shown = _shown(evaluation)
-    if shown:
-        yield _Part("By resolution", _by_resolution(evaluation, shown))
-        yield _Part("By latent group, coarse to fine", _by_group(evaluation, shown), _LEGEND)
-    if evaluation.inputs is not None:
-        heading = "The share of images whose KL(q(z|x)‖p(z)) is at most ε, and which the paper calls ε-collapsed"
-        yield _Part(heading, _quantiles(evaluation.inputs), "Here q stands for the true posterior.")
-        yield _Part(f"Images nearest collapse, of {evaluation.inputs.images:,}", _nearest(evaluation.inputs))
-
-
 def _table(*right: str, left: str = "") -> Table:
-    """Without lines; columns of numbers have their headers above their last digit."""
+    """A table without lines. Headers of numbers stand above the last digit; `left` heads a column of words."""
     table = Table(box=None, pad_edge=False, header_style="", show_header=True)
     if left:
         table.add_column(left.strip(), max_width=_LONGEST_TITLE)
@@ -122,7 +96,7 @@ def _totals(evaluation: Evaluation) -> Table:
 
 
 def stated(measurement: Measurement) -> tuple[str, str]:
-    """A value to the second digit of its error, and `± error`; without an error to a few digits, and nothing."""
+    """A value to the second digit of its error, and `± error`; without an error a few digits, and nothing."""
     value, error = measurement.value, measurement.standard_error
     if error is None or not math.isfinite(error) or not math.isfinite(value):
         return short(value), ""
@@ -133,7 +107,7 @@ def stated(measurement: Measurement) -> tuple[str, str]:
 
 
 def short(value: float, digits: int = _DIGITS) -> str:
-    """A number to a few digits; a dash where it is none."""
+    """A number to a few digits; a dash for NaN."""
     if math.isnan(value):
         return "–"
     if math.isinf(value):
@@ -142,49 +116,44 @@ def short(value: float, digits: int = _DIGITS) -> str:
 
 
 def compact(value: float) -> str:
-    """A number in eight characters at most, unless it is a million or more: 0.00102, 7.1e-4."""
+    """A number in at most eight characters, unless it is a million or more: 0.00102, 7.1e-4."""
     if not math.isfinite(value) or value == 0 or abs(value) >= 1e-3:
         return short(value, 3)
     mantissa, _, exponent = f"{value:.1e}".partition("e")
     return f"{mantissa}e{int(exponent)}"
 
 
-def _shown(evaluation: Evaluation) -> list[tuple[Column, Quantity]]:
-    found = [(column, evaluation.quantity(column.key)) for column in COLUMNS]
-    return [(column, quantity) for column, quantity in found if quantity is not None and quantity.groups]
-
-
-def _by_resolution(evaluation: Evaluation, shown: Sequence[tuple[Column, Quantity]]) -> Table:
+def _by_resolution(evaluation: Evaluation, shown: Sequence[Quantity]) -> Table:
     table = _table("size", "groups", *_headers(shown))
     for level in sorted(set(evaluation.resolutions)):
-        measured = [quantity.resolutions.get(level) for _, quantity in shown]
+        measured = [quantity.resolutions.get(level) for quantity in shown]
         table.add_row(f"{level}x{level}", str(evaluation.resolutions.count(level)), *_cells(shown, measured))
     return table
 
 
-def _by_group(evaluation: Evaluation, shown: Sequence[tuple[Column, Quantity]]) -> Table:
+def _by_group(evaluation: Evaluation, shown: Sequence[Quantity]) -> Table:
     table = _table("group", "size", *_headers(shown))
     previous = evaluation.resolutions[0]
     for group, level in enumerate(evaluation.resolutions):
         if level != previous:
             table.add_row()
-        table.add_row(str(group), f"{level}x{level}", *_cells(shown, [quantity.groups[group] for _, quantity in shown]))
+        table.add_row(str(group), f"{level}x{level}", *_cells(shown, [quantity.groups[group] for quantity in shown]))
         previous = level
     return table
 
 
-def _headers(shown: Sequence[tuple[Column, Quantity]]) -> Iterator[str]:
-    for column, _ in shown:
-        yield column.header
-        if column.key == _SHARE_AFTER:
+def _headers(shown: Sequence[Quantity]) -> Iterator[str]:
+    for quantity in shown:
+        yield COLUMNS[quantity.key]
+        if quantity.key == _SHARE_AFTER:
             yield "share"
 
 
-def _cells(shown: Sequence[tuple[Column, Quantity]], measured: Sequence[Measurement | None]) -> Iterator[str]:
-    for (column, quantity), measurement in zip(shown, measured, strict=True):
+def _cells(shown: Sequence[Quantity], measured: Sequence[Measurement | None]) -> Iterator[str]:
+    for quantity, measurement in zip(shown, measured, strict=True):
         value = math.nan if measurement is None else measurement.value
         yield compact(value)
-        if column.key == _SHARE_AFTER:
+        if quantity.key == _SHARE_AFTER:
             total = math.nan if quantity.total is None else quantity.total.value
             yield f"{100 * value / total:.1f}" if total and math.isfinite(value / total) else short(math.nan)
 

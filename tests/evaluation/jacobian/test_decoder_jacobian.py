@@ -15,12 +15,13 @@ from torch.func import jacrev
 
 from vdvae_lr.evaluation.jacobian.decoder_jacobian import (
     Jacobian,
-    LatentPoint,
     decoder_jacobian,
     dense_jacobians,
     deviation_jacobian,
     deviation_norm,
     movable_numbers,
+    one_image,
+    units_of,
 )
 from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.model.latent_model import Given, LatentPass
@@ -86,7 +87,8 @@ def prior_scale(passed: LatentPass, image: int, varied: Sequence[int]) -> Tensor
 @pytest.mark.parametrize("in_prior_scale", [False, True])
 def test_products_with_the_decoder(model: VDVAE, passed: LatentPass, varied: list[int], in_prior_scale: bool) -> None:
     for image in range(2):
-        jacobian = decoder_jacobian(model, LatentPoint.of(passed, image, prior_scale=in_prior_scale), varied)
+        at = one_image(passed, image)
+        jacobian = decoder_jacobian(model, at, units_of(at, prior_scale=in_prior_scale), varied)
         matrix = full_jacobian(passed, image, varied, lambda z: plain_decoder(model, z))
         if in_prior_scale:
             matrix = matrix * prior_scale(passed, image, varied)
@@ -105,7 +107,8 @@ def assert_products_of(jacobian: Jacobian, matrix: Tensor) -> None:
 @pytest.mark.parametrize("in_prior_scale", [False, True])
 def test_products_with_the_composite_map(model: VDVAE, passed: LatentPass, group: int, in_prior_scale: bool) -> None:
     for image in range(2):
-        jacobian = deviation_jacobian(model, LatentPoint.of(passed, image, prior_scale=in_prior_scale), group)
+        at = one_image(passed, image)
+        jacobian = deviation_jacobian(model, at, units_of(at, prior_scale=in_prior_scale), group)
         assert_products_of(jacobian, plain_deviation(model, passed, image, group, in_prior_scale))
 
 
@@ -122,15 +125,15 @@ def plain_deviation(model: VDVAE, passed: LatentPass, image: int, group: int, in
 def test_dense_matrices(model: VDVAE, passed: LatentPass) -> None:
     clamped = 0
     for image in range(2):
-        point = LatentPoint.of(passed, image, prior_scale=False)
         matrix = full_jacobian(passed, image, range(5), lambda z: plain_decoder(model, z))
         mean = plain_decoder(model, [group.latent[image : image + 1] for group in groups_of(passed)]).detach()
         movable = movable_numbers(mean)
         assert (matrix[~movable] == 0).all()  # what is left out of the dense matrix
         clamped += int((~movable).sum())
-        dense = dense_jacobians(model, point)
-        assert relative_error(dense.decoder, matrix[movable]) <= TIGHT
-        parts = zip(dense.decoder.split(point.sizes, 1), dense.encoder.split(point.sizes, 1), strict=True)
+        decoders, encoders = dense_jacobians(model, one_image(passed, image))
+        assert relative_error(decoders, matrix[movable]) <= TIGHT
+        sizes = [latent[0].numel() for latent in passed.latents]
+        parts = zip(decoders.split(sizes, 1), encoders.split(sizes, 1), strict=True)
         for group, (decoder, encoder) in enumerate(parts):
             for in_prior_scale in (False, True):
                 scale = prior_scale(passed, image, [group]) if in_prior_scale else torch.ones(decoder.shape[1])
@@ -168,21 +171,22 @@ def test_an_image_that_cannot_move(small_model: VDVAE, small_levels: Tensor) -> 
         small_model.mixture_output.bias.fill_(-2)
         small_model.mixture_output.bias[3:].view(3, 3, 3)[:, 2] = 0  # no channel leans on another
     passed = small_model.infer(small_levels, keep_contexts=True)
-    dense = dense_jacobians(small_model, LatentPoint.of(passed, 0, prior_scale=False))
-    assert dense.decoder.shape == dense.encoder.shape == (0, 483)
+    decoder, encoder = dense_jacobians(small_model, one_image(passed, 0))
+    assert decoder.shape == encoder.shape == (0, 483)
 
 
 def test_single_precision_products_are_of_one_matrix(model: VDVAE, passed: LatentPass) -> None:
     single = model.float()
     levels = torch.randint(0, 256, (1, model.config.image_channels, 8, 8)).float()
-    point = LatentPoint.of(single.infer(levels, keep_contexts=True), 0, prior_scale=True)
-    for jacobian in (decoder_jacobian(single, point, [1]), deviation_jacobian(single, point, 1)):
+    at = one_image(single.infer(levels, keep_contexts=True), 0)
+    units = units_of(at, prior_scale=True)
+    for jacobian in (decoder_jacobian(single, at, units, [1]), deviation_jacobian(single, at, units, 1)):
         right, left = torch.randn(len(jacobian.point)), torch.randn(len(jacobian.value))
         forward, adjoint = jacobian.forward(right) @ left, jacobian.adjoint(left) @ right
         assert relative_error(forward, adjoint) <= 1e-4
 
 
 def test_composite_needs_kept_states(small_model: VDVAE, small_levels: Tensor) -> None:
-    point = LatentPoint.of(small_model.infer(small_levels), 0, prior_scale=False)
+    at = one_image(small_model.infer(small_levels), 0)
     with pytest.raises(ValueError, match="keep_contexts"):
-        deviation_jacobian(small_model, point, 0)
+        deviation_jacobian(small_model, at, units_of(at, prior_scale=False), 0)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from measured_pixels import task_of
 from torch import Tensor
 
 from vdvae_lr.datasets.sources import ArraySource
@@ -40,7 +41,7 @@ def measuring(pixels: Tensor, world: World, batch: int = 3, seed: int = 4) -> Me
 
 def measured_parts(*arguments: Any, **options: Any) -> Measured:
     """Quantities, details and notes."""
-    found = measure_bi_lipschitz(*arguments, **options)
+    found = measure_bi_lipschitz(task_of(*arguments, **{f"jacobian_{name}": value for name, value in options.items()}))
     return list(found.quantities), dict(found.details), list(found.notes)
 
 
@@ -192,7 +193,7 @@ def test_every_process_refuses_what_one_does(
     add = LocalTable.add
 
     def add_or_refuse(table: LocalTable, examples: Sequence[int], found: Sequence[LocalBiLipschitz]) -> None:
-        if table.where.name == where and 1 in examples:
+        if table.where == where and 1 in examples:
             raise NoGeometryError(3)
         add(table, examples, found)
 
@@ -220,7 +221,7 @@ def test_every_process_refuses_a_decoder_without_sigma(
     in_worlds: Callable[[int, Callable[[World], str]], list[str]],
 ) -> None:
     monkeypatch.setattr(
-        "vdvae_lr.evaluation.jacobian.section.squared_residuals", lambda model, pixels, *_: torch.zeros(len(pixels))
+        "vdvae_lr.evaluation.jacobian.section.squared_residuals", lambda target, image: torch.zeros(len(target))
     )
     assert all("leaves no σ" in words for words in in_worlds(size, refused(small_model, pixels, 1)))
 

@@ -30,7 +30,7 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.document import Evaluation, write_evaluations
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.quantities import Findings
-from vdvae_lr.evaluation.sections import Section, SectionSettings, Task
+from vdvae_lr.evaluation.task import Section, SectionSettings, Task
 from vdvae_lr.files.network_errors import without_secrets
 from vdvae_lr.files.paths import expanded
 from vdvae_lr.hub.pretrained import PretrainedModel

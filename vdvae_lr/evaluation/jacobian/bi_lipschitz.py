@@ -15,15 +15,16 @@ import torch
 from torch import Tensor
 
 from vdvae_lr.errors import UnmeasurableError
-from vdvae_lr.evaluation.batches import POSTERIOR_NOISE, ExampleNoise, Examples, levels_for
+from vdvae_lr.evaluation.batches import Examples, posterior_pass
 from vdvae_lr.evaluation.jacobian.decoder_jacobian import (
     Jacobian,
-    LatentPoint,
     decoder_jacobian,
     dense_jacobians,
     deviation_jacobian,
     deviation_norm,
     movable_numbers,
+    one_image,
+    units_of,
 )
 from vdvae_lr.evaluation.jacobian.spectrum import (
     LeadingValues,
@@ -32,7 +33,7 @@ from vdvae_lr.evaluation.jacobian.spectrum import (
     leading_singular_values,
     random_vector,
 )
-from vdvae_lr.model.latent_model import LatentModel, LatentPass
+from vdvae_lr.model.latent_model import LatentModel, LatentPass, Latents
 from vdvae_lr.model.precision import float32_convolutions, without_autocast
 
 DENSE_DIMENSIONS = 1024
@@ -45,9 +46,8 @@ IMAGES, DERIVATIVES = -2, -1
 class NoGeometryError(UnmeasurableError):
     """There is no Jacobian, or no unit for it.
 
-    Args:
-        cause: the latent group whose prior has no scale, or what is not finite: `IMAGES`, `DERIVATIVES`. It is a
-            number so that processes can agree on one.
+    `cause` is the latent group whose prior has no scale, or what is not finite: `IMAGES`, `DERIVATIVES`. It is a
+    number, so that processes can agree on one.
     """
 
     def __init__(self, cause: int) -> None:
@@ -169,7 +169,7 @@ def local_bi_lipschitz(
     """The geometry at the latents of each image of a pass made with `keep_contexts=True`.
 
     Args:
-        model: the model that made the pass, on its device.
+        model: the model that made the pass.
         passed: a pass of B images.
         values: how many leading singular values are wanted. More are kept if they cost nothing.
         tolerance: the largest residual of an iterated value, as a share of the largest value.
@@ -185,11 +185,12 @@ def local_bi_lipschitz(
         found = []
         for number, image in enumerate(images):
             movable = int(movable_numbers(image).sum())
-            points = [LatentPoint.of(passed, number, prior_scale=prior_scale) for prior_scale in (False, True)]
+            at = one_image(passed, number)
+            both_units = [units_of(at, prior_scale=prior_scale) for prior_scale in (False, True)]
             if len(image) <= dense_dimensions:
-                raw, scaled = _dense(model, *points)
+                raw, scaled = _dense(model, at, both_units)
             else:
-                raw, scaled = (_iterated(model, point, movable, values, tolerance) for point in points)
+                raw, scaled = (_iterated(model, at, units, movable, values, tolerance) for units in both_units)
             found.append(LocalBiLipschitz(raw, scaled, 1 - movable / len(image)))
     return tuple(found)
 
@@ -203,39 +204,20 @@ def bi_lipschitz(
     seed: int = 0,
     examples: Examples | None = None,
 ) -> tuple[LocalBiLipschitz, ...]:
-    """The geometry at one posterior draw of each image.
+    """`local_bi_lipschitz` at one posterior draw of each image (B, C, H, W) uint8, the draw of `evaluate_bound`.
 
-    Args:
-        model: the model, on its device.
-        pixels: (B, C, H, W) uint8.
-        values: how many leading singular values are wanted.
-        tolerance: the largest residual of an iterated value, as a share of the largest value.
-        seed: seed of the posterior draws. They are those of `evaluate_bound`.
-        examples: the images' numbers in their split, which the noise depends on; 0 to B − 1 if left out.
-
-    Raises:
-        NoGeometryError: as `local_bi_lipschitz`.
+    The draw depends on `seed` and on the image's number in its split, `examples`; 0 to B − 1 if that is left out.
     """
-    passed = posterior_pass(model, pixels, range(len(pixels)) if examples is None else examples, seed)
+    examples = range(len(pixels)) if examples is None else examples
+    passed = posterior_pass(model, pixels, examples, seed, keep_contexts=True)
     return local_bi_lipschitz(model, passed, values=values, tolerance=tolerance)
-
-
-@torch.no_grad()
-def posterior_pass(model: LatentModel, pixels: Tensor, examples: Examples, seed: int) -> LatentPass:
-    """A pass with one posterior draw of each image (B, C, H, W), and kept states."""
-    noise = ExampleNoise(model, POSTERIOR_NOISE, seed).draw(examples).posterior
-    return model.infer(levels_for(model, pixels), noise, keep_contexts=True)
 
 
 def iterated_deviation(deviation: LinearMap, tolerance: float) -> LeadingValues:
     """‖J − I‖ as the first of the values: exact for up to `MAX_STEPS` latents, otherwise a lower bound.
 
     The iteration starts in the image of J. If J has low rank, J − I is −I nearly everywhere, and a random start would
-    end there.
-
-    Args:
-        deviation: J − I.
-        tolerance: the largest residual, as a share of the value.
+    end there. `tolerance` is the largest residual, as a share of the value.
     """
     random = random_vector(deviation.point)
     start = deviation.forward(random) + random
@@ -251,40 +233,42 @@ def _require_numbers(passed: LatentPass, images: Tensor) -> None:
             raise NoGeometryError(number)
 
 
-def _dense(model: LatentModel, raw: LatentPoint, scaled: LatentPoint) -> tuple[LocalGeometry, LocalGeometry]:
-    """Both units from the whole raw Jacobian of one image: its columns times σ_p are those of the other unit."""
-    jacobians = dense_jacobians(model, raw)
-    if not (jacobians.decoder.isfinite().all() and jacobians.encoder.isfinite().all()):
+def _dense(model: LatentModel, at: Latents, units: Sequence[Sequence[Tensor]]) -> list[LocalGeometry]:
+    """The geometry in each of the units: the raw Jacobian is made once, and its columns are multiplied by a unit."""
+    decoder, encoder = dense_jacobians(model, at)
+    if not (decoder.isfinite().all() and encoder.isfinite().all()):
         raise NoGeometryError(DERIVATIVES)
+    sizes = [latent.numel() for latent in at.latents]
 
-    def geometry(point: LatentPoint) -> LocalGeometry:
-        scales = [scale.flatten() for scale in point.scales]
-        matrix = jacobians.decoder.double() * torch.cat(scales)
+    def geometry(scales: Sequence[Tensor]) -> LocalGeometry:
+        matrix = decoder.double() * torch.cat(list(scales))
         *spectra, together = [
             LatentSpectrum.of(columns.shape[1], len(columns), dense_singular_values(columns), True)
-            for columns in (*matrix.split(raw.sizes, dim=1), matrix)
+            for columns in (*matrix.split(sizes, dim=1), matrix)
         ]
-        parts = zip(jacobians.decoder.split(raw.sizes, 1), jacobians.encoder.split(raw.sizes, 1), scales, strict=True)
+        parts = zip(decoder.split(sizes, 1), encoder.split(sizes, 1), scales, strict=True)
         return LocalGeometry(
             tuple(spectra), together, tuple(deviation_norm(*part) for part in parts), (True,) * len(scales)
         )
 
-    return geometry(raw), geometry(scaled)
+    return [geometry([unit.flatten() for unit in each]) for each in units]
 
 
-def _iterated(model: LatentModel, point: LatentPoint, movable: int, values: int, tolerance: float) -> LocalGeometry:
-    """From products alone, with one map's graph in memory at a time."""
+def _iterated(
+    model: LatentModel, at: Latents, units: Sequence[Tensor], movable: int, values: int, tolerance: float
+) -> LocalGeometry:
+    """The geometry from products alone. Memory holds the graph of one map at a time."""
 
     def spectrum(varied: Sequence[int]) -> LatentSpectrum:
-        jacobian = _finite(decoder_jacobian(model, point, varied))
+        jacobian = _finite(decoder_jacobian(model, at, units, varied))
         found = leading_singular_values(jacobian, values, tolerance)
         return LatentSpectrum.of(len(jacobian.point), movable, found.values, found.complete, found.converged)
 
-    groups = range(len(point.at.latents))
+    groups = range(len(at.latents))
     spectra, deviations = [], []
     for group in groups:
         spectra.append(spectrum([group]))
-        deviations.append(iterated_deviation(_finite(deviation_jacobian(model, point, group)), tolerance))
+        deviations.append(iterated_deviation(_finite(deviation_jacobian(model, at, units, group)), tolerance))
     return LocalGeometry(
         tuple(spectra),
         spectrum(groups),

@@ -4,14 +4,13 @@ D is the image that people see and that Latent Reconstruction re-encodes. It is 
 whose mean lies beyond has derivative 0. Groups that are not varied keep their latents, as in the noise response: z_>l
 is not drawn again from the prior that z_l changes.
 
-A scale s (σ_p, or ones) multiplies the displacement of every latent, so the Jacobian's columns are in units of s.
+A displacement is counted in units: σ_p of each latent, or 1. The Jacobian's columns are in these units.
 
 Shapes: Z latent channels, R a group's resolution; n varied latents, N all latents, m image numbers, r those that are
 not clamped; B equal rows of the image. Functions take one vector or B of them: "(…, n)" is (n,) or (B, n).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -28,11 +27,8 @@ class Jacobian:
     """Products with a function's Jacobian J.
 
     The reverse product Jᵀu is linear in u, so its own reverse product with respect to u is the forward product. Both
-    come from kept graphs, and the function is computed once.
-
-    Args:
-        function: (…, n) → (…, m). With rows, each row of the result depends on the same row of the argument alone.
-        point: (…, n), where the derivatives are taken.
+    come from kept graphs, and the function (…, n) → (…, m) is computed once, at the point (…, n). With rows, each row
+    of the result must depend on the same row of the argument alone.
     """
 
     def __init__(self, function: Function, point: Tensor) -> None:
@@ -61,70 +57,55 @@ class Jacobian:
         return product
 
 
-@dataclass(frozen=True)
-class LatentPoint:
-    """One image's latents, where the derivatives are taken, and the unit of a displacement of each."""
-
-    at: Latents
-    """Of one image, without its graph and with its contexts; B is 1 unless `repeated`."""
-    scales: tuple[Tensor, ...]
-    """(B, Z, R, R) for each group: one unit of displacement."""
-
-    @staticmethod
-    def of(passed: Latents, image: int, *, prior_scale: bool) -> "LatentPoint":
-        """The latents of image number `image` of a pass, with displacements in units of its σ_p, or raw."""
-        at = passed.rows([image]).detach()
-        scales = [prior.log_scale.exp() for prior in at.priors]
-        return LatentPoint(at, tuple(scales if prior_scale else [torch.ones_like(scale) for scale in scales]))
-
-    @property
-    def sizes(self) -> list[int]:
-        """The number of latents in each group."""
-        return [latent[0].numel() for latent in self.at.latents]
-
-    def repeated(self, rows: int) -> "LatentPoint":
-        """The same image in each of so many rows."""
-        return LatentPoint(self.at.rows([0] * rows), tuple(scale.repeat(rows, 1, 1, 1) for scale in self.scales))
+def one_image(passed: Latents, image: int) -> Latents:
+    """The latents of one image of a pass with kept contexts, as constants: the point z of all derivatives."""
+    return passed.rows([image]).detach()
 
 
-def decoder_jacobian(model: LatentModel, point: LatentPoint, varied: Sequence[int]) -> Jacobian:
+def units_of(at: Latents, *, prior_scale: bool) -> tuple[Tensor, ...]:
+    """One unit of displacement of every latent: σ_p, or 1. (1, Z, R, R) for each group."""
+    scales = tuple(prior.log_scale.exp() for prior in at.priors)
+    return scales if prior_scale else tuple(torch.ones_like(scale) for scale in scales)
+
+
+def decoder_jacobian(model: LatentModel, at: Latents, units: Sequence[Tensor], varied: Sequence[int]) -> Jacobian:
     """J of the map from a displacement (n,) of the varied groups' latents to D(z) (m,)."""
-    return Jacobian(_decoder(model, point, varied), _no_displacement(point, varied))
+    return Jacobian(_decoder(model, at, units, varied), _no_displacement(at, varied))
 
 
-def deviation_jacobian(model: LatentModel, point: LatentPoint, group: int) -> Jacobian:
+def deviation_jacobian(model: LatentModel, at: Latents, units: Sequence[Tensor], group: int) -> Jacobian:
     """J_{E∘D} − I: the Jacobian of displacement δ (n,) of one group ↦ μ'(z + δ) − δ, in units of the scale."""
-    decode = _decoder(model, point, [group])
-    scale = point.scales[group].flatten()
+    decode = _decoder(model, at, units, [group])
+    scale = units[group].flatten()
 
     def deviation(displacement: Tensor) -> Tensor:
-        return posterior_means(model, point, [group], decode(displacement)) / scale - displacement
+        return posterior_means(model, at, [group], decode(displacement)) / scale - displacement
 
-    return Jacobian(deviation, _no_displacement(point, [group]))
+    return Jacobian(deviation, _no_displacement(at, [group]))
 
 
-def _no_displacement(point: LatentPoint, varied: Sequence[int], *rows: int) -> Tensor:
+def _no_displacement(at: Latents, varied: Sequence[int], *rows: int) -> Tensor:
     """0 of shape (n,), or (B, n) with `rows`."""
-    return point.at.latents[0].new_zeros(*rows, sum(point.sizes[group] for group in varied))
+    return at.latents[0].new_zeros(*rows, sum(at.latents[group][0].numel() for group in varied))
 
 
-def _decoder(model: LatentModel, point: LatentPoint, varied: Sequence[int]) -> Function:
-    sizes = [point.sizes[group] for group in varied]
+def _decoder(model: LatentModel, at: Latents, units: Sequence[Tensor], varied: Sequence[int]) -> Function:
+    sizes = [at.latents[group][0].numel() for group in varied]
 
     def decode(displacement: Tensor) -> Tensor:
-        latents = list(point.at.latents)
+        latents = list(at.latents)
         for group, part in zip(varied, displacement.split(sizes, dim=-1), strict=True):
-            latents[group] = latents[group] + point.scales[group] * part.view_as(latents[group])
+            latents[group] = latents[group] + units[group] * part.view_as(latents[group])
         image = model.decode(latents).likelihood.mean()
         return image.reshape(*displacement.shape[:-1], -1)
 
     return decode
 
 
-def posterior_means(model: LatentModel, point: LatentPoint, groups: Sequence[int], image: Tensor) -> Tensor:
+def posterior_means(model: LatentModel, at: Latents, groups: Sequence[int], image: Tensor) -> Tensor:
     """E_μ: the groups' posterior means, each given its own z_<l, for images (…, m) on the target scale: (…, n)."""
     features = model.encode_target(image.view(-1, *model.image_shape))
-    means = [model.posterior(group, point.at, features).mean for group in groups]
+    means = [model.posterior(group, at, features).mean for group in groups]
     return torch.cat([mean.reshape(*image.shape[:-1], -1) for mean in means], dim=-1)
 
 
@@ -133,22 +114,18 @@ def movable_numbers(image: Tensor) -> Tensor:
     return image.abs() < 1
 
 
-@dataclass(frozen=True)
-class DenseJacobians:
-    """Whole matrices at one image, without the rows that belong to clamped image numbers: those are 0."""
+def dense_jacobians(model: LatentModel, at: Latents) -> tuple[Tensor, Tensor]:
+    """The whole Jacobians of all groups together at one image, in raw units.
 
-    decoder: Tensor
-    """∂D/∂z (r, N), in the point's units."""
-    encoder: Tensor
-    """∂μ'/∂x̂ transposed (r, N), every group given its own z_<l, in raw units."""
+    They are made by r reverse products with the decoder and r forward ones with the encoder, `ROWS_AT_ONCE` at a time.
 
-
-def dense_jacobians(model: LatentModel, point: LatentPoint) -> DenseJacobians:
-    """The Jacobians of all groups together, from r reverse products with the decoder and r forward ones with the
-    encoder, `ROWS_AT_ONCE` at a time.
+    Returns:
+        ∂D/∂z (r, N), and the transpose of ∂μ'/∂x̂ (r, N) with every group given its own z_<l. The rows of clamped image
+        numbers are left out: they are 0.
     """
-    groups, rows = range(len(point.at.latents)), point.repeated(ROWS_AT_ONCE)
-    decoder = Jacobian(_decoder(model, rows, groups), _no_displacement(point, groups, ROWS_AT_ONCE))
+    groups, rows = range(len(at.latents)), at.rows([0] * ROWS_AT_ONCE)
+    decode = _decoder(model, rows, units_of(at, prior_scale=False), groups)
+    decoder = Jacobian(decode, _no_displacement(at, groups, ROWS_AT_ONCE))
     encoder = Jacobian(lambda image: posterior_means(model, rows, groups, image), decoder.value)
     nothing = decoder.point.detach()[:0]  # an image may have no movable number at all
     decoder_rows, encoder_rows = [nothing], [nothing]
@@ -157,18 +134,14 @@ def dense_jacobians(model: LatentModel, point: LatentPoint) -> DenseJacobians:
         units[torch.arange(len(chosen), device=units.device), chosen] = 1
         decoder_rows.append(decoder.adjoint(units)[: len(chosen)])
         encoder_rows.append(encoder.forward(units)[: len(chosen)])
-    return DenseJacobians(torch.cat(decoder_rows), torch.cat(encoder_rows))
+    return torch.cat(decoder_rows), torch.cat(encoder_rows)
 
 
 def deviation_norm(decoder: Tensor, encoder: Tensor, scale: Tensor) -> float:
     """‖J_{E∘D} − I‖ of one group, exact up to rounding, in float64.
 
     J maps the span of both matrices' rows into itself, and everything orthogonal to it to 0. So J − I is −I there.
-
-    Args:
-        decoder: ∂D/∂z_l (r, n), raw.
-        encoder: ∂μ'_l/∂x̂ transposed (r, n), raw.
-        scale: (n,), the unit.
+    The matrices are ∂D/∂z_l and ∂μ'_l/∂x̂ transposed, (r, n) each, in raw units. `scale` (n,) is the unit of the result.
     """
     decoder, encoder = decoder.double() * scale, encoder.double() / scale
     if decoder.shape[1] <= 2 * len(decoder):

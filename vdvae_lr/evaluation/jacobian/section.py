@@ -9,15 +9,14 @@ Shapes: B images of a batch, N images, P parts (each latent group, then all grou
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from vdvae_lr.errors import UnmeasurableError
-from vdvae_lr.evaluation.batches import ExampleNoise, Examples, levels_for
+from vdvae_lr.evaluation.batches import ExampleNoise, Examples, posterior_passes
 from vdvae_lr.evaluation.group_choice import named_groups
 from vdvae_lr.evaluation.jacobian.bi_lipschitz import (
     DENSE_DIMENSIONS,
@@ -28,32 +27,25 @@ from vdvae_lr.evaluation.jacobian.bi_lipschitz import (
     LocalGeometry,
     NoGeometryError,
     local_bi_lipschitz,
-    posterior_pass,
 )
 from vdvae_lr.evaluation.jacobian.spectrum import MAX_STEPS
-from vdvae_lr.evaluation.measuring import Measuring
-from vdvae_lr.evaluation.moments import Moments
-from vdvae_lr.evaluation.quantities import Findings, Measurement, PerExample, Quantity
+from vdvae_lr.evaluation.moments import Moments, PerExample
+from vdvae_lr.evaluation.quantities import Findings, Measurement, Quantity
+from vdvae_lr.evaluation.task import Task
 from vdvae_lr.model.latent_model import LatentModel, LatentPass
-from vdvae_lr.processes.world import World
 
 SIGMA_IMAGES = 64
-BI_LIPSCHITZ_NOISE = "bi-Lipschitz"
-Measure = Callable[[LatentPass], Sequence[LocalBiLipschitz]]
+GEOMETRY_NOISE = "bi-Lipschitz"  # the purpose in noise keys: the samples of the prior
 
 
-class _Label(NamedTuple):
-    """One of several kinds of numbers: its name in spectra, the end of its keys, the end of its titles."""
-
-    name: str
-    suffix: str
-    words: str
-
-
-OF_IMAGES = _Label("images", "", "")
-OF_SAMPLES = _Label("prior_samples", "_prior_samples", ", samples of the prior")
-_RAW = _Label("raw", "", "")
-_PRIOR_SCALE = _Label("prior_scale", "_prior_scale", ", latents in σ_p")
+_ENDINGS = {
+    "images": ("", ""),
+    "prior_samples": ("_prior_samples", ", samples of the prior"),
+    "raw": ("", ""),
+    "prior_scale": ("_prior_scale", ", latents in σ_p"),
+}
+"""By the name of a pass or a unit: the ends of keys and of titles."""
+_UNITS = ("raw", "prior_scale")
 _COLUMNS = {
     "largest_singular_value": "largest singular value of the decoder's Jacobian",
     "smallest_singular_value": "smallest singular value that rank allows to be positive",
@@ -69,43 +61,38 @@ _STATUS = ("movable", "complete", "converged", "composite_converged")
 _NAMES = (*_COLUMNS, *_STATUS)
 
 
-def measure_bi_lipschitz(
-    model: LatentModel, measuring: Measuring, *, images: int, values: int, tolerance: float
-) -> Findings:
+def measure_bi_lipschitz(task: Task) -> Findings:
     """Quantities, the spectra of every image as plain JSON, and notes for the reader.
 
-    Args:
-        model: the model, on its device.
-        measuring: the split, the seed and the processes. Every process must call this.
-        images: how many images of the split, with one posterior draw each, and how many samples of the prior; 0:
-            measure nothing.
-        values: leading singular values of each spectrum; at least 1.
-        tolerance: the largest residual of an iterated value, as a share of the largest value; positive.
+    Measures at one posterior draw of each of the first `jacobian_images` images, and at as many samples of the prior.
 
     Raises:
         UnmeasurableError: on every process, if one image has no geometry (`local_bi_lipschitz`) or the decoder has
             no σ.
     """
-    if images < 1:
+    model, measuring, settings = task.model, task.measuring, task.settings
+    if settings.jacobian_images < 1:
         return Findings()
-    sigma = _decoder_sigma(model, measuring)
-    measure = partial(local_bi_lipschitz, model, values=values, tolerance=tolerance)
+    sigma = _decoder_sigma(task)
     tables = []
-    for where, passes in ((OF_IMAGES, _image_passes), (OF_SAMPLES, _sample_passes)):
-        tables.append(LocalTable(model, where, measuring.count(images), values, sigma.value))
-        _fill(tables[-1], passes(model, measuring, images), measure, measuring.world)
+    for where, passes in (("images", _image_passes), ("prior_samples", _sample_passes)):
+        count = measuring.count(settings.jacobian_images)
+        tables.append(LocalTable(model, where, count, settings.jacobian_values, sigma.value))
+        _fill(tables[-1], passes(task), task)
     quantities = [Quantity("decoder_sigma", "σ of the Gaussian decoder N(D(z), σ²)", "", sigma)]
     for table in tables:
         quantities += table.quantities()
     details = {"spectra": [entry for table in tables for entry in table.spectra()]}
-    return Findings(quantities, details=details, notes=_notes(model, tables, values, tolerance))
+    return Findings(quantities, details=details, notes=_notes(task, tables))
 
 
-def _decoder_sigma(model: LatentModel, measuring: Measuring) -> Measurement:
+@torch.no_grad()
+def _decoder_sigma(task: Task) -> Measurement:
     """Root mean square of x − D(z) over the first images. Its error follows from that of the mean square."""
+    model, measuring = task.model, task.measuring
     moments = Moments((), model.device)
-    for batch in measuring.batches("decoder's σ", SIGMA_IMAGES):
-        moments.add(squared_residuals(model, batch.pixels, batch.indices, measuring.seed))
+    for seen in posterior_passes(model, measuring.batches("decoder's σ", SIGMA_IMAGES), measuring.seed):
+        moments.add(squared_residuals(seen.target, seen.passed.likelihood.mean()))
     moments.all_reduce_(measuring.world)
     if not moments.mean.isfinite():
         raise NoGeometryError(IMAGES)
@@ -118,34 +105,31 @@ def _decoder_sigma(model: LatentModel, measuring: Measuring) -> Measurement:
     return Measurement(sigma, None if math.isnan(error) else error, moments.count)
 
 
-@torch.no_grad()
-def squared_residuals(model: LatentModel, pixels: Tensor, examples: Examples, seed: int) -> Tensor:
-    """Mean square of x − D(z) over an image's numbers, for one posterior draw of each image: (B,), on the target scale.
+def squared_residuals(target: Tensor, image: Tensor) -> Tensor:
+    """Mean square of x − D(z) over an image's numbers: (B,), on the target scale.
 
     The root of its mean over images is the σ with which N(D(z), σ²I) gives them the highest likelihood.
     """
-    passed = posterior_pass(model, pixels, examples, seed)
-    target = model.pixel_scale.target_from_levels(levels_for(model, pixels))
-    return (target - passed.likelihood.mean()).square().flatten(1).mean(1)
+    return (target - image).square().flatten(1).mean(1)
 
 
-def _image_passes(model: LatentModel, measuring: Measuring, images: int) -> Iterator[tuple[Examples, LatentPass]]:
-    for batch in measuring.batches("decoder's Jacobian, images", images):
-        yield batch.indices, posterior_pass(model, batch.pixels, batch.indices, measuring.seed)
+def _image_passes(task: Task) -> Iterator[tuple[Examples, LatentPass]]:
+    batches = task.measuring.batches("decoder's Jacobian, images", task.settings.jacobian_images)
+    for seen in posterior_passes(task.model, batches, task.measuring.seed, reencoding=True):
+        yield seen.examples, seen.passed
 
 
-def _sample_passes(model: LatentModel, measuring: Measuring, images: int) -> Iterator[tuple[Examples, LatentPass]]:
-    noise = ExampleNoise(model, BI_LIPSCHITZ_NOISE, measuring.seed, prior=True)
-    for examples in measuring.samples("decoder's Jacobian, samples", images):
-        with torch.no_grad():
-            passed = model.generate(len(examples), noise.draw(examples).prior, keep_contexts=True)
-        yield examples, passed
+@torch.no_grad()
+def _sample_passes(task: Task) -> Iterator[tuple[Examples, LatentPass]]:
+    noise = ExampleNoise(task.model, GEOMETRY_NOISE, task.measuring.seed, prior=True)
+    for examples in task.measuring.samples("decoder's Jacobian, samples", task.settings.jacobian_images):
+        yield examples, task.model.generate(len(examples), noise.draw(examples).prior, keep_contexts=True)
 
 
 class LocalTable:
-    """Row by row, all numbers of each image; after `all_reduce_`, quantities and spectra of all images."""
+    """All numbers of each image in one row. Quantities and spectra follow when the processes' rows are merged."""
 
-    def __init__(self, model: LatentModel, where: _Label, images: int, values: int, sigma: float) -> None:
+    def __init__(self, model: LatentModel, where: str, images: int, values: int, sigma: float) -> None:
         self.where = where
         self.sizes = [math.prod(shape) for shape in model.latent_shapes]
         self.sizes.append(sum(self.sizes))
@@ -153,18 +137,17 @@ class LocalTable:
         self._values = values
         self._sigma = sigma
         self._shape = (images, 2, len(self.sizes), len(_NAMES) + values)
-        self._rows = PerExample(images, 1 + math.prod(self._shape[1:]), model.device)
+        self.rows = PerExample(images, 1 + math.prod(self._shape[1:]), model.device)
 
     def add(self, examples: Examples, found: Sequence[LocalBiLipschitz]) -> None:
         """Add one batch."""
         rows = [[one.clamped_share, *self._numbers(one.raw), *self._numbers(one.prior_scale)] for one in found]
-        self._rows.add(examples, torch.tensor(rows, dtype=torch.float64, device=self._rows.values.device))
+        self.rows.add(examples, torch.tensor(rows, dtype=torch.float64, device=self.rows.values.device))
 
     def _numbers(self, geometry: LocalGeometry) -> list[float]:
-        numbers: list[float] = []
-        for group, spectrum in enumerate(geometry.spectra):
-            numbers += self._part(spectrum, geometry.deviations[group], geometry.deviations_converged[group])
-        return numbers + self._part(geometry.together, math.nan, True)
+        groups = zip(geometry.spectra, geometry.deviations, geometry.deviations_converged, strict=True)
+        parts = [*groups, (geometry.together, math.nan, True)]
+        return [number for part in parts for number in self._part(*part)]
 
     def _part(self, spectrum: LatentSpectrum, deviation: float, deviation_converged: bool) -> list[float]:
         """In the order of `_NAMES`, then the spectrum."""
@@ -186,14 +169,10 @@ class LocalTable:
             *[math.nan] * (self._values - len(leading)),
         ]
 
-    def all_reduce_(self, world: World) -> None:
-        """Merge the rows of all processes. Every process must call this."""
-        self._rows.all_reduce_(world)
-
     @property
     def _parts(self) -> Tensor:
         """(N, U, P, names and values)."""
-        return self._rows.values[:, 1:].reshape(self._shape).cpu()
+        return self.rows.values[:, 1:].reshape(self._shape).cpu()
 
     def column(self, name: str) -> Tensor:
         """The numbers of that name: (N, U, P)."""
@@ -201,25 +180,20 @@ class LocalTable:
 
     def quantities(self) -> list[Quantity]:
         """Averages over the images."""
-        end, ending = self.where.suffix, self.where.words
-        share = _average(self._rows.values[:, 0])
+        end, ending = _ENDINGS[self.where]
+        share = _average(self.rows.values[:, 0])
         found = [Quantity(f"clamped_share{end}", f"share of the mean image that is clamped{ending}", "", share)]
-        for number, unit in enumerate((_RAW, _PRIOR_SCALE)):
+        for number, unit in enumerate(_UNITS):
+            suffix, words = _ENDINGS[unit]
             for name, title in _COLUMNS.items():
                 bound = name in _BOUNDS
-                if bound and unit is _RAW:
+                if bound and unit == "raw":
                     continue
                 *groups, total = [_average(values) for values in self.column(name)[:, number].T]
-                key = name if bound else name + unit.suffix
-                found.append(
-                    Quantity(
-                        key + end,
-                        title + unit.words + ending,
-                        "nats/dim" if bound else "",
-                        None if name == "composite_deviation" else total,
-                        tuple(groups),
-                    )
-                )
+                key = f"{name}{'' if bound else suffix}{end}"
+                whole = None if name == "composite_deviation" else total
+                dimension = "nats/dim" if bound else ""
+                found.append(Quantity(key, title + words + ending, dimension, whole, tuple(groups)))
         return found
 
     def spectra(self) -> list[dict[str, Any]]:
@@ -227,18 +201,18 @@ class LocalTable:
         return [
             self._entry(image, unit, part, row)
             for image, units in enumerate(self._parts.tolist())
-            for unit, parts in zip((_RAW, _PRIOR_SCALE), units, strict=True)
+            for unit, parts in zip(_UNITS, units, strict=True)
             for part, row in enumerate(parts)
         ]
 
-    def _entry(self, image: int, unit: _Label, part: int, row: Sequence[float]) -> dict[str, Any]:
+    def _entry(self, image: int, unit: str, part: int, row: Sequence[float]) -> dict[str, Any]:
         numbers = dict(zip(_NAMES, row, strict=False))
         constant = numbers["local_bi_lipschitz"]
         return {
-            "of": self.where.name,
+            "of": self.where,
             "example": image,
             "group": part if part < len(self.sizes) - 1 else None,
-            "unit": unit.name,
+            "unit": unit,
             "latents": self.sizes[part],
             "movable": int(numbers["movable"]),
             "singular_values": [value for value in row[len(_NAMES) :] if not math.isnan(value)],
@@ -255,22 +229,25 @@ def _average(values: Tensor) -> Measurement:
     return Measurement(values.mean().item(), error if math.isfinite(error) else None, len(values))
 
 
-def _fill(table: LocalTable, passes: Iterable[tuple[Examples, LatentPass]], measure: Measure, world: World) -> None:
+def _fill(table: LocalTable, passes: Iterable[tuple[Examples, LatentPass]], task: Task) -> None:
     """Measure all passes. If one process refuses an image, raise its NoGeometryError on every process."""
+    settings, world = task.settings, task.measuring.world
+    values, tolerance = settings.jacobian_values, settings.jacobian_tolerance
     none = IMAGES - 1
     cause = none
     try:
         for examples, passed in passes:
-            table.add(examples, measure(passed))
+            table.add(examples, local_bi_lipschitz(task.model, passed, values=values, tolerance=tolerance))
     except NoGeometryError as refused:
         cause = refused.cause
     cause = world.highest(cause)
     if cause > none:
         raise NoGeometryError(cause)
-    table.all_reduce_(world)
+    table.rows.all_reduce_(world)
 
 
-def _notes(model: LatentModel, tables: Sequence[LocalTable], values: int, tolerance: float) -> list[str]:
+def _notes(task: Task, tables: Sequence[LocalTable]) -> list[str]:
+    model, values, tolerance = task.model, task.settings.jacobian_values, task.settings.jacobian_tolerance
     sizes = tables[0].sizes
     movable = int(max(table.column("movable").max().item() for table in tables))
     notes = [

@@ -1,8 +1,7 @@
-"""The top-down pass of a VDVAE: one pass, whatever its latents come from.
+"""The top-down pass of a VDVAE, for latents from any `LatentSource`.
 
-Every latent group takes its latents from its own `LatentSource`. The state h_l that enters block l depends on z_<l
-only. So the reduced state that a pass keeps of it is enough to re-encode another image for the same latents, without a
-second pass.
+The state h_l that enters block l depends on z_<l only. So the reduced state that a pass keeps of it is enough to
+re-encode another image for the same latents, without a second pass.
 
 Shapes: B batch, C width at the group's resolution R, M bottleneck width, Z latent channels.
 """
@@ -14,21 +13,26 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.latent_model import Given, Latents, LatentSource, latent_from
 from vdvae_lr.model.precision import compute_dtype, full_precision
 from vdvae_lr.model.vdvae.encoder import Features
-from vdvae_lr.model.vdvae.layers import Bottleneck, TwoInputBottleneck, convolution, scale_weights
+from vdvae_lr.model.vdvae.layers import (
+    Bottleneck,
+    TwoInputBottleneck,
+    convolution,
+    maybe_recomputed,
+    scale_weights,
+)
 from vdvae_lr.model.vdvae.layout import DecoderStage
 
 BlockResult = tuple[Tensor, Tensor, DiagonalGaussian, DiagonalGaussian | None, Tensor | None]
-"""New state, latent, prior, posterior (None without a feature), and the reduced state (None unless it is kept)."""
+"""New state, latent, prior, posterior (None without a feature), and reduced state (None unless it is kept)."""
 
 
 class TopDownBlock(nn.Module):
-    """One latent group: its prior and posterior networks, the latent's way into the state, and a residual block."""
+    """One latent group: prior and posterior networks, the projection of the latent, and a residual block."""
 
     def __init__(self, resolution: int, width: int, middle: int, latent_channels: int, block_count: int) -> None:
         super().__init__()
@@ -91,7 +95,7 @@ class Decoder(nn.Module):
             for stage in stages
         )
         resolutions = sorted({stage.resolution for stage in stages})
-        self.start_states = nn.ParameterDict(  # from pairs: a plain dict would be sorted by name, 16 before 4
+        self.start_states = nn.ParameterDict(  # from pairs: it would sort a plain dict by name, 16 before 4
             [(str(r), nn.Parameter(torch.zeros(1, widths[r], r, r))) for r in resolutions if r <= no_bias_above]
         )
         image_width = widths[stages[-1].resolution]
@@ -101,7 +105,7 @@ class Decoder(nn.Module):
     def forward(
         self, sources: Sequence[LatentSource], batch: int, features: Features | None = None, *, keep_states: bool
     ) -> tuple[Latents, Tensor]:
-        """One pass from the coarsest group to the image, as `LatentModel.top_down` has it.
+        """One pass from the coarsest group to the image (see `LatentModel.top_down`).
 
         Returns:
             The latents, whose contexts are every group's reduced state (B, M, R, R); and the scaled final state
@@ -114,18 +118,10 @@ class Decoder(nn.Module):
         for stage, block, source in zip(self.stages, self.blocks, sources, strict=True):
             state = self._entering_state(stage, states, batch)
             feature = features[stage.resolution] if features is not None else None
-            if self.checkpoint_activations and torch.is_grad_enabled():
-                result = checkpoint(
-                    block,
-                    state,
-                    feature,
-                    source,
-                    keep_states,
-                    use_reentrant=False,
-                    preserve_rng_state=_draws_noise(source),
-                )
-            else:
-                result = block(state, feature, source, keep_states)
+            draws_noise = not isinstance(source, Given) and source.noise is None
+            result: BlockResult = maybe_recomputed(
+                self.checkpoint_activations, block, state, feature, source, keep_states, draws_noise=draws_noise
+            )
             states[stage.resolution] = result[0]
             results.append(result)
         _, latents, priors, posteriors, kept = zip(*results, strict=True)
@@ -134,33 +130,21 @@ class Decoder(nn.Module):
         return passed, torch.addcmul(self.bias, final, self.gain)
 
     def _entering_state(self, stage: DecoderStage, states: Mapping[int, Tensor], batch: int) -> Tensor:
-        """h_l: the state at the stage's resolution so far, plus the upsampled coarser one where the stage begins with
-        it.
-        """
+        """h_l: the state so far at the stage's resolution, plus the upsampled coarser state if the stage adds one."""
         state = states.get(stage.resolution)
         if stage.upsample_from is None:
-            return state if state is not None else self._zero_state(stage.resolution, batch)
+            if state is None:
+                state = self.gain.new_zeros(batch, self.widths[stage.resolution], stage.resolution, stage.resolution)
+                state = state.to(compute_dtype(state))
+            return state
         coarser = states[stage.upsample_from][:, : self.widths[stage.resolution]]  # widths only grow downwards
         upsampled = F.interpolate(coarser, scale_factor=stage.resolution // stage.upsample_from)
         return upsampled if state is None else state + upsampled
 
-    def _zero_state(self, resolution: int, batch: int) -> Tensor:
-        zeros = self.gain.new_zeros(batch, self.widths[resolution], resolution, resolution)
-        return zeros.to(compute_dtype(zeros))
-
     def posterior(self, group: int, latents: Latents, features: Features) -> DiagonalGaussian:
-        """q(z_l | z_<l, x) of one group from its kept state and an image's features, as `LatentModel.posterior`."""
+        """q(z_l | z_<l, x) of one group from its kept state and an image's features (see `LatentModel.posterior`)."""
         if not latents.contexts:
             raise ValueError("re-encoding needs a pass made with keep_contexts=True")
         block = cast(TopDownBlock, self.blocks[group])
-        arguments = (latents.contexts[group], features[self.stages[group].resolution])
-        if self.checkpoint_activations and torch.is_grad_enabled():
-            posterior: DiagonalGaussian = checkpoint(
-                block.posterior_from, *arguments, use_reentrant=False, preserve_rng_state=False
-            )
-            return posterior
-        return block.posterior_from(*arguments)
-
-
-def _draws_noise(source: LatentSource) -> bool:
-    return not isinstance(source, Given) and source.noise is None
+        feature = features[self.stages[group].resolution]
+        return maybe_recomputed(self.checkpoint_activations, block.posterior_from, latents.contexts[group], feature)

@@ -1,4 +1,4 @@
-"""The bottom-up pass: an image to one feature map a resolution.
+"""The bottom-up pass: from an image to one feature map for each resolution.
 
 Shapes: B batch, C width at the resolution R.
 """
@@ -6,13 +6,11 @@ Shapes: B batch, C width at the resolution R.
 import math
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from vdvae_lr.model.precision import compute_dtype, without_autocast
-from vdvae_lr.model.vdvae.layers import Bottleneck, convolution, pad_channels, scale_weights
+from vdvae_lr.model.vdvae.layers import Bottleneck, convolution, maybe_recomputed, pad_channels, scale_weights
 from vdvae_lr.model.vdvae.layout import EncoderStage
 
 Features = Mapping[int, Tensor]
@@ -20,7 +18,7 @@ Features = Mapping[int, Tensor]
 
 
 class EncoderBlock(nn.Module):
-    """A residual bottleneck block, then average pooling where the stage says so, then channel padding."""
+    """A residual bottleneck block, then average pooling if the stage has it, then channel padding."""
 
     def __init__(self, stage: EncoderStage, width: int, middle: int, output_width: int) -> None:
         super().__init__()
@@ -37,7 +35,7 @@ class EncoderBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """q's image side: all bottom-up blocks in order."""
+    """All bottom-up blocks in order."""
 
     def __init__(
         self, stages: tuple[EncoderStage, ...], widths: Mapping[int, int], channels: int, bottleneck_multiple: float
@@ -53,15 +51,12 @@ class Encoder(nn.Module):
             self.blocks.append(block)
 
     def forward(self, image: Tensor) -> Features:
-        """Images on the input scale (B, channels, R, R) → features by resolution."""
-        with without_autocast(image.device):  # bf16 has 8 bits of mantissa: it would round 8-bit levels and x̂'s detail
+        """Images on the input scale (B, channels, R, R) → features."""
+        with without_autocast(image.device):  # bf16 has 8 bits of precision: it would round the details of x̂
             current = self.image_input(image)
         current = current.to(compute_dtype(image))
         features = {current.shape[-1]: current}
         for block in self.blocks:
-            if self.checkpoint_activations and torch.is_grad_enabled():
-                current = checkpoint(block, current, use_reentrant=False, preserve_rng_state=False)
-            else:
-                current = block(current)
+            current = maybe_recomputed(self.checkpoint_activations, block, current)
             features[current.shape[-1]] = current
         return features

@@ -1,13 +1,18 @@
-"""The convolutions everything is built from.
+"""The convolutions that encoder and decoder are built from, and the recomputation of activations.
 
 Shapes: B batch, C width, M bottleneck width, H W resolution.
 """
 
 import math
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+T = TypeVar("T")
 
 
 def convolution(in_channels: int, out_channels: int, kernel_size: int = 1, *, bias: bool = True) -> nn.Conv2d:
@@ -19,21 +24,32 @@ def convolution(in_channels: int, out_channels: int, kernel_size: int = 1, *, bi
 
 
 def scale_weights(layer: nn.Conv2d, factor: float) -> None:
-    """Multiply a layer's initial weights by `factor`: √(1/number of blocks) where blocks add up, 0 where nothing may be
-    added.
+    """Multiply a layer's initial weights by `factor`: √(1/number of blocks) if the outputs of blocks add up, 0 if a
+    block shall add nothing at first.
     """
     with torch.no_grad():
         layer.weight.mul_(factor)
 
 
 def pad_channels(features: Tensor, width: int) -> Tensor:
-    """(B, C, H, W) → (B, width, H, W), the new channels zero; unchanged when the width is already right."""
+    """(B, C, H, W) → (B, width, H, W) with zeros in the new channels."""
     missing = width - features.shape[1]
     return features if missing == 0 else F.pad(features, (0, 0, 0, 0, 0, missing))
 
 
+def maybe_recomputed(recompute: bool, function: Callable[..., T], *arguments: object, draws_noise: bool = False) -> T:
+    """`function(*arguments)`; with `recompute`, its activations are computed again in the backward pass.
+
+    `draws_noise` says that the function draws random numbers, which must then be the same in the backward pass.
+    """
+    if not (recompute and torch.is_grad_enabled()):
+        return function(*arguments)
+    result: T = checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=draws_noise)
+    return result
+
+
 class _BottleneckTail(nn.Module):
-    """The three convolutions after a bottleneck's first: 3×3, 3×3, 1×1; the 3×3 ones are 1×1 at resolutions up to 2."""
+    """A bottleneck without its first convolution: 3×3, 3×3, 1×1. At resolutions up to 2 the 3×3 ones are 1×1."""
 
     def __init__(self, middle: int, out_channels: int, resolution: int) -> None:
         super().__init__()
@@ -53,8 +69,8 @@ class _BottleneckTail(nn.Module):
 class Bottleneck(_BottleneckTail):
     """Four convolutions 1×1, 3×3, 3×3, 1×1, each after an exact GELU.
 
-    The first GELU is the caller's: the prior and the posterior network of one block read the same state, so it is
-    taken once.
+    The caller applies the first GELU: the prior and the posterior network of one block read the same state, so one
+    GELU serves both.
     """
 
     def __init__(self, in_channels: int, middle: int, out_channels: int, resolution: int) -> None:
@@ -67,10 +83,10 @@ class Bottleneck(_BottleneckTail):
 
 
 class TwoInputBottleneck(_BottleneckTail):
-    """A bottleneck over concat(state, feature), its first convolution kept as two summands.
+    """A bottleneck over concat(state, feature), whose first convolution is a sum of one on each.
 
-    The concatenation is never made, and the state's summand, which does not depend on the image, can be kept:
-    re-encoding another image for the same latents needs only the feature's.
+    The state's summand does not depend on the image. So it can be kept, and re-encoding another image for the same
+    latents only needs that of the feature.
     """
 
     def __init__(self, width: int, middle: int, out_channels: int, resolution: int) -> None:

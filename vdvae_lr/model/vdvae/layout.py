@@ -1,6 +1,6 @@
-"""Block strings, parsed once into typed stages, and the width of each resolution.
+"""Block strings as typed stages, and the width of each resolution.
 
-The published notation (Child 2020, its code's `hps.py`), comma-separated:
+The notation is that of the published code (Child 2020, `hps.py`), with commas between the pieces:
 
 | form  | in the encoder                                  | in the decoder                                     |
 |-------|-------------------------------------------------|----------------------------------------------------|
@@ -18,25 +18,25 @@ from vdvae_lr.errors import InputError
 
 _PIECE = re.compile(r"^(?P<resolution>[1-9]\d{0,4})(?:(?P<kind>[xdm])(?P<number>[1-9]\d{0,4}))?$")
 _WIDTH = re.compile(r"^(?P<resolution>[1-9]\d{0,4}):(?P<channels>[1-9]\d{0,4})$")
-_MOST_BLOCKS = 1_000  # settings may come from strangers, and a block takes milliseconds; published sides have up to 91
+_MOST_BLOCKS = 1_000  # settings may come from strangers, and each block takes milliseconds; published ones have 91
 
 
 @dataclass(frozen=True)
 class EncoderStage:
-    """One bottom-up block: its resolution, and the factor of the average pooling that follows it (1: none)."""
+    """One bottom-up block: its resolution, and the factor of the average pooling after it (1: no pooling)."""
 
     resolution: int
     pool: int = 1
 
     @property
     def output_resolution(self) -> int:
-        """Resolution of the feature this block leaves."""
+        """Resolution of the feature that this block returns."""
         return self.resolution // self.pool
 
 
 @dataclass(frozen=True)
 class DecoderStage:
-    """One top-down block, i.e. one latent group: its resolution, and the resolution whose state it adds first."""
+    """One top-down block and its latent group: its resolution, and the resolution whose state it adds first."""
 
     resolution: int
     upsample_from: int | None = None
@@ -51,20 +51,20 @@ def _pieces(text: str, setting: str, allowed: str) -> list[tuple[int, str, int]]
         if match is None or kind not in allowed:
             forms = " or ".join({"x": "32x11", "d": "32d2", "m": "32m16"}[letter] for letter in allowed)
             raise InputError(
-                f"{setting}: '{piece.strip()}' is no block; write pieces like {forms}, separated by commas."
+                f"{setting}: '{piece.strip()}' is not a block; write pieces like {forms}, separated by commas."
             )
         pieces.append((int(match["resolution"]), kind, int(match["number"] or 1)))
     blocks = sum(number if kind == "x" else 1 for _, kind, number in pieces)
     if blocks > _MOST_BLOCKS:
-        raise InputError(f"{setting} asks for {blocks} blocks; at most {_MOST_BLOCKS} can be had.")
+        raise InputError(f"{setting} asks for {blocks} blocks; at most {_MOST_BLOCKS} are allowed.")
     return pieces
 
 
 def parse_encoder(text: str, image_size: int) -> tuple[EncoderStage, ...]:
-    """Stages of `enc_blocks`, checked: starts at the image's resolution and follows its own pooling.
+    """Stages of `enc_blocks`, which start at the image's resolution and follow their own pooling.
 
     Raises:
-        InputError: a piece that is no encoder block, or a resolution that the stages before it do not lead to.
+        InputError: a piece is not an encoder block, or the stages before it do not lead to its resolution.
     """
     stages: list[EncoderStage] = []
     resolution = image_size
@@ -86,12 +86,11 @@ def parse_encoder(text: str, image_size: int) -> tuple[EncoderStage, ...]:
 
 
 def parse_decoder(text: str, image_size: int, encoder: tuple[EncoderStage, ...]) -> tuple[DecoderStage, ...]:
-    """Stages of `dec_blocks`, checked against the image and the encoder's features.
+    """Stages of `dec_blocks`, which must fit the image and the encoder's features.
 
     Raises:
-        InputError: a piece that is no decoder block, a resolution without an encoder feature, an upsampling from a
-        state
-            that does not exist yet or by no whole factor, or a last block that is not at the image's resolution.
+        InputError: a piece is not a decoder block, its resolution has no encoder feature, it upsamples a state that
+            does not exist yet or by no whole factor, or the last block is not at the image's resolution.
     """
     stages: list[DecoderStage] = []
     features = {image_size} | {stage.output_resolution for stage in encoder}
@@ -118,20 +117,21 @@ def parse_decoder(text: str, image_size: int, encoder: tuple[EncoderStage, ...])
 
 
 def parse_widths(text: str, width: int, encoder: tuple[EncoderStage, ...]) -> dict[int, int]:
-    """Channels at each resolution: `width`, or what `custom_width_str` (`"512:32,256:64"`) says.
+    """Channels at each resolution: `width`, or those of `custom_width_str` (`"512:32,256:64"`).
 
-    Features are zero-padded on their way down, so widths may only grow there, and the image's resolution has `width`.
+    Features are zero-padded on their way to lower resolutions, so widths may only grow there. The image's resolution
+    has `width`.
 
     Raises:
-        InputError: a broken string, a resolution that enc_blocks lacks, a narrower width at a lower resolution, or
-            another width at the image's resolution.
+        InputError: the string is broken, enc_blocks lacks a resolution, a lower resolution is narrower, or the image's
+            resolution has another width.
     """
     custom: dict[int, int] = {}
     for piece in filter(None, (part.strip() for part in text.split(","))):
         match = _WIDTH.match(piece)
         if match is None:
             raise InputError(
-                f"custom_width_str: '{piece}' is no width; write RESOLUTION:CHANNELS pairs like 64:512,32:512."
+                f"custom_width_str: '{piece}' is not a width; write RESOLUTION:CHANNELS pairs like 64:512,32:512."
             )
         custom[int(match["resolution"])] = int(match["channels"])
     image_size = encoder[0].resolution

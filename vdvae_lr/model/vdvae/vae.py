@@ -22,15 +22,16 @@ from vdvae_lr.model.vdvae.layers import convolution
 from vdvae_lr.model.vdvae.layout import parse_decoder, parse_encoder, parse_widths
 from vdvae_lr.setting_checks import Between, check_settings
 
-_LARGEST = 65_536  # of any size; settings may come from strangers, with weights
+_LARGEST = 65_536  # limit of any size: settings may come from strangers, with weights
 Size = Annotated[int, Between(1, _LARGEST)]
 Factor = Annotated[float, Between(0, _LARGEST, above=True)]
 
 
 @dataclass(frozen=True)
 class VAEConfig:
-    """Everything that defines the model; it travels with the weights. Names as published where the published code has
-    them.
+    """Everything that defines the model; it is saved with the weights.
+
+    Names are those of the published code if that has them.
     """
 
     image_size: Size = 32
@@ -44,7 +45,8 @@ class VAEConfig:
     width: Size = 384
     """Channels of the features and of the state."""
     custom_width_str: str = ""
-    """Other channels at some resolutions, as RESOLUTION:CHANNELS pairs (64:512,32:512); only wider downwards."""
+    """Other channels at some resolutions, as RESOLUTION:CHANNELS pairs (64:512,32:512); a lower
+    resolution must not have fewer."""
     bottleneck_multiple: Factor = 0.25
     """Channels inside a block, as a share of its width."""
     zdim: Size = 16
@@ -56,14 +58,14 @@ class VAEConfig:
     bits: Annotated[int, Between(1, 8)] = 8
     """Depth of the likelihood's targets in bits (the published FFHQ-256 model has 5)."""
     likelihood: Literal["normalised", "published_5bit"] = "normalised"
-    """normalised: bins of `bits` that sum to one; published_5bit: the published FFHQ-256 bins, which do not."""
+    """normalised: bins of `bits` whose masses sum to one; published_5bit: the published FFHQ-256 bins, which do not."""
     input_shift: Annotated[float, Between(-_LARGEST, _LARGEST)] = -127.5
     """Added to 8-bit levels before the encoder."""
     input_scale: Factor = 1 / 64
     """Multiplies the shifted levels."""
 
     def __post_init__(self) -> None:
-        """Refuse what no model can be made of; raises InputError."""
+        """Refuse settings that no model can be built from; raises InputError."""
         check_settings(self)
         if self.image_channels not in (1, 3):
             raise InputError(f"image_channels is {self.image_channels}; it must be 1 (grey) or 3 (colour).")
@@ -109,11 +111,11 @@ class VeryDeepVAE(LatentModel):
 
     @property
     def image_noise_shapes(self) -> tuple[tuple[int, ...], ...]:
-        """What `LogisticMixture.sample` takes: (K, H, W) for the component, (C, H, W) for the place in its logistic."""
+        """(K, H, W) to choose the component, (C, H, W) for the position in its logistic (`LogisticMixture.sample`)."""
         return (self.config.num_mixtures, *self.image_shape[1:]), self.image_shape
 
     def encode(self, levels: Tensor) -> Features:
-        """Images as 0…255 levels (B, C, H, W) → features by resolution."""
+        """Levels (B, C, H, W) → features by resolution."""
         features: Features = self.encoder(self.pixel_scale.input_from_levels(levels))
         return features
 
@@ -125,12 +127,12 @@ class VeryDeepVAE(LatentModel):
         *,
         keep_contexts: bool = False,
     ) -> LatentPass:
-        """The one top-down pass, as `LatentModel` has it."""
+        """See `LatentModel.top_down`."""
         latents, output = self.decoder(sources, batch, features, keep_states=keep_contexts)
         return LatentPass(**vars(latents), likelihood=self.likelihood(output))
 
     def posterior(self, group: int, latents: Latents, features: Features) -> DiagonalGaussian:
-        """As `LatentModel.posterior`."""
+        """See `LatentModel.posterior`."""
         return self.decoder.posterior(group, latents, features)
 
     def set_activation_checkpointing(self, enabled: bool) -> None:
@@ -139,12 +141,12 @@ class VeryDeepVAE(LatentModel):
         self.decoder.checkpoint_activations = enabled
 
     def compile_parts(self) -> list[nn.Module]:
-        """The blocks, which have few shapes: to compile the unrolled model takes minutes."""
-        posteriors = [block.posterior for block in self.decoder.blocks]  # called alone where an image is re-encoded
+        """The blocks. They have few shapes; compiling the unrolled model takes minutes."""
+        posteriors = [block.posterior for block in self.decoder.blocks]  # re-encoding an image calls them alone
         return [*self.encoder.blocks, *self.decoder.blocks, *posteriors]
 
     def facts(self) -> list[tuple[str, str]]:
-        """What a model card says of the architecture."""
+        """The architecture table of a model card."""
         config = self.config
         return [
             ("likelihood", f"`{config.likelihood}`, {config.num_mixtures} mixture components"),
@@ -154,9 +156,9 @@ class VeryDeepVAE(LatentModel):
         ]
 
     def likelihood(self, output: Tensor) -> LogisticMixture:
-        """p(x|z) from a pass's output (B, width, H, W); in float32 proper, since bins are narrower than bf16 resolves.
+        """p(x|z) from a pass's output (B, width, H, W), in full float32, because bins are narrower than bf16 resolves.
 
-        A matrix product rather than a convolution: torch lets the latter round to TF32 on CUDA.
+        It is a matrix product, because torch lets a convolution round to TF32 on CUDA.
         """
         layer = self.mixture_output
         with without_autocast(output.device):
