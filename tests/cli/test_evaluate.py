@@ -260,9 +260,10 @@ def test_no_images(
 
 
 def test_fewer_images_than_a_mixture(
-    save: Callable[..., str], capsys: pytest.CaptureFixture[str], task: list[Task]
+    save: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str], task: list[Task]
 ) -> None:
-    error = refusal(capsys, save(), "--examples", "3", *LITTLE, "--mixture_batch", "4")
+    words = ("--examples", "3", *LITTLE, "--mixture_batch", "4", "--out", str(tmp_path / "out"))
+    error = refusal(capsys, save(), *words)
     assert "3 images cannot fill a mixture of 4" in error
     assert task == []
 
