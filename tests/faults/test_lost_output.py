@@ -2,6 +2,7 @@
 
 import os
 import pty
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -76,14 +77,17 @@ def test_closed_streams_do_not_hinder(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_terminal_that_closes_lets_the_run_save(tmp_path: Path) -> None:
-    """The system then sends SIGHUP to the run and to its readers, and every write to the terminal fails."""
+@pytest.mark.parametrize("hears_the_signal", [True, False])
+def test_a_terminal_that_closes_lets_the_run_save(tmp_path: Path, hears_the_signal: bool) -> None:
+    """The system then sends SIGHUP to the run and its readers, and every write fails. Either may come first."""
     command = [
         sys.executable,
         *train_command(write_images(tmp_path / "images"), tmp_path / "out", num_workers=1, **ENDLESS),
     ]
     process, terminal = pty.fork()
     if process == 0:
+        if not hears_the_signal:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
         os.execve(sys.executable, command, Start(command, {"PYTHONPATH": str(CHECKOUT)}).environment())
     shown = b""
     while b"step" not in shown:

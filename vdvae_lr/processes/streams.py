@@ -32,15 +32,17 @@ class OutputLostError(Exception):
     Args:
         cause: what the system said.
         reader_gone: the program that read the output has ended, or the terminal was closed.
+        terminal_closed: it was the terminal. The system then sends SIGHUP, too, sometimes after the write has failed.
     """
 
-    def __init__(self, cause: str, *, reader_gone: bool) -> None:
+    def __init__(self, cause: str, *, reader_gone: bool, terminal_closed: bool = False) -> None:
         super().__init__(
             "nobody reads the output any more"
             if reader_gone
             else f"standard output cannot be written ({cause}); free space, or send it to another place"
         )
         self.reader_gone = reader_gone
+        self.terminal_closed = terminal_closed
         self.exit_code = EXIT_READER_GONE if reader_gone else EXIT_INPUT_ERROR
 
 
@@ -109,8 +111,10 @@ class _Descriptor(io.FileIO):
         except OSError as error:
             _to_null_device(self._number)
             if self._number == _STANDARD.index("stdout"):
-                gone = isinstance(error, ConnectionError) or (error.errno == errno.EIO and self._terminal)
-                self._lost = OutputLostError(error.strerror or str(error), reader_gone=gone)
+                closed = error.errno == errno.EIO and self._terminal
+                gone = closed or isinstance(error, ConnectionError)
+                cause = error.strerror or str(error)
+                self._lost = OutputLostError(cause, reader_gone=gone, terminal_closed=closed)
             written = memoryview(data).nbytes
         if self._lost is not None and threading.current_thread() is threading.main_thread():
             lost, self._lost = self._lost, None

@@ -124,10 +124,14 @@ class PeerWatch:
         self.at("ended")
 
     def stop(self) -> None:
-        """End the threads, after all processes have called `ending`."""
+        """End the threads, after all processes have called `ending`.
+
+        Python aborts at its end if a thread is then still inside the store. On a machine that stands still at times, a
+        thread takes seconds to come out. The wait is limited, since the store's host may be frozen.
+        """
         self._stopped.set()
         for thread in self._threads:
-            thread.join(2.5 * BEAT_S)  # limited: the store may be gone with its host by now
+            thread.join(SILENT_S)
 
     def _watch(self) -> None:
         last_round = time.monotonic()

@@ -203,7 +203,8 @@ def _save(run: Run) -> None:
 
 def _agreed_to_stop(run: Run, stop: StopRequest) -> bool:
     """Whether any process was told to stop, or cannot print. Several processes ask each other every few iterations."""
-    if run.display.lost is not None:
-        stop.signal = stop.signal or signal.SIGPIPE
+    lost = run.display.lost
+    if lost is not None:
+        stop.signal = stop.signal or (signal.SIGHUP if lost.terminal_closed else signal.SIGPIPE)
     asks = run.world.size == 1 or run.iteration % _AGREEMENT_ITERATIONS == 0
     return asks and stop.agreed(run.world)
