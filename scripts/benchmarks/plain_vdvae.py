@@ -1,17 +1,20 @@
 """A textbook training step of a VDVAE, as a baseline for ours: same mathematics, same weights, no optimisation.
 
-Each network activates its own input. State and feature are concatenated before one convolution. Tensors are in NCHW
-order. AdamW and the averaging go parameter by parameter. The code uses the modules of a `VDVAE` but none of its passes;
-the likelihood is that of the package.
+Each network activates its own input. State and feature are concatenated before one convolution. Torch differentiates
+the likelihood. Tensors are in NCHW order. AdamW and the averaging go parameter by parameter. The code uses the modules
+of a `VDVAE` but none of its passes.
 
 Shapes: B batch, C width, Z latent channels, H W resolution.
 """
+
+import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.model.logistic_mixture import Bins
 from vdvae_lr.model.vdvae.decoder import TopDownBlock
 from vdvae_lr.model.vdvae.encoder import EncoderBlock
 from vdvae_lr.model.vdvae.layers import Bottleneck, TwoInputBottleneck
@@ -61,12 +64,38 @@ def negative_elbo(model: VDVAE, levels: Tensor, noise: list[Tensor] | None = Non
         states[stage.resolution], kl = _top_down_block(block, state, feature, draw)
         rate = rate + kl.sum(dim=(1, 2, 3))
     final = states[model.config.image_size] * model.decoder.gain + model.decoder.bias
-    log_prob = model.likelihood(final).log_prob(model.pixel_scale.target_from_levels(levels))
+    target = model.pixel_scale.target_from_levels(levels)
+    log_prob = _log_prob(_convolved(final, model.mixture_output), target, model.bins)
     return (rate - log_prob.sum(dim=(1, 2))).mean() / model.dimensions
 
 
+def _log_prob(numbers: Tensor, target: Tensor, bins: Bins) -> Tensor:
+    """The discretised logistic mixture of PixelCNN++ (Salimans et al. 2017): (B, H, W)."""
+    channels = target.shape[1]
+    per_component = 10 if channels == 3 else 3
+    logits, rest = numbers.tensor_split([numbers.shape[1] // per_component], dim=1)
+    rest = rest.unflatten(1, (channels, -1, logits.shape[1]))  # (B, C, 2 or 3, K, H, W)
+    means, log_scales = rest[:, :, 0], rest[:, :, 1].clamp(min=-7)
+    if channels == 3:
+        coefficients = rest[:, :, 2].tanh()
+        red, green = target[:, :1], target[:, 1:2]
+        of_green = means[:, 1] + coefficients[:, 0] * red
+        of_blue = means[:, 2] + coefficients[:, 1] * red + coefficients[:, 2] * green
+        means = torch.stack([means[:, 0], of_green, of_blue], dim=1)
+    value = target[:, :, None].expand_as(means)
+    upper = (value - means + bins.half_width) * (-log_scales).exp()
+    lower = (value - means - bins.half_width) * (-log_scales).exp()
+    middle = (value - means) * (-log_scales).exp()
+    mass = upper.sigmoid() - lower.sigmoid()
+    density = middle - log_scales - 2 * F.softplus(middle) + math.log(2 * bins.half_width)
+    inside = torch.where(mass > 1e-5, mass.clamp(min=1e-12).log(), density)
+    ends = torch.where(value > bins.highest_above, -F.softplus(lower), inside)
+    ends = torch.where(value < bins.lowest_below, upper - F.softplus(upper), ends)
+    return torch.logsumexp(ends.sum(1) + F.log_softmax(logits, dim=1), dim=1)
+
+
 def _encode(model: VDVAE, image: Tensor) -> dict[int, Tensor]:
-    current = model.encoder.image_input(image)
+    current = _convolved(image, model.encoder.image_input)
     features = {current.shape[-1]: current}
     for block in model.encoder.blocks:
         assert isinstance(block, EncoderBlock)
@@ -90,20 +119,24 @@ def _top_down_block(block: TopDownBlock, state: Tensor, feature: Tensor, noise: 
     latent = posterior_mean + posterior_log_scale.exp() * noise
     spread = posterior_log_scale.exp().square() + (posterior_mean - prior_mean).square()
     kl = -0.5 + prior_log_scale - posterior_log_scale + 0.5 * spread / prior_log_scale.exp().square()
-    state = state + from_prior[:, 2 * block.latent_channels :] + block.latent_projection(latent)
+    state = state + from_prior[:, 2 * block.latent_channels :] + _convolved(latent, block.latent_projection)
     return state + _bottleneck(block.residual, state), kl
 
 
 def _bottleneck(network: Bottleneck, entering: Tensor) -> Tensor:
-    hidden = network.reduce(F.gelu(entering))
-    for convolution in (network.mix_1, network.mix_2, network.expand):
-        hidden = convolution(F.gelu(hidden))
+    hidden = _convolved(F.gelu(entering), network.reduce)
+    for layer in (network.mix_1, network.mix_2, network.expand):
+        hidden = _convolved(F.gelu(hidden), layer)
     return hidden
 
 
 def _joined_bottleneck(network: TwoInputBottleneck, state: Tensor, feature: Tensor) -> Tensor:
     weight = torch.cat([network.reduce.weight, network.reduce_feature.weight], dim=1)
     hidden = F.conv2d(F.gelu(torch.cat([state, feature], dim=1)), weight, network.reduce.bias)
-    for convolution in (network.mix_1, network.mix_2, network.expand):
-        hidden = convolution(F.gelu(hidden))
+    for layer in (network.mix_1, network.mix_2, network.expand):
+        hidden = _convolved(F.gelu(hidden), layer)
     return hidden
+
+
+def _convolved(entering: Tensor, layer: nn.Conv2d) -> Tensor:
+    return F.conv2d(entering, layer.weight, layer.bias, padding=layer.padding)  # type: ignore[arg-type]

@@ -189,7 +189,7 @@ def test_recovered_is_minus_the_loss_of_training(small_model: VDVAE, pixels: Ten
     noise = PassNoise(small_model, 7, CPU)
     noise.draw_rows([noise_key("evaluate", SEED, number) for number in range(7)])
     passed = small_model.infer(pixels.double(), noise.posterior, keep_contexts=True)
-    loss = reconstruct_latents(ObjectiveSettings(lr_image=image), small_model, passed, noise.image).sum(1)
+    loss = reconstruct_latents(ObjectiveSettings(lr_image=image), small_model, passed, noise.image)
     key = {"mean": "recovered_mean_image", "sample": "recovered_sampled_image"}[image]
     found = measured(small_model, pixels, world)[key].total
     assert found.value == pytest.approx(-loss.mean().item() / 192, rel=1e-9)

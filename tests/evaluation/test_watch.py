@@ -40,7 +40,7 @@ def test_recovered_information_is_minus_the_lr_loss(
     noise = PassNoise(small_model, 7, world.device)
     noise.draw_rows([noise_key("evaluate", SEED, index) for index in range(7)])
     passed = small_model.infer(pixels.double(), noise.posterior, keep_contexts=True)
-    loss = reconstruct_latents(ObjectiveSettings(), small_model, passed, noise.image).sum(1)
+    loss = reconstruct_latents(ObjectiveSettings(), small_model, passed, noise.image)
     watched = watch_latents(small_model, batches_of([[0, 1, 2, 3], [4, 5, 6]]), seed=SEED, world=world)
     found = watched.recovered_information
     assert found.value == pytest.approx(-loss.mean().item() / 192, rel=1e-9)

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from vdvae_lr.losses.elbo import distortion_nats, group_rates_nats, per_image
+from vdvae_lr.losses.elbo import distortion_nats, group_rates_nats, per_image, rate_nats
 from vdvae_lr.model.gaussian import DiagonalGaussian
 
 
-def random_gaussians(seed: int) -> list[DiagonalGaussian]:
+def random_gaussians(seed: int, channels: tuple[int, int] = (2, 2)) -> list[DiagonalGaussian]:
     """Two groups for three images."""
     generator = torch.Generator().manual_seed(seed)
-    shapes = [(3, 2, 1, 1), (3, 2, 4, 4)]
+    shapes = [(3, channels[0], 1, 1), (3, channels[1], 4, 4)]
     return [
         DiagonalGaussian(*torch.randn(2, *shape, generator=generator, dtype=torch.float64).unbind()) for shape in shapes
     ]
@@ -35,6 +35,14 @@ def test_rates_are_torchs_divergences_by_image_and_group() -> None:
         for group, (q, p) in enumerate(zip(posteriors, priors, strict=True)):
             pair = (Normal(d.mean[image], d.log_scale[image].exp()) for d in (q, p))
             assert rates[image, group].item() == pytest.approx(kl_divergence(*pair).sum().item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("channels", [(2, 2), (2, 3)])
+def test_the_rate_is_the_sum_over_groups(channels: tuple[int, int]) -> None:
+    """Also if groups have unlike numbers of channels."""
+    posteriors, priors = random_gaussians(0, channels), random_gaussians(1, channels)
+    expected = group_rates_nats(posteriors, priors).sum(1)
+    torch.testing.assert_close(rate_nats(posteriors, priors), expected, rtol=1e-12, atol=0)
 
 
 def test_a_missing_posterior_is_an_error() -> None:

@@ -123,14 +123,14 @@ def test_reductions_differ_by_the_number_of_latents_to_an_image_number(problem: 
 
 
 def test_the_reconstructions_sum_over_groups_is_averaged_over_images(problem: Problem) -> None:
-    by_group = reconstruct_latents(ObjectiveSettings(), problem.model, problem.passed(), problem.noise.image)
-    assert close(problem.terms(ObjectiveSettings()).latent_reconstruction, by_group.sum() / 2 / 192)
+    by_image = reconstruct_latents(ObjectiveSettings(), problem.model, problem.passed(), problem.noise.image)
+    assert close(problem.terms(ObjectiveSettings()).latent_reconstruction, by_image.sum() / 2 / 192)
 
 
 def test_prior_latents_are_those_of_the_generated_pass(problem: Problem) -> None:
-    by_group = reconstruct_latents(ObjectiveSettings(), problem.model, problem.generated(), problem.noise.image)
+    by_image = reconstruct_latents(ObjectiveSettings(), problem.model, problem.generated(), problem.noise.image)
     terms = problem.terms(ObjectiveSettings(lr_latents="prior"))
-    assert close(terms.latent_reconstruction, by_group.sum() / 2 / 192)
+    assert close(terms.latent_reconstruction, by_image.sum() / 2 / 192)
     assert close(terms.negative_elbo, problem.terms(ObjectiveSettings()).negative_elbo)
 
 

@@ -9,7 +9,8 @@ from scale_direction import move, norm_of, scale_derivatives, scale_direction
 from torch import Tensor
 
 from vdvae_lr.hub.pretrained import VDVAE
-from vdvae_lr.losses.objective import ObjectiveSettings, ObjectiveTerms, reconstruct_latents
+from vdvae_lr.losses.latent_reconstruction import group_latent_reconstruction
+from vdvae_lr.losses.objective import ObjectiveSettings, ObjectiveTerms
 from vdvae_lr.model.noise import PassNoise
 from vdvae_lr.training.step import batch_terms
 
@@ -30,7 +31,9 @@ class Problem:
     def reconstruction(self, settings: ObjectiveSettings) -> Tensor:
         """L_LR by image and group (B, L)."""
         passed = self.model.infer(self.levels, self.noise.posterior, keep_contexts=True)
-        return reconstruct_latents(settings, self.model, passed, self.noise.image)
+        reencoded = self.model.reencode(passed, passed.decoded(settings.lr_image, self.noise.image))
+        form, target = settings.lr_form, settings.lr_target
+        return group_latent_reconstruction(passed.latents, reencoded, passed.priors, form, target)
 
     def derivatives(self, loss: Tensor) -> Tensor:
         """Along every group's scale direction (L,), by autograd."""

@@ -34,8 +34,8 @@ def test_steps_equal_adamw_with_clipping(norm: float) -> None:
     reference = torch.optim.AdamW(theirs.parameters(), lr=0.01, betas=(0.9, 0.9), weight_decay=0.01)
     for iteration in range(4):
         set_gradient(weights, norm, iteration)
-        for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
-            other.grad = mine.grad.clone()
+        for name, gradient in weights.named(weights.gradients).items():
+            theirs.get_parameter(name).grad = gradient.clone()
         nn.utils.clip_grad_norm_(theirs.parameters(), 1.0)
         reference.step()
         optimiser.step(iteration)

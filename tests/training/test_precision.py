@@ -152,7 +152,7 @@ def test_every_number_of_a_pass_is_finite_and_distributions_are_float32(precisio
     noise = PassNoise(model, 2, ALONE.device, prior=True)
     noise.draw(1)
     outputs: list[torch.dtype] = []
-    hook = model.decoder.blocks[0].prior.register_forward_hook(lambda *call: outputs.append(call[2].dtype))
+    hook = model.decoder.blocks[0].residual.register_forward_hook(lambda *call: outputs.append(call[2].dtype))
     with autocast(ALONE.device, precision):
         inferred = model.infer(grey_pixels(2).float(), noise.posterior, keep_contexts=True)
         generated = model.generate(2, noise.prior)

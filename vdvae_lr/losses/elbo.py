@@ -18,6 +18,27 @@ def per_image(values: Tensor) -> Tensor:
     return values.flatten(1).sum(1)
 
 
+def all_groups(tensors: Sequence[Tensor]) -> Tensor:
+    """The numbers of all groups, (B, Z, R, R) each, side by side: (B, …), in an order that depends on shapes alone.
+
+    A sum over all groups takes as many operations this way as one group does.
+    """
+    if len({tensor.shape[1] for tensor in tensors}) > 1:
+        return torch.cat([tensor.flatten(1) for tensor in tensors], dim=1)
+    return torch.cat([tensor.flatten(2).mT for tensor in tensors], dim=1)  # views, where channels are innermost
+
+
+def all_gaussians(gaussians: Sequence[DiagonalGaussian]) -> DiagonalGaussian:
+    """The distribution of `all_groups` of the latents."""
+    means, log_scales = ([getattr(gaussian, name) for gaussian in gaussians] for name in ("mean", "log_scale"))
+    return DiagonalGaussian(all_groups(means), all_groups(log_scales))
+
+
+def rate_nats(posteriors: Sequence[DiagonalGaussian], priors: Sequence[DiagonalGaussian]) -> Tensor:
+    """The rate, KL(q(z|x) ‖ p(z)), of every image in nats: (B,)."""
+    return per_image(all_gaussians(posteriors).kl_to(all_gaussians(priors)))
+
+
 def group_rates_nats(posteriors: Sequence[DiagonalGaussian], priors: Sequence[DiagonalGaussian]) -> Tensor:
     """KL(q(z_l|z_<l, x) ‖ p(z_l|z_<l)) of every image and group, in nats: (B, L). The sum over L is the rate."""
     return torch.stack([per_image(q.kl_to(p)) for q, p in zip(posteriors, priors, strict=True)], dim=1)

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from vdvae_lr.losses.elbo import per_image
+from vdvae_lr.losses.elbo import all_gaussians, all_groups, per_image
 from vdvae_lr.model.gaussian import DiagonalGaussian
 
 FormName = Literal["information", "nll", "standardised", "raw"]
@@ -50,6 +50,18 @@ def raw(latent: Tensor, reencoded: DiagonalGaussian, prior: DiagonalGaussian) ->
 FORMS: Mapping[FormName, Form] = {"information": information, "nll": nll, "standardised": standardised, "raw": raw}
 
 
+def latent_reconstruction(
+    latents: Sequence[Tensor],
+    reencoded: Sequence[DiagonalGaussian],
+    priors: Sequence[DiagonalGaussian],
+    form: FormName = "information",
+    target: TargetGradient = "constant",
+) -> Tensor:
+    """L_LR of every image, (B,): the sum over groups of `group_latent_reconstruction`."""
+    values = FORMS[form](*_with_gradient(target, all_groups(latents), all_gaussians(reencoded), all_gaussians(priors)))
+    return per_image(values)
+
+
 def group_latent_reconstruction(
     latents: Sequence[Tensor],
     reencoded: Sequence[DiagonalGaussian],
@@ -63,10 +75,13 @@ def group_latent_reconstruction(
     target both get one, as in a plain transcription of the formula. Only one of them live is not offered: z and σ_p
     could then shrink together and lower a squared form, with nothing gained.
     """
+    values = [FORMS[form](*_with_gradient(target, *group)) for group in zip(latents, reencoded, priors, strict=True)]
+    return torch.stack([per_image(value) for value in values], dim=1)
+
+
+def _with_gradient(
+    target: TargetGradient, latent: Tensor, reencoded: DiagonalGaussian, prior: DiagonalGaussian
+) -> tuple[Tensor, DiagonalGaussian, DiagonalGaussian]:
     if target == "constant":
-        latents = [latent.detach() for latent in latents]
-        priors = [prior.map(Tensor.detach) for prior in priors]
-    function = FORMS[form]
-    return torch.stack(
-        [per_image(function(z, q, p)) for z, q, p in zip(latents, reencoded, priors, strict=True)], dim=1
-    )
+        return latent.detach(), reencoded, prior.map(Tensor.detach)
+    return latent, reencoded, prior

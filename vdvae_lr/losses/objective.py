@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from torch import Tensor
 
-from vdvae_lr.losses.elbo import distortion_nats, group_rates_nats
-from vdvae_lr.losses.latent_reconstruction import FormName, TargetGradient, group_latent_reconstruction
+from vdvae_lr.losses.elbo import distortion_nats, rate_nats
+from vdvae_lr.losses.latent_reconstruction import FormName, TargetGradient, latent_reconstruction
 from vdvae_lr.model.latent_model import DecodedImage, LatentModel, LatentPass
 from vdvae_lr.setting_checks import Between, CountOrNone, check_settings
 
@@ -67,13 +67,13 @@ class ObjectiveTerms:
 def reconstruct_latents(
     settings: ObjectiveSettings, model: LatentModel, passed: LatentPass, noise: Sequence[Tensor] | None
 ) -> Tensor:
-    """L_LR of one pass with kept contexts, by image and group, before reduction: (B, L).
+    """L_LR of one pass with kept contexts, by image, before reduction: (B,).
 
     Raises:
         ValueError: the settings ask for a sampled image, and there is no noise.
     """
     reencoded = model.reencode(passed, passed.decoded(settings.lr_image, noise))
-    return group_latent_reconstruction(passed.latents, reencoded, passed.priors, settings.lr_form, settings.lr_target)
+    return latent_reconstruction(passed.latents, reencoded, passed.priors, settings.lr_form, settings.lr_target)
 
 
 def evaluate_objective(
@@ -100,7 +100,7 @@ def evaluate_objective(
         ValueError: noise or a generated pass is missing.
     """
     dimensions = target[0].numel()
-    rate = group_rates_nats(passed.posteriors, passed.priors).sum(1).mean() / dimensions
+    rate = rate_nats(passed.posteriors, passed.priors).mean() / dimensions
     distortion = distortion_nats(passed.likelihood.log_prob(target)).mean() / dimensions
     total = settings.beta * rate + distortion
     reconstruction = None
@@ -109,6 +109,6 @@ def evaluate_objective(
         if source is None:
             raise ValueError("latents from the prior need a generated pass")
         divisor = dimensions if settings.lr_reduction == "sum" else sum(z[0].numel() for z in source.latents)
-        reconstruction = reconstruct_latents(settings, model, source, noise).sum(1).mean() / divisor
+        reconstruction = reconstruct_latents(settings, model, source, noise).mean() / divisor
         total = total + alpha * reconstruction
     return ObjectiveTerms(total, rate + distortion, rate, distortion, reconstruction)

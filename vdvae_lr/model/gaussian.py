@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
@@ -22,7 +23,7 @@ class DiagonalGaussian:
     def sample(self, noise: Tensor, temperature: float = 1.0) -> Tensor:
         """mean + temperature · scale · noise; `noise` is standard normal."""
         scale = self.log_scale.exp()
-        return self.mean + (scale if temperature == 1.0 else scale * temperature) * noise
+        return torch.addcmul(self.mean, scale if temperature == 1.0 else scale * temperature, noise)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """log N(value; mean, scale²) in nats."""

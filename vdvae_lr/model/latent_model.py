@@ -201,13 +201,13 @@ class LatentModel(nn.Module, ABC):
         """The shapes, without B, of the uniform draws for one sampled image. The default is one draw a number."""
         return (self.image_shape,)
 
-    def set_activation_checkpointing(self, enabled: bool) -> None:
-        """Recompute activations in the backward pass instead of storing them.
+    def recompute_activations(self, lowest_resolution: int | None) -> None:
+        """Store no activations from this resolution on; the backward pass computes them again. None: store all.
 
         Raises:
-            InputError: `enabled` is true and the model cannot do it.
+            InputError: the model cannot recompute any.
         """
-        if enabled:
+        if lowest_resolution is not None:
             raise InputError(f"{type(self).__name__} cannot recompute activations; leave --checkpoint_activations out.")
 
     def compile_parts(self) -> Sequence[nn.Module]:

@@ -11,9 +11,11 @@ Shapes: B batch, C image channels (1 or 3), K components, H W resolution. Images
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from vdvae_lr.model.precision import full_precision
@@ -64,15 +66,20 @@ class LogisticMixture:
     """
 
     def __init__(self, parameters: Tensor, channels: int, bins: Bins) -> None:
-        batch, numbers, height, width = parameters.shape
-        components = numbers // parameters_per_component(channels)
-        parameters = full_precision(parameters)
+        self._parameters = full_precision(parameters)
+        self._channels = channels
         self.bins = bins
-        self.logits, rest = torch.split(parameters, [components, numbers - components], dim=1)  # (B, K, H, W)
-        per_channel = rest.reshape(batch, channels, -1, components, height, width)
+        self.logits, per_channel = self._views(self._parameters)  # (B, K, H, W)
         self.means = per_channel[:, :, 0]  # (B, C, K, H, W)
-        self.log_scales = per_channel[:, :, 1].clamp(min=MIN_LOG_SCALE)
+        self._raw_log_scales = per_channel[:, :, 1]
+        self.log_scales = self._raw_log_scales.clamp(min=MIN_LOG_SCALE)
         self.coefficients = per_channel[:, :, 2].tanh() if channels == 3 else None  # slots r→g, r→b, g→b
+
+    def _views(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
+        """The logits (B, K, H, W) and the rest (B, C, 2 or 3, K, H, W) of a tensor like the parameters."""
+        components = numbers.shape[1] // parameters_per_component(self._channels)
+        logits, rest = numbers.tensor_split([components], dim=1)
+        return logits, rest.unflatten(1, (self._channels, -1, components))
 
     def _conditional_means(self, image: Tensor) -> Tensor:
         """Means of the components, given the image's earlier channels: (B, C, K, H, W)."""
@@ -86,12 +93,18 @@ class LogisticMixture:
 
     def log_prob(self, image: Tensor) -> Tensor:
         """log p(x|z) of images (B, C, H, W), in nats, per pixel: (B, H, W)."""
+        if torch.is_grad_enabled() and self._parameters.requires_grad and not image.requires_grad:
+            return cast(Tensor, _LogProb.apply(self._parameters, self, image))  # type: ignore[no-untyped-call]
+        return self._evaluated(image).log_prob
+
+    def _evaluated(self, image: Tensor) -> "_Evaluated":
         value = image.to(self.means.dtype)
         centred = value[:, :, None] - self._conditional_means(value)
         inverse_scale = (-self.log_scales).exp()
         upper = inverse_scale * (centred + self.bins.half_width)
         lower = inverse_scale * (centred - self.bins.half_width)
-        mass = upper.sigmoid() - lower.sigmoid()
+        below_upper, below_lower = upper.sigmoid(), lower.sigmoid()
+        mass = below_upper - below_lower
         middle = inverse_scale * centred
         log_density = middle - self.log_scales - 2 * F.softplus(middle) + math.log(2 * self.bins.half_width)
         inner = torch.where(mass > _DENSITY_BELOW_MASS, mass.clamp(min=1e-12).log(), log_density)
@@ -99,8 +112,38 @@ class LogisticMixture:
         open_above = -F.softplus(lower)
         edge = value[:, :, None]
         inner = torch.where(edge > self.bins.highest_above, open_above, inner)
-        log_prob = torch.where(edge < self.bins.lowest_below, open_below, inner)  # (B, C, K, H, W)
-        return torch.logsumexp(log_prob.sum(1) + self.logits.log_softmax(1), dim=1)
+        by_channel = torch.where(edge < self.bins.lowest_below, open_below, inner)  # (B, C, K, H, W)
+        by_component = by_channel.sum(1) + self.logits.log_softmax(1)
+        log_prob = torch.logsumexp(by_component, dim=1)
+        return _Evaluated(log_prob, by_component, inverse_scale, middle, lower, below_upper, below_lower, mass)
+
+    def _slopes(self, image: Tensor, at: "_Evaluated") -> Tensor:
+        """The derivatives of log p(x|z) by the numbers of each pixel: (B, numbers, H, W)."""
+        value = image.to(self.means.dtype)
+        edge = value[:, :, None]
+        open_below, open_above = edge < self.bins.lowest_below, edge > self.bins.highest_above
+        by_density = (at.mass <= _DENSITY_BELOW_MASS) & ~(open_below | open_above)
+        # An open bin reaches to infinity, where the logistic's mass is 0 or 1. With that, one formula fits all bins
+        # that have a mass, and no difference of nearly equal numbers is left in it.
+        upper, lower = at.below_upper.masked_fill(open_above, 1), at.below_lower.masked_fill(open_below, 0)
+        by_place = torch.where(by_density, 1 - 2 * at.middle.sigmoid(), 1 - upper - lower)
+        by_width = torch.where(open_below, 1 - upper, upper * (1 - upper) / at.mass.clamp(min=_DENSITY_BELOW_MASS))
+        by_width = torch.where(by_density, by_place / 2, by_width)
+        width = at.inverse_scale * (2 * self.bins.half_width)
+        chosen = (at.by_component - at.log_prob[:, None]).exp()  # (B, K, H, W): the components' posterior
+        weight = -chosen[:, None]
+        slopes = torch.empty_like(self._parameters)
+        into_logits, into_channels = self._views(slopes)
+        torch.sub(chosen, self.logits.softmax(1), out=into_logits)
+        by_mean = torch.mul(by_place * at.inverse_scale, weight, out=into_channels[:, :, 0])
+        by_log_scale = (at.lower * by_place + width * by_width + by_density) * (self._raw_log_scales >= MIN_LOG_SCALE)
+        torch.mul(by_log_scale, weight, out=into_channels[:, :, 1])
+        if self.coefficients is not None:
+            by_tanh = 1 - self.coefficients.square()
+            red, green = value[:, 0, None], value[:, 1, None]
+            for slot, (channel, earlier) in enumerate(((1, red), (2, red), (2, green))):
+                torch.mul(by_tanh[:, slot] * by_mean[:, channel], earlier, out=into_channels[:, slot, 2])
+        return slopes
 
     def mean(self) -> Tensor:
         """D(z): the mean of the unclipped mixture, clamped to [−1, 1]: (B, C, H, W)."""
@@ -145,3 +188,39 @@ class LogisticMixture:
             return hard
         soft = perturbed.softmax(1)
         return hard + (soft - soft.detach())  # in brackets: exactly one-hot, whatever soft rounds to
+
+
+class _Evaluated(NamedTuple):
+    """What log p(x|z) was computed from. Shapes are (B, C, K, H, W), unless they are given."""
+
+    log_prob: Tensor
+    """(B, H, W)."""
+    by_component: Tensor
+    """log of a component's weight times its probability of the pixel: (B, K, H, W)."""
+    inverse_scale: Tensor
+    middle: Tensor
+    """The middle of the pixel's bin, standardised; `lower` is its lower end."""
+    lower: Tensor
+    below_upper: Tensor
+    """The mass below the bin's upper end; `below_lower` is that below its lower end."""
+    below_lower: Tensor
+    mass: Tensor
+    """The mass of the bin."""
+
+
+class _LogProb(torch.autograd.Function):
+    """log p(x|z) that computes its derivatives at once and keeps nothing else for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, parameters: Tensor, mixture: LogisticMixture, image: Tensor) -> Tensor:
+        """(B, H, W)."""
+        at = mixture._evaluated(image)
+        ctx.save_for_backward(mixture._slopes(image, at))
+        return at.log_prob
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        """The gradient by the parameters (B, numbers, H, W)."""
+        (slopes,) = ctx.saved_tensors
+        return gradient[:, None] * slopes, None, None

@@ -85,7 +85,7 @@ def build_training(settings: Settings, world: World, start: StartWeights) -> Tra
     model: LatentModel = model_class(settings.model)(settings.model)
     states = _read_states(start, model)
     model.to(device=world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    model.set_activation_checkpointing(run.checkpoint_activations)
+    model.recompute_activations(run.checkpoint_resolution if run.checkpoint_activations else None)
     precision = resolve_precision(run, world.device)
     weights = FlatWeights(model)
     if states is not None:

@@ -69,6 +69,9 @@ class RunSettings:
     """Where to compute. auto: on CUDA if there is a card."""
     checkpoint_activations: bool = False
     """Recompute activations in the backward pass. It takes about a third more time and a fraction of the memory."""
+    checkpoint_resolution: Annotated[int, Between(1, 65_536)] = 1
+    """Lowest resolution at which --checkpoint_activations recomputes; the default is everywhere. Most memory is at the
+    highest resolutions."""
     compile: bool = False
     """Compile the blocks with torch.compile. It takes some minutes at the start and gives fewer, faster kernels."""
     cuda_graph: bool = True
@@ -189,7 +192,8 @@ def settings_for(config: type) -> type[Settings]:
 NEUTRAL = frozenset(
     {"fresh", "dry_run", "save_dir", "desc", "data_root", "weights_mirror", "lr_repository", "device", "num_workers"}
     | {"test_eval", "eval_examples", "iters_per_print", "iters_per_eval", "iters_per_images", "iters_per_save"}
-    | {"iters_per_ckpt", "keep_checkpoints", "num_images_visualize", "stuck_after_s", "checkpoint_activations"}
+    | {"iters_per_ckpt", "keep_checkpoints", "num_images_visualize", "stuck_after_s"}
+    | {"checkpoint_activations", "checkpoint_resolution"}
     | {"watch_examples", "accept_changed_images", "bad_images"}
 )
 """Settings that may differ when a run goes on: none of them changes what was computed until then.

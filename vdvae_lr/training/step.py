@@ -150,7 +150,7 @@ class TrainingStep:
         with autocast(self.world.device, self.precision):
             terms = batch_terms(self.model, self.objective, self._pixels.float(), self.noise, self._alpha)
         # `_local_share` and the reduction's mean over processes together make the mean over the global batch.
-        self.optimiser.scaler.scale(terms.total * self._local_share).backward()
+        self.optimiser.weights.backward(self.optimiser.scaler.scale(terms.total * self._local_share))
         reconstruction = terms.latent_reconstruction
         values = [terms.negative_elbo, terms.rate, terms.distortion]
         values.append(torch.zeros_like(terms.rate) if reconstruction is None else reconstruction)

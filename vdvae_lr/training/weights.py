@@ -36,11 +36,23 @@ class FlatWeights:
         self.message = torch.zeros(size + _ALIGNMENT, dtype=first.dtype, device=first.device)
         self.gradients, self.lacks_images = self.message[:size], self.message[size]
         self.values.grad = self.gradients
-        views, gradient_views = self.named(self.values.data), self.named(self.gradients)
-        for name, parameter in parameters.items():
-            views[name].copy_(parameter.data)
-            parameter.data = views[name]
-            parameter.grad = gradient_views[name]
+        self._parameters = list(parameters.values())
+        self._gradient_views = list(self.named(self.gradients).values())
+        for name, view in self.named(self.values.data).items():
+            view.copy_(parameters[name].data)
+            parameters[name].data = view
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradient of `loss` () to `gradients`.
+
+        Autograd would add tensor by tensor; a few operations over all of them do the same.
+        """
+        loss.backward()
+        found = [parameter.grad for parameter in self._parameters]
+        used = [(view, new) for view, new in zip(self._gradient_views, found, strict=True) if new is not None]
+        torch._foreach_add_([view for view, _ in used], [new for _, new in used])
+        for parameter in self._parameters:
+            parameter.grad = None
 
     def named(self, buffer: Tensor) -> dict[str, Tensor]:
         """Views into a buffer (N,) by parameter name, with the parameters' shapes and strides."""

@@ -63,8 +63,9 @@ def posterior_numbers(case: ReferenceCase, passed: LatentPass) -> dict[str, Tens
 
 
 def final_state(case: ReferenceCase, sources: Sequence[LatentSource]) -> Tensor:
-    """What the output convolution reads: (B, C, H, W)."""
-    return case.model.decoder(sources, len(case.levels), keep_states=False)[1]
+    """What the published output convolution reads: (B, C, H, W)."""
+    decoder = case.model.decoder
+    return decoder(sources, len(case.levels), keep_states=False)[1] * decoder.gain + decoder.bias
 
 
 def objective_numbers(case: ReferenceCase, passed: LatentPass) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.losses.objective import ObjectiveSettings
 from vdvae_lr.model.latent_model import FromPosterior, FromPrior, Given, LatentPass, LatentSource
 from vdvae_lr.model.noise import PassNoise
+from vdvae_lr.model.vdvae.layout import parse_encoder
 from vdvae_lr.model.vdvae.vae import VAEConfig
 from vdvae_lr.training.step import batch_terms
 
@@ -196,12 +197,13 @@ SETTINGS = [
 ]
 
 
+@pytest.mark.parametrize("lowest", [1, 8])
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_activation_checkpointing_changes_no_number(
-    small_model: VDVAE, small_levels: Tensor, small_noise: PassNoise, settings: ObjectiveSettings
+    small_model: VDVAE, small_levels: Tensor, small_noise: PassNoise, settings: ObjectiveSettings, lowest: int
 ) -> None:
     total, gradients = total_and_gradients(small_model, small_levels, small_noise, settings)
-    small_model.set_activation_checkpointing(True)
+    small_model.recompute_activations(lowest)
     again, recomputed = total_and_gradients(small_model, small_levels, small_noise, settings)
     assert torch.equal(total, again)
     assert set(gradients) == set(recomputed)
@@ -216,17 +218,20 @@ def test_activation_checkpointing_repeats_noise_that_is_drawn_inside(small_model
         return small_model.encoder.image_input.weight.grad.clone()
 
     expected = gradient()
-    small_model.set_activation_checkpointing(True)
+    small_model.recompute_activations(1)
     assert relative_error(gradient(), expected) <= EXACT
 
 
-def test_activation_checkpointing_does_run_every_block_again(
-    small_model: VDVAE, small_levels: Tensor, small_noise: PassNoise
+@pytest.mark.parametrize("lowest", [1, 4, 8])
+def test_activation_checkpointing_runs_the_blocks_of_high_resolutions_again(
+    small_model: VDVAE, small_levels: Tensor, small_noise: PassNoise, lowest: int
 ) -> None:
+    config = small_model.config
+    stages = [*parse_encoder(config.enc_blocks, config.image_size), *small_model.decoder.stages]
     calls = [count_calls(block) for block in (*small_model.encoder.blocks, *small_model.decoder.blocks)]
-    small_model.set_activation_checkpointing(True)
+    small_model.recompute_activations(lowest)
     total_and_gradients(small_model, small_levels, small_noise, ELBO)
-    assert [counter.count for counter in calls] == [2] * len(calls)
+    assert [counter.count for counter in calls] == [2 if stage.resolution >= lowest else 1 for stage in stages]
 
 
 @pytest.mark.parametrize("settings", SETTINGS)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vdvae_lr.model.precision import compute_dtype, without_autocast
-from vdvae_lr.model.vdvae.layers import Bottleneck, convolution, maybe_recomputed, pad_channels, scale_weights
+from vdvae_lr.model.vdvae.layers import Bottleneck, convolution, pad_channels, recomputed_from, scale_weights
 from vdvae_lr.model.vdvae.layout import EncoderStage
 
 Features = Mapping[int, Tensor]
@@ -41,7 +41,7 @@ class Encoder(nn.Module):
         self, stages: tuple[EncoderStage, ...], widths: Mapping[int, int], channels: int, bottleneck_multiple: float
     ) -> None:
         super().__init__()
-        self.checkpoint_activations = False
+        self.recomputed_from: int | None = None
         self.image_input = convolution(channels, widths[stages[0].resolution], 3)
         self.blocks = nn.ModuleList()
         for stage in stages:
@@ -54,9 +54,9 @@ class Encoder(nn.Module):
         """Images on the input scale (B, channels, R, R) → features."""
         with without_autocast(image.device):  # bf16 has 8 bits of precision: it would round the details of x̂
             current = self.image_input(image)
-        current = current.to(compute_dtype(image))
+        current = current.to(compute_dtype(next(self.blocks.parameters())))
         features = {current.shape[-1]: current}
         for block in self.blocks:
-            current = maybe_recomputed(self.checkpoint_activations, block, current)
+            current = recomputed_from(self.recomputed_from, current.shape[-1], block, current)
             features[current.shape[-1]] = current
         return features

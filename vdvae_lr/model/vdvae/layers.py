@@ -4,13 +4,15 @@ Shapes: B batch, C width, M bottleneck width, H W resolution.
 """
 
 import math
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
+
+from vdvae_lr.model.precision import compute_dtype
 
 T = TypeVar("T")
 
@@ -31,24 +33,55 @@ def scale_weights(layer: nn.Conv2d, factor: float) -> None:
         layer.weight.mul_(factor)
 
 
+class Layer(NamedTuple):
+    """A same-size convolution with weights that belong to other layers.
+
+    With groups, each group of outputs reads only its own group of inputs.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    groups: int = 1
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """(B, in, H, W) → (B, out, H, W)."""
+        padding = self.weight.shape[-1] // 2
+        return F.conv2d(features, self.weight, self.bias, padding=padding, groups=self.groups)
+
+    def split(self, count: int, groups: int = 1) -> "list[Layer]":
+        """`count` layers with an equal share of the outputs each."""
+        pieces = zip(self.weight.chunk(count), self.bias.chunk(count), strict=True)
+        return [Layer(weight, bias, groups) for weight, bias in pieces]
+
+
+def joined(layers: Sequence[nn.Conv2d], groups: int = 1) -> Layer:
+    """Convolutions of one shape as one, with the outputs of all; its weights are in the type it computes in."""
+    weight = torch.cat([layer.weight for layer in layers])
+    bias = torch.cat([cast(Tensor, layer.bias) for layer in layers])
+    dtype = compute_dtype(weight)
+    return Layer(weight.to(dtype), bias.to(dtype), groups)
+
+
 def pad_channels(features: Tensor, width: int) -> Tensor:
     """(B, C, H, W) → (B, width, H, W) with zeros in the new channels."""
     missing = width - features.shape[1]
     return features if missing == 0 else F.pad(features, (0, 0, 0, 0, 0, missing))
 
 
-def maybe_recomputed(recompute: bool, function: Callable[..., T], *arguments: object, draws_noise: bool = False) -> T:
-    """`function(*arguments)`; with `recompute`, its activations are computed again in the backward pass.
+def recomputed_from(
+    lowest: int | None, resolution: int, function: Callable[..., T], *arguments: object, draws_noise: bool = False
+) -> T:
+    """`function(*arguments)`; from the lowest resolution on, its activations are computed again in the backward pass.
 
     `draws_noise` says that the function draws random numbers, which must then be the same in the backward pass.
     """
-    if not (recompute and torch.is_grad_enabled()):
+    if lowest is None or resolution < lowest or not torch.is_grad_enabled():
         return function(*arguments)
     result: T = checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=draws_noise)
     return result
 
 
-class _BottleneckTail(nn.Module):
+class BottleneckTail(nn.Module):
     """A bottleneck without its first convolution: 3×3, 3×3, 1×1. At resolutions up to 2 the 3×3 ones are 1×1."""
 
     def __init__(self, middle: int, out_channels: int, resolution: int) -> None:
@@ -66,7 +99,7 @@ class _BottleneckTail(nn.Module):
         return output
 
 
-class Bottleneck(_BottleneckTail):
+class Bottleneck(BottleneckTail):
     """Four convolutions 1×1, 3×3, 3×3, 1×1, each after an exact GELU.
 
     The caller applies the first GELU: the prior and the posterior network of one block read the same state, so one
@@ -82,7 +115,7 @@ class Bottleneck(_BottleneckTail):
         return self.after_reduce(self.reduce(activated))
 
 
-class TwoInputBottleneck(_BottleneckTail):
+class TwoInputBottleneck(BottleneckTail):
     """A bottleneck over concat(state, feature), whose first convolution is a sum of one on each.
 
     The state's summand does not depend on the image. So it can be kept, and re-encoding another image for the same

@@ -5,8 +5,9 @@ Shapes: B batch, C image channels, H = W image_size, Z latent channels, R a grou
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,7 +16,7 @@ from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.latent_model import LatentModel, LatentPass, Latents, LatentSource
 from vdvae_lr.model.logistic_mixture import Bins, LogisticMixture, parameters_per_component
 from vdvae_lr.model.pixels import PixelScale
-from vdvae_lr.model.precision import without_autocast
+from vdvae_lr.model.precision import full_precision, without_autocast
 from vdvae_lr.model.vdvae.decoder import Decoder
 from vdvae_lr.model.vdvae.encoder import Encoder, Features
 from vdvae_lr.model.vdvae.layers import convolution
@@ -90,7 +91,7 @@ class VeryDeepVAE(LatentModel):
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__(config)
-        self._bins = Bins.published_5bit() if config.likelihood == "published_5bit" else Bins.of_bits(config.bits)
+        self.bins = Bins.published_5bit() if config.likelihood == "published_5bit" else Bins.of_bits(config.bits)
         encoder = parse_encoder(config.enc_blocks, config.image_size)
         decoder = parse_decoder(config.dec_blocks, config.image_size, encoder)
         widths = parse_widths(config.custom_width_str, config.width, encoder)
@@ -128,22 +129,24 @@ class VeryDeepVAE(LatentModel):
         keep_contexts: bool = False,
     ) -> LatentPass:
         """See `LatentModel.top_down`."""
-        latents, output = self.decoder(sources, batch, features, keep_states=keep_contexts)
-        return LatentPass(**vars(latents), likelihood=self.likelihood(output))
+        latents, state = self.decoder(sources, batch, features, keep_states=keep_contexts)
+        return LatentPass(**vars(latents), likelihood=self.likelihood(state))
 
     def posterior(self, group: int, latents: Latents, features: Features) -> DiagonalGaussian:
         """See `LatentModel.posterior`."""
         return self.decoder.posterior(group, latents, features)
 
-    def set_activation_checkpointing(self, enabled: bool) -> None:
-        """Recompute every block's activations in the backward pass instead of storing them."""
-        self.encoder.checkpoint_activations = enabled
-        self.decoder.checkpoint_activations = enabled
+    def posteriors(self, latents: Latents, features: Features) -> tuple[DiagonalGaussian, ...]:
+        """See `LatentModel.posteriors`."""
+        return self.decoder.posteriors(latents, features)
+
+    def recompute_activations(self, lowest_resolution: int | None) -> None:
+        """See `LatentModel.recompute_activations`."""
+        self.encoder.recomputed_from = self.decoder.recomputed_from = lowest_resolution
 
     def compile_parts(self) -> list[nn.Module]:
         """The blocks. They have few shapes; compiling the unrolled model takes minutes."""
-        posteriors = [block.posterior for block in self.decoder.blocks]  # re-encoding an image calls them alone
-        return [*self.encoder.blocks, *self.decoder.blocks, *posteriors]
+        return [*self.encoder.blocks, *self.decoder.blocks]
 
     def facts(self) -> list[tuple[str, str]]:
         """The architecture table of a model card."""
@@ -155,12 +158,15 @@ class VeryDeepVAE(LatentModel):
             ("decoder", f"`{config.dec_blocks}`"),
         ]
 
-    def likelihood(self, output: Tensor) -> LogisticMixture:
-        """p(x|z) from a pass's output (B, width, H, W), in full float32, because bins are narrower than bf16 resolves.
+    def likelihood(self, state: Tensor) -> LogisticMixture:
+        """p(x|z) from the final state (B, width, H, W), in full float32, because bins are narrower than bf16 resolves.
 
-        It is a matrix product, because torch lets a convolution round to TF32 on CUDA.
+        It is a matrix product, because torch lets a convolution round to TF32 on CUDA. The state's gain and bias are
+        applied to the few weights, which is the same as applying them to the many numbers of the state.
         """
-        layer = self.mixture_output
-        with without_autocast(output.device):
-            numbers = F.linear(output.permute(0, 2, 3, 1), layer.weight[:, :, 0, 0], layer.bias)
-            return LogisticMixture(numbers.permute(0, 3, 1, 2), self.config.image_channels, self._bins)
+        layer, decoder = self.mixture_output, self.decoder
+        with without_autocast(state.device):
+            weight = layer.weight[:, :, 0, 0]
+            bias = torch.addmv(cast(Tensor, layer.bias), weight, decoder.bias.flatten())
+            numbers = F.linear(full_precision(state).permute(0, 2, 3, 1), weight * decoder.gain.flatten(), bias)
+            return LogisticMixture(numbers.permute(0, 3, 1, 2), self.config.image_channels, self.bins)
