@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from recorded_events import watched
 from torch import Tensor, distributed
-from traffic import watched
 from training_runs import fingerprint, tiny_pixels, tiny_settings
 
 from vdvae_lr.datasets.loader import Batch

@@ -21,8 +21,8 @@ from process_measurements import (
     WORLD_SIZES,
     measure,
 )
+from recorded_events import watched
 from started_processes import Start, run_together
-from traffic import watched
 from training_runs import ALONE, write_images
 
 from vdvae_lr.files.bundled import CHECKOUT_ROOT
