@@ -124,6 +124,12 @@ def test_dry_run_needs_neither_data_nor_weights(workplace: Path, capsys: pytest.
     assert f"Schedule: {iterations:,} iterations" in output
 
 
+def test_dry_run_says_where_alpha_goes_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    words = "--hps fashion --dry_run --iters 500 --alpha_T 0.5 --alpha_end 0.1 --alpha_end_iters 200"
+    assert main(words.split()) == 0
+    assert "α 0 → 0.5 over 300 iterations, then to 0.1 over the last 200;" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize(
     ("words", "start"),
     [

@@ -150,6 +150,13 @@ def test_objective_and_place_are_said_in_words(run: Path) -> None:
     assert "form `nll`, target `constant`, mean image, prior latents, reduced by sum" in text
 
 
+def test_the_end_of_alpha_and_the_reading_are_said_in_words(run: Path) -> None:
+    change_settings(run, iters=12_000, alpha_T=0.75, alpha_end=0.25, alpha_end_iters=11_988, lr_reading=4)
+    text = str(card_of(run))
+    assert "towards 0.375 (α_T 0.75 over 12 iterations), to go to 0.25 over the last 11,988; form" in text
+    assert "reduced by sum, reading 4." in text
+
+
 def test_a_plain_run_says_that_there_was_no_latent_reconstruction(run: Path) -> None:
     change_settings(run, alpha_T=0.0)
     text = str(card_of(run))

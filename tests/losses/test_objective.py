@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -42,7 +43,51 @@ def test_a_run_of_no_length_has_the_final_alpha() -> None:
     assert ObjectiveSettings(alpha_T=0.8).alpha_at(0, 0) == 0.8
 
 
-@pytest.mark.parametrize("name", ["beta", "alpha_T", "alpha_warmup_iters"])
+def test_alpha_goes_to_its_end_over_the_last_iterations() -> None:
+    settings = ObjectiveSettings(alpha_T=0.8, alpha_warmup_iters=10, alpha_end=0.2, alpha_end_iters=40)
+    found = [settings.alpha_at(i, 100) for i in (0, 5, 10, 60, 70, 80, 100)]
+    assert found == pytest.approx([0, 0.4, 0.8, 0.8, 0.65, 0.5, 0.2])
+
+
+def test_without_a_warm_up_of_its_own_alpha_rises_until_it_goes_to_its_end() -> None:
+    settings = ObjectiveSettings(alpha_T=0.8, alpha_end_iters=20)
+    assert [settings.alpha_at(i, 100) for i in (0, 40, 80, 90, 100)] == pytest.approx([0, 0.4, 0.8, 0.4, 0])
+
+
+@pytest.mark.parametrize(("warm_up", "end", "iterations"), [(80, 60, 100), (0, 100, 100), (0, 300, 100), (5, 300, 100)])
+def test_rise_and_end_may_overlap_without_a_jump(warm_up: int, end: int, iterations: int) -> None:
+    settings = ObjectiveSettings(alpha_T=0.8, alpha_warmup_iters=warm_up, alpha_end=0.3, alpha_end_iters=end)
+    alphas = [settings.alpha_at(i, iterations) for i in range(iterations + 1)]
+    assert alphas[-1] == pytest.approx(0.3)
+    assert max(abs(later - earlier) for earlier, later in pairwise(alphas)) < 0.2
+    assert all(0 <= alpha <= 0.8 for alpha in alphas)
+
+
+def test_alpha_zero_stays_the_plain_bound_whatever_its_end() -> None:
+    settings = ObjectiveSettings(alpha_T=0, alpha_end=0.3, alpha_end_iters=10)
+    assert [settings.alpha_at(i, 20) for i in (0, 15, 20)] == [0, 0, 0]
+    assert not settings.uses_lr
+
+
+def test_beta_rises_over_its_warm_up_and_then_stays() -> None:
+    settings = ObjectiveSettings(beta=0.5, beta_warmup_iters=10)
+    assert [settings.beta_at(i) for i in (0, 5, 10, 50)] == pytest.approx([0, 0.25, 0.5, 0.5])
+    assert [ObjectiveSettings(beta=0.5).beta_at(i) for i in (0, 50)] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("target", ["constant", "live"])
+def test_a_large_alpha_in_a_long_run_is_said(target: str) -> None:
+    (sentence,) = ObjectiveSettings(alpha_T=1, lr_target=target).warnings(50_000)
+    assert "alpha_T is 1 in a run of 50,000 iterations" in sentence and "0.1 to 0.3" in sentence
+    assert ObjectiveSettings(alpha_T=0.99, lr_target=target).warnings(50_000) == []
+    assert ObjectiveSettings(alpha_T=1, lr_target=target).warnings(9_999) == []
+    assert ObjectiveSettings(alpha_T=1, lr_target=target, lr_reduction="mean").warnings(50_000) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["beta", "beta_warmup_iters", "free_nats", "alpha_T", "alpha_warmup_iters", "alpha_end", "alpha_end_iters"],
+)
 @pytest.mark.parametrize("value", [-1, math.nan])
 def test_negative_weights_and_lengths_are_refused(name: str, value: float) -> None:
     with pytest.raises(InputError, match=rf"^{name} is {value}; it must be 0 or more\.$"):
@@ -94,6 +139,58 @@ def test_alpha_and_beta_do_not_change_what_is_reported(problem: Problem) -> None
     one, other = problem.terms(ObjectiveSettings(), 1.0), problem.terms(ObjectiveSettings(beta=0.0), 0.0)
     for name in ("negative_elbo", "rate", "distortion", "latent_reconstruction"):
         assert torch.equal(getattr(one, name), getattr(other, name)), name
+
+
+@pytest.mark.parametrize("beta", [0.25, torch.tensor(0.25, dtype=torch.float64)])
+def test_a_beta_of_the_iteration_takes_the_settings_place(problem: Problem, beta: float | Tensor) -> None:
+    settings = ObjectiveSettings(alpha_T=0, beta=0.5)
+    terms = batch_terms(problem.model, settings, problem.levels, problem.noise, 0.0, beta)
+    assert close(terms.total, 0.25 * terms.rate + terms.distortion)
+    assert close(terms.negative_elbo, terms.rate + terms.distortion)
+
+
+def group_rates(problem: Problem) -> Tensor:
+    """The rate of each group averaged over the batch, in nats: (L,)."""
+    passed = problem.passed()
+    return torch.stack([q.kl_to(p).sum() / 2 for q, p in zip(passed.posteriors, passed.priors, strict=True)])
+
+
+def gradient(problem: Problem, loss: Tensor) -> Tensor:
+    found = torch.autograd.grad(loss, list(problem.model.parameters()), allow_unused=True, retain_graph=True)
+    return torch.cat([each.flatten() for each in found if each is not None])
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.5])
+def test_only_groups_above_the_free_nats_cost(problem: Problem, beta: float) -> None:
+    """A floor between the rates of the groups: those below it count as constants, the others as they are."""
+    rates = group_rates(problem)
+    floor = rates.sort().values[1:3].mean().item()
+    terms = problem.terms(ObjectiveSettings(alpha_T=0, beta=beta, free_nats=floor))
+    costly = rates > floor
+    assert costly.sum() == 3
+    assert close(terms.total, beta * (rates[costly].sum() + 2 * floor) / 192 + terms.distortion)
+    expected = gradient(problem, beta * rates[costly].sum() / 192 + terms.distortion)
+    torch.testing.assert_close(gradient(problem, terms.total), expected, rtol=1e-9, atol=1e-12)
+
+
+def test_free_nats_are_those_of_the_batch_and_not_of_each_image(problem: Problem) -> None:
+    """The rates of the two images lie on both sides of the floor; their mean is above it, so both cost."""
+    passed = problem.passed()
+    by_image = torch.stack(
+        [q.kl_to(p).flatten(1).sum(1) for q, p in zip(passed.posteriors, passed.priors, strict=True)]
+    )
+    group = int((by_image[:, 0] - by_image[:, 1]).abs().argmax())
+    floor = (by_image[group].mean() + by_image[group].min()).item() / 2
+    rates = by_image.mean(1)
+    terms = problem.terms(ObjectiveSettings(alpha_T=0, free_nats=floor))
+    assert close(terms.total - terms.distortion, rates.clamp(min=floor).sum() / 192)
+    assert by_image.clamp(min=floor).mean(1).sum() > rates.clamp(min=floor).sum() * (1 + 1e-6)
+
+
+def test_what_is_reported_is_the_true_rate_whatever_is_free(problem: Problem) -> None:
+    plain, free = (problem.terms(ObjectiveSettings(free_nats=nats)) for nats in (0.0, 1e6))
+    for name in ("negative_elbo", "rate", "distortion", "latent_reconstruction"):
+        assert torch.equal(getattr(plain, name), getattr(free, name)), name
 
 
 def test_terms_are_batch_means_in_nats_per_dimension(problem: Problem) -> None:

@@ -1,5 +1,7 @@
 """All random numbers of a pass follow from a key, and an image's from nothing else."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -94,6 +96,24 @@ def test_the_posteriors_draws_do_not_depend_on_what_else_is_drawn(small_model: V
     lean.draw_rows([5, 6])
     full.draw_rows([5, 6])
     assert all_equal(list(lean.posterior), list(full.posterior))
+
+
+@pytest.mark.parametrize("draw", [lambda noise: noise.draw(5), lambda noise: noise.draw_rows([5, 6])])
+def test_the_draw_of_a_cutoff_leaves_all_others_as_they_are(small_model: VDVAE, draw: Callable[..., None]) -> None:
+    plain, more = (PassNoise(small_model, 2, CPU, prior=True, cutoff=cutoff) for cutoff in (False, True))
+    draw(plain)
+    draw(more)
+    assert plain.cutoff is None
+    assert more.cutoff is not None and more.cutoff.shape == (2, 1, 1, 1)
+    assert all_equal(everything(plain), everything(more))
+    assert len(more.cutoff.unique()) == 2
+
+
+def test_the_cutoff_of_an_example_depends_on_its_key_alone(small_model: VDVAE) -> None:
+    both, alone = PassNoise(small_model, 2, CPU, cutoff=True), PassNoise(small_model, 1, CPU, cutoff=True)
+    both.draw_rows([5, 6])
+    alone.draw_rows([6])
+    assert torch.equal(both.cutoff[1:], alone.cutoff)
 
 
 def test_latents_are_standard_normal_and_images_uniform(small_model: VDVAE) -> None:

@@ -119,9 +119,12 @@ def test_every_number_of_the_log_has_its_chart(page: str) -> None:
 
 
 def test_lr_losses_of_other_forms_have_charts_of_their_own(tmp_path: Path) -> None:
-    forms = ("raw", "information", "raw")
-    runs = [run_folder(tmp_path / f"{number}", lr_form=form) for number, form in enumerate(forms)]
-    labels = [label for label in chart_labels(page_of(*runs)) if label.startswith("Chart: LR loss")]
+    """A run from before `lr_reading` is one that reads the full image."""
+    settings = ({"lr_form": "raw"}, {"lr_reading": 4}, {"lr_form": "raw", "lr_reading": "full"})
+    runs = [run_folder(tmp_path / f"{number}", **changes) for number, changes in enumerate(settings)]
+    page = page_of(*runs)
+    assert [cell.endswith("reading 4") for cell in row(page, "Latent Reconstruction")] == [False, True, False]
+    labels = [label for label in chart_labels(page) if label.startswith("Chart: LR loss")]
     assert [label.partition(";")[0].removeprefix("Chart: LR loss, in its form's unit") for label in labels] == [
         " (0, 2)",
         " (1)",

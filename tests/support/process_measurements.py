@@ -35,6 +35,7 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "elbo": {"alpha_T": 0.0},
     "posterior latents": {"alpha_T": 1.0, "lr_latents": "posterior"},
     "prior latents": {"alpha_T": 1.0, "lr_latents": "prior"},
+    "random reading": {"alpha_T": 1.0, "lr_reading": "random", "free_nats": 0.5},
 }
 GRAD_CLIP = 0.1
 UPDATES: dict[str, dict[str, Any]] = {

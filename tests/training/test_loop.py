@@ -15,6 +15,7 @@ from training_runs import ALONE, assert_same_bits, tiny_settings, write_images
 from vdvae_lr.errors import EXIT_RUN_AGAIN, InputError
 from vdvae_lr.training import loop
 from vdvae_lr.training.loop import train
+from vdvae_lr.training.run import prepared_run
 
 
 @pytest.fixture
@@ -131,6 +132,26 @@ def test_alpha_rises_over_the_run(images: Path, tmp_path: Path) -> None:
     run(images, tmp_path, iters_per_print=1, alpha_T=3.0)
     alphas = [line["alpha"] for line in map(json.loads, log_lines(tmp_path)) if line["kind"] == "train"]
     assert alphas == pytest.approx([0.0, 0.5, 1.0, 1.5, 2.0, 2.5])
+
+
+def test_alpha_goes_to_its_end_and_beta_rises(images: Path, tmp_path: Path) -> None:
+    changes = {"alpha_T": 3.0, "alpha_end": 1.0, "alpha_end_iters": 3, "beta": 2.0, "beta_warmup_iters": 4}
+    run(images, tmp_path, iters_per_print=1, **changes)
+    lines = [line for line in map(json.loads, log_lines(tmp_path)) if line["kind"] == "train"]
+    assert [line["alpha"] for line in lines] == pytest.approx([0.0, 1.0, 2.0, 3.0, 7 / 3, 5 / 3])
+    assert [line["beta"] for line in lines] == pytest.approx([0.0, 0.5, 1.0, 1.5, 2.0, 2.0])
+
+
+@pytest.mark.parametrize(("changes", "said"), [({}, 1), ({"alpha_T": 0.3}, 0), ({"test_eval": True}, 0)])
+def test_a_long_run_with_a_large_alpha_begins_with_a_warning(
+    images: Path, tmp_path: Path, capsys: Any, changes: dict[str, Any], said: int
+) -> None:
+    settings = tiny_settings(
+        **{"iters": 10_000, "alpha_T": 1.0} | changes, data_root=str(images), save_dir=str(tmp_path), desc="run"
+    )
+    with prepared_run(settings, ALONE, None):
+        pass
+    assert capsys.readouterr().out.count("alpha_T is 1 in a run of 10,000 iterations") == said
 
 
 def test_other_settings_are_refused_with_the_difference(images: Path, tmp_path: Path) -> None:

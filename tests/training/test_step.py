@@ -3,6 +3,7 @@
 import pytest
 import torch
 from call_counter import count_calls
+from recorded_events import watched
 from training_runs import ALONE, batches_of, fingerprint, tiny_pixels, tiny_training
 
 from vdvae_lr.processes.world import World
@@ -23,15 +24,16 @@ def test_micro_batches_average_like_their_gradients() -> None:
     torch.testing.assert_close(gradient, (parts[0] + parts[1]) / 2, rtol=1e-5, atol=1e-7)
 
 
-def test_two_processes_halves_sum_to_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("changes", [{}, {"lr_reading": "random", "free_nats": 0.5}])
+def test_two_processes_halves_sum_to_one_process(changes: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
     """A process of two scales its share so that the mean over processes is the global batch's mean."""
     pixels = tiny_pixels(4)
-    one = tiny_training(n_batch=2, global_batch=4)
+    one = tiny_training(n_batch=2, global_batch=4, **changes)
     one(0, 0.5, batches_of(pixels, 2))
     monkeypatch.setattr(World, "all_reduce_sum_", lambda self, values: values)  # no peer: each share stays as it is
     shares = []
     for rank in range(2):
-        training = tiny_training(World(rank, 2, torch.device("cpu")), n_batch=2, global_batch=4)
+        training = tiny_training(World(rank, 2, torch.device("cpu")), n_batch=2, global_batch=4, **changes)
         training(0, 0.5, batches_of(pixels, 2)[rank : rank + 1])
         shares.append(training.optimiser.weights.gradients.clone())
     torch.testing.assert_close(one.optimiser.weights.gradients, shares[0] + shares[1], rtol=1e-5, atol=1e-7)
@@ -49,7 +51,13 @@ def test_a_step_depends_on_seed_and_iteration_only() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "encodings", "generations"),
-    [({"alpha_T": 0.0}, 1, 0), ({"alpha_T": 1.0}, 2, 0), ({"alpha_T": 1.0, "lr_latents": "prior"}, 2, 1)],
+    [
+        ({"alpha_T": 0.0, "lr_reading": "group"}, 1, 0),
+        ({"alpha_T": 1.0}, 2, 0),
+        ({"alpha_T": 1.0, "lr_latents": "prior"}, 2, 1),
+        ({"alpha_T": 1.0, "lr_reading": "random"}, 2, 0),
+        ({"alpha_T": 1.0, "lr_reading": "group"}, 1 + 3, 0),  # the groups are at 1, 4 and 8
+    ],
 )
 def test_passes_of_a_step(changes: dict[str, object], encodings: int, generations: int) -> None:
     training = tiny_training(n_batch=4, **changes)
@@ -57,6 +65,26 @@ def test_passes_of_a_step(changes: dict[str, object], encodings: int, generation
     decode = count_calls(training.model.decoder)
     training(0, 0.5, batches_of(tiny_pixels(4), 4))
     assert (encode.count, decode.count) == (encodings, 1 + generations)
+
+
+@pytest.mark.parametrize("iteration", [0, 5, 20])
+def test_a_step_weighs_the_rate_with_the_beta_of_its_iteration(iteration: int) -> None:
+    pixels = tiny_pixels(4)
+    warming = tiny_training(beta=0.8, beta_warmup_iters=10)
+    fixed = tiny_training(beta=0.8 * min(1, iteration / 10))
+    for training in (warming, fixed):
+        training(iteration, 0.5, batches_of(pixels, 2))
+    assert warming.beta == pytest.approx(fixed.beta)
+    first, second = (training.optimiser.weights.gradients for training in (warming, fixed))
+    torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-8)
+    assert torch.equal(warming.sums, fixed.sums)  # the bound that is logged has no weights
+
+
+def test_random_cutoffs_never_wait_for_the_device() -> None:
+    training = tiny_training(lr_reading="random", free_nats=0.5, beta_warmup_iters=10)
+    with watched() as traffic:
+        training(0, 0.5, batches_of(tiny_pixels(4), 2))
+    assert traffic.waits == []
 
 
 def test_sums_leave_out_a_step_that_is_not_finite() -> None:
@@ -93,11 +121,12 @@ def test_activation_checkpointing_gives_the_same_step_bit_for_bit() -> None:
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")
-def test_a_captured_graph_makes_the_same_steps() -> None:
+@pytest.mark.parametrize("changes", [{}, {"lr_reading": "random", "free_nats": 0.5, "beta_warmup_iters": 2}])
+def test_a_captured_graph_makes_the_same_steps(changes: dict[str, object]) -> None:
     device = torch.device("cuda", 0)
     pixels = tiny_pixels(4)
-    eager = tiny_training(World(0, 1, device), precision="fp32", cuda_graph=False)
-    graph = tiny_training(World(0, 1, device), precision="fp32", cuda_graph=True)
+    eager = tiny_training(World(0, 1, device), precision="fp32", cuda_graph=False, **changes)
+    graph = tiny_training(World(0, 1, device), precision="fp32", cuda_graph=True, **changes)
     for training in (eager, graph):
         for iteration in range(3):
             training(iteration, 0.5, batches_of(pixels, 2))

@@ -54,8 +54,10 @@ def _schedule(settings: Settings) -> str:
     each = "" if run.global_batch else " for each process"
     final = "" if optimisation.lr_final_share == 1 else f", then to {optimisation.lr * optimisation.lr_final_share:g}"
     alpha = "no Latent Reconstruction (alpha_T 0)"
-    if objective.alpha_T > 0:
-        alpha = f"α 0 → {objective.alpha_T:g} over {objective.alpha_warmup_iters or run.iters:,} iterations"
+    if objective.uses_lr:
+        alpha = f"α 0 → {objective.alpha_T:g} over {objective.alpha_rise(run.iters):,} iterations"
+        if objective.alpha_end_iters:
+            alpha += f", then to {objective.alpha_end:g} over the last {objective.alpha_end_iters:,}"
     return (
         f"Schedule: {run.iters:,} iterations of {iteration_images} images{each}; learning rate 0 → {optimisation.lr:g} "
         f"over {optimisation.warmup_iters:,}{final}; {alpha}; start from {run.starts[0].name or 'none'}."

@@ -26,7 +26,8 @@ FIGURES = "figures"
 PICTURE_NAME = "reconstructions_and_samples.png"
 _TRAINING_SETTINGS = (
     *("hps", "restore_optimizer_path", "dataset", "iters", "global_batch", "precision", "seed"),
-    *("beta", "alpha_T", "alpha_warmup_iters", "lr_form", "lr_target", "lr_image", "lr_latents", "lr_reduction"),
+    *("beta", "beta_warmup_iters", "free_nats", "alpha_T", "alpha_warmup_iters", "alpha_end", "alpha_end_iters"),
+    *("lr_form", "lr_target", "lr_image", "lr_latents", "lr_reduction", "lr_reading", "open_at_start"),
     *("lr", "lr_final_share", "wd", "adam_beta1", "adam_beta2", "warmup_iters", "ema_rate", "grad_clip"),
     "skip_threshold",
 )

@@ -1,4 +1,4 @@
-"""β·rate + distortion + α_t·LR, in nats/dim, for any `LatentModel`.
+"""β_t·rate + distortion + α_t·LR, in nats/dim, for any `LatentModel`.
 
 Shapes: B batch, C H W image, L latent groups.
 """
@@ -9,10 +9,13 @@ from typing import Annotated, Literal
 
 from torch import Tensor
 
-from vdvae_lr.losses.elbo import distortion_nats, rate_nats
+from vdvae_lr.losses.elbo import distortion_nats, group_rates_nats, rate_nats
 from vdvae_lr.losses.latent_reconstruction import FormName, TargetGradient, latent_reconstruction
+from vdvae_lr.losses.reading import Reading, read_again
 from vdvae_lr.model.latent_model import DecodedImage, LatentModel, LatentPass
 from vdvae_lr.setting_checks import Between, CountOrNone, check_settings
+
+_LONG_RUN = 10_000  # iterations; shorter runs end long before a large α has its full effect
 
 
 @dataclass(frozen=True)
@@ -21,10 +24,21 @@ class ObjectiveSettings:
 
     beta: Annotated[float, Between(0)] = 1.0
     """Weight of the rate."""
+    beta_warmup_iters: CountOrNone = 0
+    """Iterations over which the weight of the rate rises linearly from 0 to beta; 0: it is beta from the start."""
+    free_nats: Annotated[float, Between(0)] = 0.0
+    """Free bits: the rate of a latent group costs nothing below this, in nats an image, averaged over a micro-batch;
+    0: every rate costs. The log has the true rate.
+    """
     alpha_T: Annotated[float, Between(0)] = 1.0
     """Final weight of Latent Reconstruction; 0 is the plain ELBO at no extra cost."""
     alpha_warmup_iters: CountOrNone = 0
-    """Iterations over which alpha rises linearly from 0 to alpha_T; 0: over the whole run."""
+    """Iterations over which alpha rises linearly from 0 to alpha_T; 0: over the whole run, up to its last
+    alpha_end_iters."""
+    alpha_end: Annotated[float, Between(0)] = 0.0
+    """Where alpha goes at the end of the run, with alpha_end_iters."""
+    alpha_end_iters: CountOrNone = 0
+    """Last iterations of the run, over which alpha goes linearly from alpha_T to alpha_end; 0: it stays at alpha_T."""
     lr_form: FormName = "information"
     """information: log p(z) - log q(z|decoded image), in nats; nll: the second term alone; standardised: squared error
     in units of the prior's scale; raw: the paper's squared error."""
@@ -42,15 +56,55 @@ class ObjectiveSettings:
     """sum: over latents, divided by image dimensions (nats/dim, the ELBO's unit); mean: divided by the number of
     latents.
     """
+    lr_reading: Annotated[Reading, Between(1)] = "full"
+    """What the encoder sees of the decoded image in the LR term. full: all of it; a number R: the image averaged down
+    to R x R pixels; random: averaged down to a random resolution, for each image and step; group: to the resolution of
+    the latent group that is read (the encoder runs once for each). The evaluation always reads the full image.
+    """
 
     def __post_init__(self) -> None:
         """Refuse settings that no loss can use; raises InputError."""
         check_settings(self)
 
+    @property
+    def uses_lr(self) -> bool:
+        """Whether the loss has an LR term at all."""
+        return self.alpha_T > 0
+
+    @property
+    def draws_cutoffs(self) -> bool:
+        """Whether a pass needs random draws of what the encoder sees."""
+        return self.uses_lr and self.lr_reading == "random"
+
+    def alpha_rise(self, run_iterations: int) -> int:
+        """Iterations over which α rises to alpha_T."""
+        return self.alpha_warmup_iters or max(0, run_iterations - self.alpha_end_iters)
+
     def alpha_at(self, iteration: int, run_iterations: int) -> float:
-        """α_t: linear from 0 at the first iteration to alpha_T at the end of the warm-up, then constant."""
-        length = self.alpha_warmup_iters or run_iterations
-        return self.alpha_T * min(1.0, iteration / length) if length > 0 else self.alpha_T
+        """α_t: linear from 0 at the first iteration to alpha_T at the end of the warm-up, then constant.
+
+        Over the last `alpha_end_iters` iterations it goes linearly to alpha_end, from wherever it is.
+        """
+        length = self.alpha_rise(run_iterations)
+        risen = self.alpha_T * min(1.0, iteration / length) if length > 0 else self.alpha_T
+        if not self.uses_lr or not self.alpha_end_iters:
+            return risen
+        ended = max(0.0, 1 - (run_iterations - iteration) / self.alpha_end_iters)
+        return risen + ended * (self.alpha_end - risen)
+
+    def beta_at(self, iteration: int) -> float:
+        """β_t, the weight of the rate: linear from 0 at the first iteration to beta at the end of its warm-up."""
+        return self.beta * min(1.0, iteration / self.beta_warmup_iters) if self.beta_warmup_iters else self.beta
+
+    def warnings(self, run_iterations: int) -> list[str]:
+        """Sentences for the person who starts a run of this length."""
+        if self.alpha_T < 1 or self.lr_reduction == "mean" or run_iterations < _LONG_RUN:
+            return []
+        return [
+            f"alpha_T is {self.alpha_T:g} in a run of {run_iterations:,} iterations: from 1 on, hardly anything but "
+            "the run's length limits what Latent Reconstruction costs the bound; 0.1 to 0.3 gains most for its price "
+            "(docs/method.md)."
+        ]
 
 
 @dataclass(frozen=True)
@@ -65,15 +119,29 @@ class ObjectiveTerms:
 
 
 def reconstruct_latents(
-    settings: ObjectiveSettings, model: LatentModel, passed: LatentPass, noise: Sequence[Tensor] | None
+    settings: ObjectiveSettings,
+    model: LatentModel,
+    passed: LatentPass,
+    noise: Sequence[Tensor] | None,
+    cutoff: Tensor | None = None,
 ) -> Tensor:
     """L_LR of one pass with kept contexts, by image, before reduction: (B,).
 
     Raises:
-        ValueError: the settings ask for a sampled image, and there is no noise.
+        ValueError: the settings ask for a sampled image or a random reading, and there is no noise for it.
     """
-    reencoded = model.reencode(passed, passed.decoded(settings.lr_image, noise))
+    image = passed.decoded(settings.lr_image, noise)
+    reencoded = read_again(settings.lr_reading, model, passed, image, cutoff)
     return latent_reconstruction(passed.latents, reencoded, passed.priors, settings.lr_form, settings.lr_target)
+
+
+def _costly_rate_nats(settings: ObjectiveSettings, passed: LatentPass) -> Tensor:
+    """Σ_l max(free_nats, KL_l), where KL_l is the rate of group l averaged over the batch (Kingma et al. 2016): ().
+
+    The rate of a group below `free_nats` has no gradient.
+    """
+    by_group = group_rates_nats(passed.posteriors, passed.priors).mean(0)
+    return by_group.clamp(min=settings.free_nats).sum()
 
 
 def evaluate_objective(
@@ -84,6 +152,9 @@ def evaluate_objective(
     alpha: float | Tensor,
     noise: Sequence[Tensor] | None = None,
     generated: LatentPass | None = None,
+    *,
+    beta: float | Tensor | None = None,
+    cutoff: Tensor | None = None,
 ) -> ObjectiveTerms:
     """The loss of one batch.
 
@@ -95,6 +166,8 @@ def evaluate_objective(
         alpha: α_t of this iteration.
         noise: the noise of the decoded image, for `lr_image="sample"`.
         generated: the pass from the prior with kept contexts, for `lr_latents="prior"`.
+        beta: β_t of this iteration; None: `settings.beta`.
+        cutoff: uniform draws (B, 1, 1, 1), for `lr_reading="random"`.
 
     Raises:
         ValueError: noise or a generated pass is missing.
@@ -102,13 +175,14 @@ def evaluate_objective(
     dimensions = target[0].numel()
     rate = rate_nats(passed.posteriors, passed.priors).mean() / dimensions
     distortion = distortion_nats(passed.likelihood.log_prob(target)).mean() / dimensions
-    total = settings.beta * rate + distortion
+    costly = _costly_rate_nats(settings, passed) / dimensions if settings.free_nats else rate
+    total = (settings.beta if beta is None else beta) * costly + distortion
     reconstruction = None
-    if settings.alpha_T > 0:
+    if settings.uses_lr:
         source = passed if settings.lr_latents == "posterior" else generated
         if source is None:
             raise ValueError("latents from the prior need a generated pass")
         divisor = dimensions if settings.lr_reduction == "sum" else sum(z[0].numel() for z in source.latents)
-        reconstruction = reconstruct_latents(settings, model, source, noise).mean() / divisor
+        reconstruction = reconstruct_latents(settings, model, source, noise, cutoff).mean() / divisor
         total = total + alpha * reconstruction
     return ObjectiveTerms(total, rate + distortion, rate, distortion, reconstruction)

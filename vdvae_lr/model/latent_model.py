@@ -210,6 +210,13 @@ class LatentModel(nn.Module, ABC):
         if lowest_resolution is not None:
             raise InputError(f"{type(self).__name__} cannot recompute activations; leave --checkpoint_activations out.")
 
+    def opening_weights(self) -> Sequence[Tensor]:
+        """The weights that read a latent into the image and the image into the posterior's mean, for --open_at_start.
+
+        Views of the model's own weights. The default is none: then that setting is refused.
+        """
+        return ()
+
     def compile_parts(self) -> Sequence[nn.Module]:
         """The modules that --compile compiles one by one. The default is the model's own children."""
         return list(self.children())

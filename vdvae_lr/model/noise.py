@@ -26,11 +26,20 @@ def noise_key(*parts: int | str) -> int:
 class PassNoise:
     """Buffers for one batch of B images: standard normal draws for the latents of the posterior.
 
-    With `prior` also those for the latents of a pass from the prior, and with `image` the uniforms of a sampled image.
+    With `prior` also those for the latents of a pass from the prior, with `image` the uniforms of a sampled image, and
+    with `cutoff` one uniform (B, 1, 1, 1) that chooses what is read of an image (`losses/reading.py`). The last comes
+    after all others, so that they do not depend on it.
     """
 
     def __init__(
-        self, model: LatentModel, batch: int, device: torch.device, *, prior: bool = False, image: bool = True
+        self,
+        model: LatentModel,
+        batch: int,
+        device: torch.device,
+        *,
+        prior: bool = False,
+        image: bool = True,
+        cutoff: bool = False,
     ) -> None:
         count = len(model.latent_shapes)
         normal_shapes = list(model.latent_shapes) * (2 if prior else 1)
@@ -44,12 +53,15 @@ class PassNoise:
         parts = self._uniform.split(list(map(math.prod, uniform_shapes)), dim=1)
         uniforms = [part.unflatten(1, shape) for part, shape in zip(parts, uniform_shapes, strict=True)]
         self.image: Sequence[Tensor] | None = uniforms or None
+        self.cutoff: Tensor | None = torch.empty(batch, 1, 1, 1, device=device) if cutoff else None
 
     def draw(self, key: int) -> None:
         """Fill every buffer from one key."""
         self._generator.manual_seed(key)
         self._normal.normal_(generator=self._generator)
         self._uniform.uniform_(generator=self._generator)
+        if self.cutoff is not None:
+            self.cutoff.uniform_(generator=self._generator)
 
     def draw_rows(self, keys: Sequence[int]) -> None:
         """Fill row i from keys[i], so that an example's noise does not depend on its place in a batch."""
@@ -57,6 +69,8 @@ class PassNoise:
             self._generator.manual_seed(key)
             self._normal[row].normal_(generator=self._generator)
             self._uniform[row].uniform_(generator=self._generator)
+            if self.cutoff is not None:
+                self.cutoff[row].uniform_(generator=self._generator)
 
 
 def _group_views(flat: Tensor, shapes: Sequence[tuple[int, int, int]]) -> list[Tensor]:

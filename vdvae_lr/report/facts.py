@@ -63,7 +63,9 @@ def _objective(model: Reported) -> str:
         return MISSING
     if not alpha:
         return "none: α_T 0, the plain ELBO"
-    return f"α_T {_text(alpha)}: {', '.join(str(model.settings.get(name, MISSING)) for name in _LR)}"
+    reading = model.settings.get("lr_reading", "full")
+    read = f", reading {reading}" if reading != "full" else ""
+    return f"α_T {_text(alpha)}: {', '.join(str(model.settings.get(name, MISSING)) for name in _LR)}{read}"
 
 
 def _length(model: Reported) -> str:

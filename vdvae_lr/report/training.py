@@ -3,11 +3,12 @@
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import numpy as np
 
+from vdvae_lr.losses.objective import ObjectiveSettings
 from vdvae_lr.report.charts import Chart, Curve, alike, chart_figures
 from vdvae_lr.report.content import Section
 from vdvae_lr.report.hierarchy import GROUP_AXIS
@@ -16,7 +17,7 @@ from vdvae_lr.report.reported import Floats, Reported, as_number
 _MOST_POINTS = 150  # a curve of more hides its dashes
 _HELD_OUT = "eval"
 _LR = "latent_reconstruction"
-_LR_SETTINGS = ("lr_form", "lr_image", "lr_latents", "lr_reduction")
+_LR_SETTINGS = ("lr_form", "lr_image", "lr_latents", "lr_reduction", "lr_reading")
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def _charts(models: Sequence[Reported], logged: Logged) -> list[Chart]:
 
 
 def _lr_form(model: Reported) -> str:
-    return str([model.settings.get(name) for name in _LR_SETTINGS])
+    settings = asdict(ObjectiveSettings()) | dict(model.settings)  # an earlier version's run lacks later settings
+    return str([settings[name] for name in _LR_SETTINGS])
 
 
 def _curves(models: Sequence[Reported], logged: Logged) -> Iterator[Curve]:

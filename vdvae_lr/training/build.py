@@ -16,6 +16,7 @@ from vdvae_lr.hub.sources import WeightSource, check_same_settings, find_weights
 from vdvae_lr.hub.vdvae.published import PUBLISHED, published_file
 from vdvae_lr.hub.vdvae.tensors import read_optimiser_state
 from vdvae_lr.model.latent_model import LatentModel
+from vdvae_lr.model.noise import noise_key
 from vdvae_lr.processes.world import World
 from vdvae_lr.training.optim import Optimiser
 from vdvae_lr.training.settings import RunSettings, Settings
@@ -93,6 +94,8 @@ def build_training(settings: Settings, world: World, start: StartWeights) -> Tra
     optimiser = Optimiser(weights, settings.optimisation, run_iterations=run.iters, loss_scaling=precision == "fp16")
     if states is not None:
         weights.load(optimiser.ema.average, states[1])
+        if run.open_at_start:
+            _open_latents(model, run.open_at_start, run.seed)
     if start.optimiser is not None:
         optimiser.load_moments(*read_optimiser_state(start.optimiser, model))
     if states is not None and not world.agree(optimiser.checksum()):
@@ -116,6 +119,24 @@ def build_training(settings: Settings, world: World, start: StartWeights) -> Tra
         precision=precision,
         cuda_graph=run.cuda_graph,
     )
+
+
+@torch.no_grad()
+def _open_latents(model: LatentModel, size: float, seed: int) -> None:
+    """Add noise to each of the model's opening weights: `size` times the RMS of that weight's elements.
+
+    A closed latent's gradient grows with its own weights, so that it opens exponentially from almost nothing.
+
+    Raises:
+        InputError: the model names no such weights.
+    """
+    opening = model.opening_weights()
+    if not opening:
+        raise InputError(f"{type(model).__name__} names no weights to open; leave --open_at_start out.")
+    generator = torch.Generator().manual_seed(noise_key("open_at_start", seed))  # of the CPU: the same on every device
+    for weight in opening:
+        noise = torch.randn(weight.shape, generator=generator).to(weight)
+        weight.add_(noise * (size * weight.square().mean().sqrt()))
 
 
 def _read_states(start: StartWeights, model: LatentModel) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]] | None:

@@ -36,6 +36,7 @@ def read_line(step: TrainingStep, alpha: float, bad_images: int) -> dict[str, fl
     means = [term / steps if steps else math.nan for term in terms]
     return dict(zip(TERM_NAMES, means, strict=True)) | {
         "alpha": alpha,
+        "beta": step.beta,
         "gradient_norm": float(step.optimiser.gradient_norm),  # of the last step, before clipping
         "skipped_updates": int(step.optimiser.skipped),
         "bad_images": bad_images,

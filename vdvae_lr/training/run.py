@@ -86,6 +86,8 @@ def prepared_run(settings: Settings, world: World, pretrained: WeightSource | No
         position, notices = _found_position(checkpoints, step)
         notices += _changed_images(settings, position, inventory)
         notices += check_readers(workers, splits.train)
+        if not run_settings.test_eval:
+            notices += settings.objective.warnings(run_settings.iters)
         world.on_main(lambda: record_settings(settings))
         iteration = position.iteration
         display = Display(shown=world.is_main, done=iteration, iterations=run_settings.iters, bar=not world.relayed)

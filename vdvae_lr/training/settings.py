@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 from tyro.conf import OmitArgPrefixes, arg
 
 from vdvae_lr.datasets.catalogue import DataSettings
@@ -14,9 +15,11 @@ from vdvae_lr.datasets.sampler import micro_batch_count
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.paths import LONGEST_NAME
 from vdvae_lr.files.presets import preset_words
+from vdvae_lr.hub.pretrained import model_class
 from vdvae_lr.hub.run_record import Start, start_of_run
 from vdvae_lr.hub.sources import WeightSettings
 from vdvae_lr.losses.objective import ObjectiveSettings
+from vdvae_lr.losses.reading import check_cutoff, check_group_reading
 from vdvae_lr.model.vdvae.vae import VAEConfig
 from vdvae_lr.setting_checks import AtOnce, Between, Count, CountOrNone, PathText, TrainingSeed, check_settings
 from vdvae_lr.training.optim import OptimisationSettings
@@ -53,6 +56,9 @@ class RunSettings:
     restore_path is empty."""
     restore_optimizer_path: PathText = ""
     """As in the published code: the optimiser's state (apex FusedAdam), by file or name. AdamW takes it over."""
+    open_at_start: Annotated[float, Between(0)] = 0.0
+    """Open closed latents a little in a run that starts from weights: Gaussian noise of this size, relative to the
+    weights' own, is added to the weights through which a latent shows and is read (not to their average); 0: none."""
     seed: TrainingSeed = 0
     """Seed of the initial weights, the data order and the noise."""
     iters: Count = 1000
@@ -165,6 +171,13 @@ class Settings:
     optimisation: OmitArgPrefixes[OptimisationSettings] = dataclasses.field(default_factory=OptimisationSettings)
     weights: OmitArgPrefixes[WeightSettings] = dataclasses.field(default_factory=WeightSettings)
     model: OmitArgPrefixes[VAEConfig] = dataclasses.field(default_factory=VAEConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse an LR term that the model cannot have; raises InputError."""
+        check_cutoff(self.objective.lr_reading, self.model.image_size)
+        if self.objective.lr_reading == "group":
+            with torch.device("meta"):
+                check_group_reading(model_class(self.model)(self.model))
 
     def flat(self) -> dict[str, Any]:
         """Every setting by its name on the command line."""

@@ -1,6 +1,6 @@
 """One training step: micro-batches accumulate a gradient, one reduction, one update; nothing waits for the device.
 
-A micro-batch depends on its pixels, its noise and α alone, which lie in buffers at fixed addresses. So on CUDA the
+A micro-batch depends on its pixels, its noise, α and β alone, which lie in buffers at fixed addresses. So on CUDA the
 whole forward and backward pass can be captured once as a graph and replayed. With one image per card, launching
 thousands of kernels one by one would take most of the time.
 """
@@ -37,17 +37,24 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
 
 
 def batch_terms(
-    model: LatentModel, settings: ObjectiveSettings, levels: Tensor, noise: PassNoise, alpha: float | Tensor
+    model: LatentModel,
+    settings: ObjectiveSettings,
+    levels: Tensor,
+    noise: PassNoise,
+    alpha: float | Tensor,
+    beta: float | Tensor | None = None,
 ) -> ObjectiveTerms:
-    """The objective for images given as levels (B, C, H, W)."""
-    needs_reencoding = settings.alpha_T > 0
+    """The objective for images given as levels (B, C, H, W); `beta` None is that of the settings."""
+    needs_reencoding = settings.uses_lr
     from_prior = needs_reencoding and settings.lr_latents == "prior"
     inferred = model.infer(levels, noise.posterior, keep_contexts=needs_reencoding and not from_prior)
     generated = None
     if from_prior:
         generated = model.generate(levels.shape[0], noise.prior, keep_contexts=True)
     target = model.pixel_scale.target_from_levels(levels)
-    return evaluate_objective(settings, model, inferred, target, alpha, noise.image, generated)
+    return evaluate_objective(
+        settings, model, inferred, target, alpha, noise.image, generated, beta=beta, cutoff=noise.cutoff
+    )
 
 
 class TrainingStep:
@@ -66,6 +73,7 @@ class TrainingStep:
 
     Attributes:
         local_micro_batches: micro-batches of one step on this process.
+        beta: β of the last step.
         reading_error: why this process can no longer read its images; None while it can.
         unread_step: the step whose images it could not read; `NEVER` while it can.
     """
@@ -98,15 +106,18 @@ class TrainingStep:
         self._local_share = world.size / micro_batches
         self._step_terms = torch.zeros(len(TERM_NAMES), device=device)
         self._alpha = torch.zeros((), device=device)
+        self.beta = objective.beta_at(0)
+        self._beta = torch.zeros((), device=device)
         shape = (n_batch, *model.image_shape)
         self._pixels = torch.zeros(shape, dtype=torch.uint8, device=device).to(memory_format=torch.channels_last)
-        uses_lr = objective.alpha_T > 0
+        uses_lr = objective.uses_lr
         self.noise = PassNoise(
             model,
             n_batch,
             device,
             prior=uses_lr and objective.lr_latents == "prior",
             image=uses_lr and objective.lr_image == "sample",
+            cutoff=objective.draws_cutoffs,
         )
         self._accumulate: Callable[[], None] = self._forward_backward
         self._capture_at_first_use = cuda_graph and device.type == "cuda"
@@ -119,7 +130,9 @@ class TrainingStep:
         they learn of the error.
         """
         weights = self.optimiser.weights
+        self.beta = self.objective.beta_at(iteration)
         self._alpha.fill_(alpha)
+        self._beta.fill_(self.beta)
         self._step_terms.zero_()
         weights.gradients.zero_()
         try:
@@ -148,7 +161,8 @@ class TrainingStep:
     def _forward_backward(self) -> None:
         """Add one micro-batch's gradient to the buffer and its terms to the step's."""
         with autocast(self.world.device, self.precision):
-            terms = batch_terms(self.model, self.objective, self._pixels.float(), self.noise, self._alpha)
+            levels = self._pixels.float()
+            terms = batch_terms(self.model, self.objective, levels, self.noise, self._alpha, self._beta)
         # `_local_share` and the reduction's mean over processes together make the mean over the global batch.
         self.optimiser.weights.backward(self.optimiser.scaler.scale(terms.total * self._local_share))
         reconstruction = terms.latent_reconstruction

@@ -102,6 +102,10 @@ class TopDownBlock(nn.Module):
         state = state + self.residual(F.gelu(state))
         return state, latent, prior, posterior, kept
 
+    def opening_weights(self) -> tuple[Tensor, Tensor]:
+        """Of the latent's projection into the state (C, Z, 1, 1), and of the posterior's mean (Z, M, 1, 1)."""
+        return self.latent_projection.weight, self.posterior.expand.weight[: self.latent_channels]
+
 
 def paired_networks(blocks: Sequence[TopDownBlock]) -> list[PairedNetworks]:
     """The paired networks of n blocks of one shape, made by a few operations for all of them."""

@@ -17,7 +17,7 @@ from vdvae_lr.model.latent_model import LatentModel, LatentPass, Latents, Latent
 from vdvae_lr.model.logistic_mixture import Bins, LogisticMixture, parameters_per_component
 from vdvae_lr.model.pixels import PixelScale
 from vdvae_lr.model.precision import full_precision, without_autocast
-from vdvae_lr.model.vdvae.decoder import Decoder
+from vdvae_lr.model.vdvae.decoder import Decoder, TopDownBlock
 from vdvae_lr.model.vdvae.encoder import Encoder, Features
 from vdvae_lr.model.vdvae.layers import convolution
 from vdvae_lr.model.vdvae.layout import parse_decoder, parse_encoder, parse_widths
@@ -143,6 +143,10 @@ class VeryDeepVAE(LatentModel):
     def recompute_activations(self, lowest_resolution: int | None) -> None:
         """See `LatentModel.recompute_activations`."""
         self.encoder.recomputed_from = self.decoder.recomputed_from = lowest_resolution
+
+    def opening_weights(self) -> list[Tensor]:
+        """See `LatentModel.opening_weights`."""
+        return [weight for block in self.decoder.blocks for weight in cast(TopDownBlock, block).opening_weights()]
 
     def compile_parts(self) -> list[nn.Module]:
         """The blocks. They have few shapes; compiling the unrolled model takes minutes."""
