@@ -17,6 +17,15 @@ from vdvae_lr.training import loop
 from vdvae_lr.training.loop import train
 from vdvae_lr.training.run import prepared_run
 
+SCHEDULES: dict[str, Any] = {
+    "beta_warmup_iters": 5,
+    "alpha_warmup_iters": 2,
+    "alpha_end": 0.5,
+    "alpha_end_iters": 4,
+    "lr_reading": "random",
+    "free_nats": 0.5,
+}
+
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
@@ -47,16 +56,28 @@ def interrupted_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(
-    ("after", "number"), [(0, signal.SIGINT), (2, signal.SIGTERM), (3, signal.SIGUSR1), (4, signal.SIGINT)]
+    ("after", "number", "changes"),
+    [
+        (0, signal.SIGINT, {}),
+        (2, signal.SIGTERM, {}),
+        (3, signal.SIGUSR1, SCHEDULES),
+        (4, signal.SIGINT, {}),
+    ],
 )
 def test_stopped_run_goes_on_bit_for_bit(
-    images: Path, tmp_path: Path, interrupted_after: Any, capsys: Any, after: int, number: signal.Signals
+    images: Path,
+    tmp_path: Path,
+    interrupted_after: Any,
+    capsys: Any,
+    after: int,
+    number: signal.Signals,
+    changes: dict[str, Any],
 ) -> None:
-    assert run(images, tmp_path / "unbroken") == 0
+    assert run(images, tmp_path / "unbroken", **changes) == 0
     interrupted_after(after, number)
-    assert run(images, tmp_path / "broken") == (130 if number == signal.SIGINT else EXIT_RUN_AGAIN)
+    assert run(images, tmp_path / "broken", **changes) == (130 if number == signal.SIGINT else EXIT_RUN_AGAIN)
     assert "saved; run the same command again to go on" in capsys.readouterr().out
-    assert run(images, tmp_path / "broken") == 0
+    assert run(images, tmp_path / "broken", **changes) == 0
     assert_same_bits(final_tensors(tmp_path / "unbroken"), final_tensors(tmp_path / "broken"))
     assert log_lines(tmp_path / "unbroken") == log_lines(tmp_path / "broken")
 

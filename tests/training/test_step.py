@@ -72,11 +72,13 @@ def test_a_step_weighs_the_rate_with_the_beta_of_its_iteration(iteration: int) -
     pixels = tiny_pixels(4)
     warming = tiny_training(beta=0.8, beta_warmup_iters=10)
     fixed = tiny_training(beta=0.8 * min(1, iteration / 10))
-    for training in (warming, fixed):
+    plain = tiny_training(beta=1.0)
+    for training in (warming, fixed, plain):
         training(iteration, 0.5, batches_of(pixels, 2))
     assert warming.beta == pytest.approx(fixed.beta)
-    first, second = (training.optimiser.weights.gradients for training in (warming, fixed))
+    first, second, other = (training.optimiser.weights.gradients for training in (warming, fixed, plain))
     torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-8)
+    assert (first - other).norm() > 1e-4 * other.norm()
     assert torch.equal(warming.sums, fixed.sums)  # the bound that is logged has no weights
 
 
