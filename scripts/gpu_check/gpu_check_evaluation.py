@@ -3,6 +3,7 @@
 This is a section of `gpu_check.py`.
 """
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -40,6 +41,8 @@ LITTLE = SectionSettings(
     noise_images=1,
     noise_variances=(0.3,),
     noise_units=("prior_scale",),
+    reader_iterations=2,
+    reader_batch=1,
 )
 """For ffhq256: every section, with its smallest settings."""
 
@@ -53,13 +56,17 @@ def _measuring(images: np.ndarray, world: World, batch: int) -> Measuring:  # ty
 
 
 def check_evaluation(check: Check) -> None:
-    """Run every section of an evaluation: the small model with default settings, then ffhq256 with the smallest."""
+    """Run every section of an evaluation: on the small model with default settings and a short training of a reader,
+    then on ffhq256 with the smallest.
+    """
     columns = ("section", "verdict", "seconds", "peak, GB", "quantities", "not finite")
     small = build_training(settings_of(SMALL), check.world, small_start(settings_of(SMALL))[0]).model
     pixels = small_images(0, SMALL_IMAGES, training=False).pixels
     images = pixels.permute(0, 2, 3, 1).contiguous().numpy()
     check.report.table(f"`evaluate`, {SMALL}, {SMALL_IMAGES} images", columns)
-    task = Task(small, None, _measuring(images, check.world, 32), SectionSettings())
+    task = Task(
+        small, None, _measuring(images, check.world, 32), dataclasses.replace(SectionSettings(), reader_iterations=20)
+    )
     _section_rows(check, SMALL, task, 15)
     check.row("variances of posterior means against the CPU", 10, lambda: _activity_cells(check, small, images))
     _big_rows(check, columns)

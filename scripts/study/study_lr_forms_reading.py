@@ -1,13 +1,15 @@
-"""Measure who can read the images of the study's rows: the row's own encoder, and the one from before fine-tuning.
+"""Measure who can read the images of the study's rows: the row's own encoder, the one from before, and a fresh one.
 
     python scripts/study/study_lr_forms_reading.py --data_root FASHION            all rows with a result and a run
     python scripts/study/study_lr_forms_reading.py --data photos
     python scripts/study/study_lr_forms_reading.py --longer                       the rows of the longer runs
+    python scripts/study/study_lr_forms_reading.py --reader_iterations 2000       also by a reader trained afresh
     python scripts/study/study_lr_forms_reading.py --samples                      the picture of the document
 
 Eq. 5 bounds the information in a model's samples for any encoder that reads them. If the encoder from before
-fine-tuning reads nothing, decoder and encoder have agreed on a code. A row is one `vdvae-lr evaluate`. A row that has a
-reading is not read again.
+fine-tuning reads nothing, decoder and encoder have agreed on a code, or have opened latents that it never knew. A
+reader trained afresh on the row's samples finds the second, if it can be learned. A row is one `vdvae-lr evaluate`. A
+row that has a reading is not read again.
 """
 
 import argparse
@@ -36,6 +38,7 @@ PICTURE = ROOT / "docs" / "figures" / "study_lr_forms_samples.png"
 COLUMNS = {
     "information_from_samples": "eq. 5",
     "information_from_samples_before": "eq. 5, read by the encoder before",
+    "information_from_samples_fresh": "eq. 5, read by one trained afresh",
     "recovered_sampled_image": "recovered, sample",
     "recovered_sampled_image_before": "recovered, sample, by the encoder before",
 }
@@ -61,18 +64,18 @@ BLOCK = re.compile(r"(<!-- readings: (\w+) -->\n).*?(<!-- end of readings -->)",
 Readings = dict[str, dict[str, Any]]
 
 
-def reading_words(study: Study, row: Row, seed: int, examples: int) -> list[str]:
+def reading_words(study: Study, row: Row, seed: int, examples: int, reader_iterations: int = 0) -> list[str]:
     """Arguments of `vdvae-lr` for a row. The run itself says which model it started from."""
     label = study.label(row, seed)
     nothing = [word for name in (*LEFT_OUT, "images") for word in (f"--{name}", "0")]
     out = study.work / "evaluations" / label
     return [
         "evaluate", str(study.work / "runs" / label), *study.dataset, "--examples", str(examples), *nothing,
-        "--out", str(out),
+        "--reader_iterations", str(reader_iterations), "--out", str(out),
     ]  # fmt: skip
 
 
-def read_rows(study: Study, path: Path, examples: int) -> Readings:
+def read_rows(study: Study, path: Path, examples: int, reader_iterations: int) -> Readings:
     """Read the rows that have a result and a run, but no reading. Each reading is written as soon as it is made."""
     readings: Readings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for row in ROWS:
@@ -83,7 +86,12 @@ def read_rows(study: Study, path: Path, examples: int) -> Readings:
                 continue
             folder = study.work / "evaluations" / label
             if not (folder / "evaluation.json").exists():
-                command = [sys.executable, "-m", "vdvae_lr", *reading_words(study, row, seed, examples)]
+                command = [
+                    sys.executable,
+                    "-m",
+                    "vdvae_lr",
+                    *reading_words(study, row, seed, examples, reader_iterations),
+                ]
                 subprocess.run(command, cwd=ROOT, check=True)
             readings[label] = _reading(folder) | {"data": study.data, "name": row.name, "seed": seed}
             write_whole(path, (json.dumps(readings, indent=1) + "\n").encode())
@@ -103,12 +111,15 @@ def reading_table(readings: Mapping[str, Mapping[str, Any]], data: str) -> str:
     for reading in readings.values():
         if reading["data"] == data:
             rows.setdefault(reading["name"], []).append(reading["measured"])
+    columns = {
+        key: words for key, words in COLUMNS.items() if all(key in each for row in rows.values() for each in row)
+    }
     means = {
-        name: [statistics.fmean(each[key][0] for each in row) for key in COLUMNS] + [len(row)]
+        name: [statistics.fmean(each[key][0] for each in row) for key in columns] + [len(row)]
         for name, row in rows.items()
     }
     ordered = sorted(means.items(), key=lambda item: (item[0] != "plain", -item[1][1]))
-    lines = [f"| row | seeds | {' | '.join(COLUMNS.values())} |", "|---" * (len(COLUMNS) + 2) + "|"]
+    lines = [f"| row | seeds | {' | '.join(columns.values())} |", "|---" * (len(columns) + 2) + "|"]
     for name, (*values, seeds) in ordered:
         lines.append(f"| {name.replace('-', ' ')} | {seeds} | {' | '.join(f'{value:.4f}' for value in values)} |")
     return "\n".join(lines) + "\n"
@@ -139,6 +150,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--work", type=path_of, default=ROOT / "runs" / "study_lr_forms", help="folder of the runs")
     parser.add_argument("--results", type=path_of, default=ROOT / "docs" / "studies" / "lr_forms")
     parser.add_argument("--examples", type=int, default=300, help="images and samples for each row")
+    parser.add_argument("--reader_iterations", type=int, default=0, help="steps of a reader trained afresh; 0: none")
     parser.add_argument("--longer", action="store_true", help="read the longer runs")
     parser.add_argument("--samples", action="store_true", help="only draw the picture of samples")
     given = parser.parse_args(words)
@@ -147,7 +159,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if given.samples:
         draw_samples(study)
         return 0
-    write_tables(read_rows(study, study.results / "readings.json", given.examples))
+    write_tables(read_rows(study, study.results / "readings.json", given.examples, given.reader_iterations))
     return 0
 
 

@@ -78,6 +78,34 @@ def test_the_bound_is_also_stated_without_padding() -> None:
     assert "bound on 147 dims, bits/dim" in text
 
 
+def bands(start: float = 0.1) -> list[Quantity]:
+    """One unit and variance, at three spatial scales, with parts by resolution."""
+    return [
+        Quantity(
+            f"noise_band_{band}_prior_scale_0.3",
+            f"image RMS at {band}x{band}",
+            "",
+            Measurement(start + band / 100, 0.002, 9),
+            resolutions={1: Measurement(0.7, 0.002, 9), 8: Measurement(0.8, 0.002, 9)},
+        )
+        for band in (4, 2, 1)
+    ]
+
+
+def test_a_comparison_ends_with_the_bands_that_were_measured() -> None:
+    found = {name: replace(each, quantities=(*each.quantities, *bands())) for name, each in compared().items()}
+    lines = [line for line in printed(comparison_table(found)).splitlines() if "image RMS at" in line]
+    assert [line.split()[3] for line in lines] == ["4x4", "2x2", "1x1"]
+    assert lines[0].split()[4:] == ["0.1400", "±", "0.0020"] * 2
+
+
+def test_bands_have_one_row_each_and_no_resolutions() -> None:
+    found = evaluation("before", [*noisy()["before"].quantities, *bands()], noise_groups="all")
+    text = printed(noise_table({"before": found}))
+    assert [line.split()[3] for line in text.splitlines() if "image RMS at" in line] == ["4x4", "2x2", "1x1"]
+    assert "0.7000" not in text
+
+
 def test_noise_has_models_beside_each_other_and_resolutions_below() -> None:
     lines = printed(noise_table(noisy())).splitlines()
     assert lines[0].strip() == "images, test split, 9 images, seed 6, noise in every group"

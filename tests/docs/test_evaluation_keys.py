@@ -24,8 +24,10 @@ LITTLE = SectionSettings(
     gap_images=1,
     jacobian_images=1,
     jacobian_values=1,
-    noise_images=1,
+    noise_images=2,
     noise_variances=(0.3,),
+    reader_iterations=1,
+    reader_batch=1,
 )
 
 
@@ -35,8 +37,10 @@ def documented() -> set[str]:
 
 
 def forms(key: str) -> set[str]:
-    """The words under which a key may be defined: itself, without endings, with V for a noise's variance."""
-    found = {re.sub(r"_\d+\.\d+$", "_V", key)}
+    """The words under which a key may be defined: itself, without endings, with V for a noise's variance and R for a
+    band.
+    """
+    found = {re.sub(r"^noise_band_\d+", "noise_band_R", re.sub(r"_\d+\.\d+$", "_V", key))}
     while True:
         shorter = {word.removesuffix(ending) for word in found for ending in ENDINGS}
         if shorter <= found:

@@ -1,5 +1,6 @@
 """Active latents against numpy's direct formula, in any order and over processes."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -210,6 +211,20 @@ def test_groups_that_never_move_are_named(small_model: VDVAE, pixels: Tensor, wo
     assert "groups 1 and 4 is the same for every image" in note
     for quantity in found:
         assert (quantity.groups[1].value, quantity.groups[4].value) == (0, 0)
+
+
+def test_prior_scale_of_the_active_latents_leaves_out_the_others() -> None:
+    """Two latents, the first active. The scale is the root of the mean of σ_p² over images; the other's is left out."""
+    statistics = LatentStatistics(((2, 1, 1),), torch.device("cpu"))
+    for sign, scale in ((1, 3.0), (-1, 4.0)):
+        mean = torch.tensor([sign, 0.0]).view(1, 2, 1, 1).double()
+        posteriors = [DiagonalGaussian(mean, torch.zeros_like(mean))]
+        log_scale = torch.tensor([scale, 100.0]).view(1, 2, 1, 1).double().log()
+        statistics.take_in(posteriors, [DiagonalGaussian(torch.zeros_like(mean), log_scale)])
+    assert statistics.active_latents(0.01).counts() == [1]
+    assert statistics.active_latents(0.01).masks[0].flatten().tolist() == [True, False]
+    assert statistics.active_prior_scale(0.01, [0]) == pytest.approx(math.sqrt((9 + 16) / 2))
+    assert statistics.active_prior_scale(10.0, [0]) == 0
 
 
 def test_collapsed_model_has_no_active_latent(collapsed_model: VDVAE, batches_of: BatchMaker, world: World) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -98,7 +99,8 @@ def test_every_section_measures_another_kind_of_vae(small_model: VDVAE, pixels: 
     grey = pixels[:, :1, :4, :4]
     found = measure_sections(Task(other, before, measuring_of(grey, world), LITTLE))
     known = measure_sections(Task(small_model, small_model, measuring_of(pixels, world), LITTLE))
-    assert [quantity.key for quantity in found.quantities] == [quantity.key for quantity in known.quantities]
+    keys, known_keys = ([re.sub(r"band_\d+", "band", q.key) for q in each.quantities] for each in (found, known))
+    assert list(dict.fromkeys(keys)) == list(dict.fromkeys(known_keys))  # but for the number of bands
     assert all(math.isfinite(q.total.value) for q in found.quantities if q.total and q.key != "local_bi_lipschitz")
     assert not any(note.startswith("Left out") for note in found.notes)
     by_key = {quantity.key: quantity.total for quantity in found.quantities}

@@ -132,3 +132,30 @@ def test_compact_numbers(value: float, expected: str) -> None:
 
 def test_infinity_is_no_number_to_round() -> None:
     assert short(math.inf) == compact(math.inf) == "∞"
+
+
+def test_noise_by_spatial_scale_has_its_own_tables() -> None:
+    found = an_evaluation()
+    bands = [
+        replace(a_quantity(f"noise_band_{band}_{unit}_0.3", SIDES, band / 100), total=Measurement(band / 10, 0.1, 9))
+        for unit in ("raw", "prior_scale")
+        for band in (2, 1)
+    ]
+    text = evaluation_text(replace(found, quantities=(*found.quantities, *bands)))
+    header, *rows = lines_under(text, "Image RMS by spatial scale")
+    assert header == ["noise", "2", "1"]
+    assert rows == [["0.3", "0.2", "0.1"], ["0.3", "σ_p²", "0.2", "0.1"]]
+    heading = "The same for noise 0.3 σ_p² in one latent group alone"
+    assert lines_under(text, heading)[-1] == ["3", "8x8", "0.08", "0.04"]
+    assert "the noise_band" not in text  # a row for each would drown the other totals
+    assert "spatial scale" not in evaluation_text(found)  # as in files of earlier versions
+
+
+def test_readers_stand_side_by_side() -> None:
+    found = an_evaluation()
+    fresh = a_quantity("information_from_samples_fresh", SIDES, 0.02)
+    text = evaluation_text(replace(found, quantities=(*found.quantities, fresh)))
+    header, total, *groups = lines_under(text, "Information in the model's own samples (eq. 5, nats/dim)")
+    assert header == ["group", "size", "its", "own", "trained", "afresh"]
+    assert total == ["all", "0.1", "0.2"]
+    assert groups[3] == ["3", "8x8", "0.04", "0.08"]

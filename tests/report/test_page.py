@@ -144,6 +144,30 @@ def test_noise_is_charted_over_its_variance_and_by_group(page: str) -> None:
     assert len(pictures(part)) == 2
 
 
+def test_noise_is_charted_by_spatial_scale(tmp_path: Path) -> None:
+    bands = [
+        Quantity(
+            f"noise_band_{band}_raw_{variance}",
+            f"image RMS at {band}x{band}, latent noise {variance}",
+            "",
+            Measurement(band / 100, 0.001, 8),
+        )
+        for variance in (0.3, 0.4)
+        for band in (8, 4, 2, 1)
+    ]
+    runs = [run_folder(tmp_path / name) for name in ("a", "b")]
+    for run in runs:
+        found = evaluation()
+        write_evaluation(replace(found, quantities=(*found.quantities, *bands)), run / "evaluation" / "evaluation.json")
+    page = page_of(*runs)
+    part = page[page.index('<section id="noise">') : page.index('<section id="pictures">')]
+    labels = [label for label in chart_labels(part) if "spatial" in label or "at 8x8" in label]
+    assert labels == [
+        "Chart: image RMS by spatial scale, latent noise 0.4; RMS, 1 = all 255 levels over spatial scale of the change "
+        "(above), 1 = mean colour; a, b"
+    ]
+
+
 def test_pictures_are_the_first_and_the_last(tmp_path: Path) -> None:
     run = run_folder(tmp_path / "a")
     write_picture(run / "images" / "step-00000015.png")

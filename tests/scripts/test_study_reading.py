@@ -32,6 +32,9 @@ def test_a_reading_leaves_out_what_it_does_not_need(reading: ModuleType, tmp_pat
     settings = tyro.cli(EvaluateSettings, args=words, use_underscores=True)
     assert (command, settings.examples, settings.images, settings.before) == ("evaluate", 300, 0, "")
     assert {getattr(settings.sections, name) for name in reading.LEFT_OUT} == {0}
+    assert settings.sections.reader_iterations == 0
+    _, *words = reading.reading_words(study, reading.ROWS[1], 2, 300, 500)
+    assert tyro.cli(EvaluateSettings, args=words, use_underscores=True).sections.reader_iterations == 500
     assert settings.folder == tmp_path / "evaluations" / study.label(reading.ROWS[1], 2)
 
 
@@ -47,6 +50,18 @@ def test_table_has_means_over_seeds_and_plain_first(reading: ModuleType) -> None
         "| plain | 2 | 0.2000 | 0.3000 | 0.4000 | 0.5000 |",
         "| some row | 1 | 0.9000 | 0.5000 | 0.1000 | 0.2000 |",
     ]
+
+
+def test_a_fresh_reader_has_a_column_if_every_row_was_read_by_one(reading: ModuleType) -> None:
+    read = measured(0.9, 0.5, 0.1, 0.2) | {"information_from_samples_fresh": [0.8, 0.01]}
+    readings = {"a": {"data": "fashion", "name": "plain", "measured": read}}
+    assert reading.reading_table(readings, "fashion").splitlines()[2] == (
+        "| plain | 1 | 0.9000 | 0.5000 | 0.8000 | 0.1000 | 0.2000 |"
+    )
+    readings["b"] = {"data": "fashion", "name": "other", "measured": measured(0.9, 0.5, 0.1, 0.2)}
+    assert reading.reading_table(readings, "fashion").splitlines()[3] == (
+        "| other | 1 | 0.9000 | 0.5000 | 0.1000 | 0.2000 |"
+    )
 
 
 @pytest.mark.parametrize("data", ["fashion", "photos", "fashion_longer", "photos_longer"])

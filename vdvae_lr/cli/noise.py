@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vdvae_lr.cli.shared.measured_models import ModelsOnImages, measure_models
 from vdvae_lr.evaluation.group_choice import parse_groups
-from vdvae_lr.evaluation.noise_response import measure_noise
+from vdvae_lr.evaluation.noise_section import measure_noise
 from vdvae_lr.evaluation.task import NOISE_IMAGES, NOISE_VARIANCES, NoiseUnit, SectionSettings, check_variances
 from vdvae_lr.hub.pretrained import PretrainedModel
 from vdvae_lr.pictures.evaluation_pictures import noise_picture

@@ -51,6 +51,18 @@ class ActiveUnits:
         return sum(self.active[group] for group in chosen) / sum(self.units[group] for group in chosen)
 
 
+@dataclass(frozen=True, eq=False)  # the same only as itself, so that it can be part of a key
+class ActiveLatents:
+    """Which latents are active."""
+
+    masks: tuple[Tensor, ...]
+    """(Z, R, R) bool for each group, top-down."""
+
+    def counts(self) -> list[int]:
+        """The number of active latents in each group: (L,)."""
+        return [int(mask.sum()) for mask in self.masks]
+
+
 class LatentStatistics:
     """The variance of every posterior mean over images, and the prior's average variance, in float64."""
 
@@ -90,13 +102,26 @@ class LatentStatistics:
             threshold: the least variance of an active unit; positive.
             relative: whether `threshold` is multiplied by the prior's variance.
         """
-        counts, units = [], []
+        found = self._active(_UNITS[unit], threshold, relative)
+        return ActiveUnits(tuple(int(each.sum()) for each in found), tuple(map(len, found)))
+
+    def active_latents(self, threshold: float, *, relative: bool = False) -> ActiveLatents:
+        """The latents that `active` counts; arguments as there."""
+        return ActiveLatents(tuple(self._active(lambda values: values, threshold, relative)))
+
+    def active_prior_scale(self, threshold: float, groups: Sequence[int]) -> float:
+        """The root of σ_p² averaged over the images and the active latents of the given groups; 0 if none is."""
+        masks = self.active_latents(threshold).masks
+        active = torch.cat([self._prior_variances[group].mean[masks[group]] for group in groups])
+        return active.mean().sqrt().item() if len(active) else 0.0
+
+    def _active(self, units: Callable[[Tensor], Tensor], threshold: float, relative: bool) -> list[Tensor]:
+        found = []
         for variances, prior in zip(self.variances, self._prior_variances, strict=True):
-            values = _UNITS[unit](variances)
-            least = threshold * _UNITS[unit](prior.mean) if relative else threshold
-            counts.append(int(((values >= least) & (values > 0)).sum()))
-            units.append(len(values))
-        return ActiveUnits(tuple(counts), tuple(units))
+            values = units(variances)
+            least = threshold * units(prior.mean) if relative else threshold
+            found.append((values >= least) & (values > 0))
+        return found
 
     def constant_groups(self) -> tuple[int, ...]:
         """The groups, counted from 0, whose posterior means are the same for all images, up to rounding."""
@@ -118,7 +143,8 @@ class ActivityReader(LatentStatistics):
         self.take_in(passed.posteriors, passed.priors)
 
     def findings(self, threshold: float = ACTIVE_VARIANCE) -> Findings:
-        """Shares of active latents, channels and positions in %, at every level; a note on groups that never change.
+        """Shares of active latents, channels and positions in %, and the active latents' prior scale, at every level; a
+        note on groups that never change.
 
         There are no standard errors: a share of units is not an average over images.
         """
@@ -134,6 +160,12 @@ class ActivityReader(LatentStatistics):
                 if relative:
                     key, title = f"{key}_relative", f"{title}, in the prior's scale"
                 quantities.append(Quantity.by_level(key, title, "%", self._model.resolutions, percent))
+
+        def prior_scale(groups: Sequence[int]) -> Measurement:
+            return Measurement(self.active_prior_scale(threshold, groups), None, self.examples)
+
+        title = "prior scale of the active latents"
+        quantities.append(Quantity.by_level("prior_scale_active", title, "", self._model.resolutions, prior_scale))
         constant = self.constant_groups()
         which = named_groups(constant) if constant else ""
         note = f"The posterior mean of {which} is the same for every image: its latents say nothing about it."

@@ -15,7 +15,7 @@ Shapes: B images, L latent groups, C channels, H W resolution.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ from vdvae_lr.evaluation.task import Task
 from vdvae_lr.losses.latent_reconstruction import FORMS, FormName, group_latent_reconstruction
 from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.latent_model import LatentModel, LatentPass
+from vdvae_lr.model.noise import PassNoise
 
 INFORMATION_NOISE = "information"  # the purpose in noise keys: every measurement of eq. 5 makes the same samples
 _IMAGES = {
@@ -57,32 +58,57 @@ def information_nats(model: LatentModel, passed: LatentPass, image: Tensor) -> T
     return group_information_nats(passed, model.reencode(passed, image)).sum(1)
 
 
-@torch.inference_mode()
+LatentReader = Callable[[LatentPass, Tensor], Sequence[DiagonalGaussian]]
+"""q(z_l | z_<l, x) of every group, for a pass with kept contexts and images x (B, C, H, W) on the target scale."""
+
+
+def other_reader(other: LatentModel) -> LatentReader:
+    """The encoder of another model, which makes the contexts of the same latents by its own top-down pass."""
+    return lambda passed, image: other.reencode(other.decode(passed.latents, keep_contexts=True), image)
+
+
+@torch.no_grad()
+def sampled_pairs(model: LatentModel, noise: PassNoise) -> tuple[LatentPass, Tensor]:
+    """A pass from the prior with kept contexts, and a draw x ~ p(x|z) for each of its latents, rounded to the data's
+    levels: (B, C, H, W). `noise` has the prior's and the image's draws for B samples.
+    """
+    assert noise.prior is not None  # the caller asks for it
+    passed = model.generate(len(noise.prior[0]), noise.prior, keep_contexts=True)
+    return passed, model.pixel_scale.round_target(passed.decoded("sample", noise.image))
+
+
 def measure_information_from_samples(task: Task) -> Findings:
     """A lower bound on I(Z;X) under the model by latent group, from as many of its own samples as there are images.
 
     This is the paper's eq. 5. With a model before fine-tuning, a second quantity says how that model's encoder reads
     the same samples.
     """
-    model, measuring, before = task.model, task.measuring, task.before
+    readers: dict[str, tuple[str, LatentReader]] = {
+        "": ("information in the model's own samples (eq. 5)", task.model.reencode)
+    }
+    if task.before is not None:
+        readers["_before"] = ("eq. 5, read by the encoder before fine-tuning", other_reader(task.before))
+    return measure_readers(task, readers, "information from samples")
+
+
+@torch.inference_mode()
+def measure_readers(task: Task, readers: Mapping[str, tuple[str, LatentReader]], what: str) -> Findings:
+    """Eq. 5 with each reader as q, all on the same samples. Readers have a title, by the ending of their key.
+
+    `what` names the work in the progress.
+    """
+    model, measuring = task.model, task.measuring
     noise = ExampleNoise(model, INFORMATION_NOISE, measuring.seed, prior=True, image=True)
-    own, others = (GroupMoments(model.resolutions, model.device) for _ in range(2))
-    for numbers in measuring.samples("information from samples"):
-        draws = noise.draw(numbers)
-        passed = model.generate(len(numbers), draws.prior, keep_contexts=True)
-        image = model.pixel_scale.round_target(passed.decoded("sample", draws.image))
-        own.add(group_information_nats(passed, model.reencode(passed, image)))
-        if before is not None:
-            given = before.decode(passed.latents, keep_contexts=True)
-            others.add(group_information_nats(passed, before.reencode(given, image)))
-    described = [(own, "information_from_samples", "information in the model's own samples (eq. 5)")]
-    if before is not None:
-        key = "information_from_samples_before"
-        described.append((others, key, "eq. 5, read by the encoder before fine-tuning"))
+    moments = {ending: GroupMoments(model.resolutions, model.device) for ending in readers}
+    for numbers in measuring.samples(what):
+        passed, image = sampled_pairs(model, noise.draw(numbers))
+        for ending, (_, reader) in readers.items():
+            moments[ending].add(group_information_nats(passed, reader(passed, image)))
     quantities = []
-    for moments, key, title in described:
-        moments.all_reduce_(measuring.world)
-        quantities.append(moments.quantity(key, title, "nats/dim", 1 / model.dimensions))
+    for ending, (title, _) in readers.items():
+        moments[ending].all_reduce_(measuring.world)
+        key = f"information_from_samples{ending}"
+        quantities.append(moments[ending].quantity(key, title, "nats/dim", 1 / model.dimensions))
     return Findings(quantities)
 
 

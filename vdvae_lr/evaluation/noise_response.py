@@ -1,27 +1,25 @@
 """What noise in the latents does to the image: the visible side of posterior collapse (the paper's figures 3, 5, 6).
 
-One posterior pass over the data gives latents z. Noise of a given variance is added to every group, or to some. The
-decoder is given all groups, and its mean image is compared with the clean one, that of z. In a collapsed model the
-image does not move.
+One posterior pass over the data gives latents z. Noise of a given variance is added to every group, to some, or to the
+active latents only. The decoder is given all groups, and its mean image is compared with the clean one, that of z. In a
+collapsed model the image does not move.
 
-Shapes: B images, C channels, H W resolution, Z latent channels, R a group's resolution, K conditions, M measures.
+Shapes: B images, C channels, H W resolution, Z latent channels, R a group's resolution, K conditions, M numbers that
+the measures give for an image.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import torch
 from torch import Tensor
 
 from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.errors import UnmeasurableError
+from vdvae_lr.evaluation.activity import ActiveLatents
 from vdvae_lr.evaluation.batches import ExampleNoise, Examples, posterior_pass
-from vdvae_lr.evaluation.group_choice import groups_by_resolution, parse_groups
 from vdvae_lr.evaluation.moments import Moments
-from vdvae_lr.evaluation.perceptual import structural_similarity
-from vdvae_lr.evaluation.quantities import Findings, Measurement, Quantity
-from vdvae_lr.evaluation.task import NoiseUnit, Task
+from vdvae_lr.evaluation.task import NoiseUnit
 from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.latent_model import LatentModel, LatentPass
 from vdvae_lr.processes.world import World
@@ -29,7 +27,8 @@ from vdvae_lr.processes.world import World
 RESPONSE_NOISE = "noise response"  # the purpose in noise keys
 UNIT_WORDS: dict[NoiseUnit, str] = {"raw": "", "prior_scale": ", in prior's scale"}
 ImageMeasure = Callable[[Tensor, Tensor], Tensor]
-"""An image and its clean one, (B, C, H, W) each on the target scale → (B,)."""
+"""An image and its clean one, (B, C, H, W) each on the target scale → one number for each image, (B,), or several,
+(B, …)."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +41,16 @@ class LatentNoise:
     models with other latent scales can be compared."""
     groups: frozenset[int] | None = None
     """The latent groups that get noise, top-down from 0; None: all."""
+    active: ActiveLatents | None = None
+    """The latents of these groups that get noise; None: all."""
 
     def added_to(self, number: int, prior: DiagonalGaussian, draw: Tensor) -> Tensor | float:
         """The noise of group `number`, (B, Z, R, R), from a standard normal `draw`."""
         if self.groups is not None and number not in self.groups:
             return 0.0
         prior_scale = prior.log_scale.exp() if self.unit == "prior_scale" else 1.0
-        return self.variance**0.5 * prior_scale * draw.to(prior.mean.dtype)
+        noise = self.variance**0.5 * prior_scale * draw.to(prior.mean.dtype)
+        return noise if self.active is None else noise * self.active.masks[number]
 
 
 def check_finite_images(changes: Tensor, variances: Sequence[float]) -> None:
@@ -80,7 +82,12 @@ def noisy_images(
 
 def image_rms(image: Tensor, clean: Tensor) -> Tensor:
     """Root mean square difference of images (B, C, H, W) on the target scale, in units of 255 levels: (B,)."""
-    return ((image - clean) / 2).square().flatten(1).mean(1).sqrt()
+    return image_square(image, clean).sqrt()
+
+
+def image_square(image: Tensor, clean: Tensor) -> Tensor:
+    """Mean square difference, as in `image_rms`: (B,)."""
+    return ((image - clean) / 2).square().flatten(1).mean(1)
 
 
 class CleanPass:
@@ -115,79 +122,20 @@ def response_moments(
     seed: int,
     world: World,
     at_once: int = 0,
+    numbers: int | None = None,
 ) -> Moments:
-    """Each of M measures of noisy against clean images under each of K conditions: (K · M,), measures varying fastest.
+    """The M numbers of all measures of noisy against clean images under each of K conditions: (K · M,), conditions
+    varying slowest.
 
     Every process must call this, with its share of the images as `batches`. One decoder pass makes `at_once` images,
-    or those of one batch and condition if they are more. This changes no number.
+    or those of one batch and condition if they are more. This changes no number. `numbers` is M; None: each measure
+    gives one.
     """
-    moments = Moments((len(conditions) * len(measures),), model.device)
+    moments = Moments((len(conditions) * (numbers or len(measures)),), model.device)
     for batch in batches:
         clean = CleanPass(model, batch.pixels, batch.indices, seed)
         images = clean.images(conditions, at_once)
         values = [measure(image, clean.image).double() for image in images for measure in measures]
-        moments.add(torch.stack(values, dim=1))
+        moments.add(torch.cat([each.reshape(len(each), -1) for each in values], dim=1))
     moments.all_reduce_(world)
     return moments
-
-
-_MEASURES: dict[str, tuple[str, ImageMeasure]] = {
-    "rms": ("image RMS", image_rms),
-    "ssim": ("structural similarity", structural_similarity),
-}
-
-
-def measure_noise(task: Task) -> Findings:
-    """How far the mean image moves under latent noise: `noise_rms_UNIT_VARIANCE` and `noise_ssim_UNIT_VARIANCE`.
-
-    The total has noise in all chosen groups at once, a resolution in all its groups, a group in that group alone. Each
-    is measured by itself, because responses do not add up. Each needs a decoder pass for every unit, variance and
-    image.
-
-    Raises:
-        InputError: the chosen groups do not exist.
-        UnmeasurableError: noise is so large that images are not finite.
-    """
-    model, measuring, settings = task.model, task.measuring, task.settings
-    if settings.noise_images < 1:
-        return Findings()
-    total, by_resolution, alone = _places(task)
-    places = dict.fromkeys([total, *by_resolution.values(), *alone])  # a group may be its resolution's only one
-    conditions = list(product(settings.noise_units, map(float, settings.noise_variances)))
-    noises = [LatentNoise(variance, unit, place) for unit, variance in conditions for place in places]
-    moments = response_moments(
-        model,
-        measuring.batches("noise response", settings.noise_images),
-        noises,
-        [measure for _, measure in _MEASURES.values()],
-        seed=measuring.seed,
-        world=measuring.world,
-        at_once=measuring.batch,
-    )
-    check_finite_images(moments.mean.view(len(noises), -1).sum(1), [noise.variance for noise in noises])
-    found = dict(zip(product(noises, _MEASURES), moments.measurements(), strict=True))
-
-    def quantity(measure: str, unit: NoiseUnit, variance: float) -> Quantity:
-        def at(place: frozenset[int]) -> Measurement:
-            return found[LatentNoise(variance, unit, place), measure]
-
-        return Quantity(
-            f"noise_{measure}_{unit}_{variance}",
-            f"{_MEASURES[measure][0]}, latent noise {variance:g}{UNIT_WORDS[unit]}",
-            "",
-            at(total),
-            tuple(map(at, alone)),
-            {resolution: at(place) for resolution, place in by_resolution.items()},
-        )
-
-    return Findings([quantity(measure, *condition) for measure in _MEASURES for condition in conditions])
-
-
-def _places(task: Task) -> tuple[frozenset[int], dict[int, frozenset[int]], list[frozenset[int]]]:
-    """Which groups get noise together: for the total, for each resolution, for each group."""
-    resolutions = task.model.resolutions
-    total = frozenset(parse_groups(task.settings.noise_groups, resolutions))
-    if not task.settings.noise_by_group:
-        return total, {}, []
-    by_resolution = {level: frozenset(groups) for level, groups in groups_by_resolution(resolutions).items()}
-    return total, by_resolution, [frozenset({group}) for group in range(len(resolutions))]

@@ -27,6 +27,12 @@ class Measurement:
         error = None if self.standard_error is None else self.standard_error * factor
         return Measurement(self.value * factor, error, self.images)
 
+    def root(self) -> "Measurement":
+        """The square root of a number of 0 or more, with its error by the delta method (0 for the root of 0)."""
+        value = math.sqrt(self.value)
+        error = self.standard_error and self.standard_error / (2 * value)
+        return Measurement(value, error, self.images)
+
 
 @dataclass(frozen=True)
 class Quantity:

@@ -4,12 +4,13 @@ from vdvae_lr.errors import UnmeasurableError
 from vdvae_lr.evaluation.activity import ActivityReader
 from vdvae_lr.evaluation.batches import read_passes
 from vdvae_lr.evaluation.bound import RatesReader
+from vdvae_lr.evaluation.fresh_reader import measure_fresh_reader
 from vdvae_lr.evaluation.group_choice import parse_groups
 from vdvae_lr.evaluation.importance import measure_importance
 from vdvae_lr.evaluation.information import RecoveryReader, measure_information_from_samples
 from vdvae_lr.evaluation.jacobian.section import measure_bi_lipschitz
 from vdvae_lr.evaluation.mutual_information import measure_mutual_information
-from vdvae_lr.evaluation.noise_response import measure_noise
+from vdvae_lr.evaluation.noise_section import measure_noise
 from vdvae_lr.evaluation.quantities import Findings
 from vdvae_lr.evaluation.task import Section, Task
 
@@ -34,6 +35,7 @@ def measure_passes(task: Task) -> Findings:
 SECTIONS: tuple[Section, ...] = (
     measure_passes,
     measure_mutual_information,
+    measure_fresh_reader,
     measure_noise,
     measure_importance,
     measure_bi_lipschitz,

@@ -49,7 +49,7 @@ class SectionSettings:
     noise_images: CountOrNone = NOISE_IMAGES
     """Images for the noise response; 0: leave it out."""
     noise_variances: tuple[float, ...] = NOISE_VARIANCES
-    """Variances of the noise added to the latents."""
+    """Variances of the noise added to the latents, and to the active latents alone."""
     noise_units: tuple[NoiseUnit, ...] = ("raw", "prior_scale")
     """Units of that noise: as it is, or times each latent's prior scale."""
     noise_groups: str = "all"
@@ -57,6 +57,14 @@ class SectionSettings:
     with commas."""
     noise_by_group: bool = True
     """Also add noise to each group alone and to each resolution alone, with one more decoder pass for each of them."""
+
+    reader_iterations: CountOrNone = 0
+    """Steps in which a new encoder learns to read the model's own samples, to measure what it reads; 0: leave it out.
+    2000 take minutes for a small model."""
+    reader_batch: Count = 32
+    """Samples in each of these steps."""
+    reader_lr: Annotated[float, Between(0, above=True)] = 3e-3
+    """Learning rate of the new encoder."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be measured; raises InputError."""

@@ -7,6 +7,7 @@ from rich.table import Table
 
 from vdvae_lr.evaluation.document import Evaluation
 from vdvae_lr.evaluation.group_choice import parse_groups
+from vdvae_lr.evaluation.noise_section import noise_bands
 from vdvae_lr.evaluation.quantities import Measurement
 from vdvae_lr.pictures.evaluation_pictures import noisy_places
 
@@ -19,6 +20,7 @@ ROWS = {
     "distortion": "distortion, nats/dim",
     "lr_information": "LR loss, sampled image, nats/dim",
     "information_from_samples": "information in own samples (eq. 5), nats/dim",
+    "information_from_samples_fresh": "eq. 5, read by an encoder trained afresh, nats/dim",
     "recovered_mean_image": "recovered from mean image, nats/dim",
     "active_latents": "active latents, %",
     "active_latents_relative": "active latents, in prior's scale, %",
@@ -29,24 +31,30 @@ ROWS = {
     "noise_rms_raw_0.4": "image RMS, latent noise 0.4",
     "noise_rms_prior_scale_0.3": "image RMS, latent noise 0.3, in prior's scale",
     "noise_rms_prior_scale_0.4": "image RMS, latent noise 0.4, in prior's scale",
+    "noise_per_active_prior_scale_0.3": "image RMS per active latent, noise 0.3, in prior's scale",
 }
-"""Title by the quantity's key. Numbers in % have one decimal, all others have four."""
+"""Title by the quantity's key. Numbers in % have one decimal, all others have four. Below them stand the bands of
+`_BANDS_OF`."""
+_BANDS_OF = ("prior_scale", "0.3")
 _COMPARISON_CAPTION = (
     "± one standard error over images. Bound: lower is better. Eq. 5 is a lower bound on I(Z;X) under the model; "
-    "'recovered' is none. Image RMS: change (1 = full range) by noise of that variance on every latent."
+    "'recovered' is none. Image RMS: change (1 = full range) by noise of that variance on every latent; 'at 32x32' is "
+    "its part of that spatial scale, and the parts' squares add up."
 )
 _NOISE_CAPTION = (
     "± one standard error over images. Change of the mean image by noise of that variance on every latent of the "
-    "groups. RMS: 0 for none, 1 for the full range; structural similarity: 1 for none."
+    "groups. RMS: 0 for none, 1 for the full range; 'at 32x32': its part of that spatial scale; structural similarity: "
+    "1 for none."
 )
 
 
 def comparison_table(evaluations: Mapping[str, Evaluation]) -> Table:
-    """A column for each model, and a row for each of `ROWS` that was measured: value ± standard error."""
+    """A column for each model, and a row for each of `ROWS` and each band that was measured: value ± standard error."""
     first = next(iter(evaluations.values()))
     table = _table(evaluations, f"{first.examples} images, seed {first.seed}", _COMPARISON_CAPTION)
     content = first.settings.get("content_dimensions", 0)
-    for key, title in ROWS.items():
+    bands = noise_bands(first.quantities).get(_BANDS_OF, {})
+    for key, title in (ROWS | {band.key: band.title for band in bands.values()}).items():
         found = [each.quantity(key) for each in evaluations.values()]
         if any(quantity is not None for quantity in found):
             decimals = 1 if title.endswith("%") else 4
@@ -61,10 +69,11 @@ def noise_table(evaluations: Mapping[str, Evaluation]) -> Table:
     where = noisy_places(parse_groups(first.settings["noise_groups"], first.resolutions), first.resolutions)
     title = f"{first.examples} images, seed {first.seed}, noise in {where}"
     table = _table(evaluations, title, _NOISE_CAPTION)
+    by_band = {quantity.key for bands in noise_bands(first.quantities).values() for quantity in bands.values()}
     for quantity in first.quantities:
         same = [each.quantity(quantity.key) or quantity for each in evaluations.values()]
         table.add_row(quantity.title, *(_cell(one.total) for one in same))
-        if quantity.key.endswith("_0.0"):  # without noise nothing moves
+        if quantity.key.endswith("_0.0") or quantity.key in by_band:  # without noise nothing moves
             continue
         for level in quantity.resolutions:
             cells = [_cell(one.resolutions[level]) for one in same]

@@ -1,14 +1,15 @@
-"""An evaluation as text: what holds in total, a row for every resolution and every latent group, and the inputs."""
+"""An evaluation as text: totals, a row for each resolution and latent group, noise by spatial scale, and the inputs."""
 
 import io
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
 from vdvae_lr.evaluation.document import Evaluation
+from vdvae_lr.evaluation.noise_section import noise_bands
 from vdvae_lr.evaluation.quantities import InputRates, Measurement, Quantity
 
 WIDTH = 100  # characters in a line of text; tables are narrower
@@ -35,6 +36,13 @@ COLUMNS = {
 }
 """Header by the quantity's key, in the tables by resolution and by group."""
 _SHARE_AFTER = "rate"
+_FRESH = "information_from_samples_fresh"
+_READERS = {
+    "information_from_samples": "its own",
+    "information_from_samples_before": "before fine-tuning",
+    _FRESH: "trained afresh",
+}
+"""Encoder by the key of what it reads from the model's own samples."""
 
 
 def evaluation_text(evaluation: Evaluation) -> str:
@@ -56,6 +64,15 @@ def _parts(evaluation: Evaluation) -> Iterator[str]:
     if shown:
         yield _part("By resolution", _by_resolution(evaluation, shown))
         yield _part("By latent group, coarse to fine", _by_group(evaluation, shown), _LEGEND)
+    if evaluation.quantity(_FRESH) is not None:
+        heading = "Information in the model's own samples (eq. 5, nats/dim), by the encoder that reads them"
+        yield _part(heading, _by_reader(evaluation))
+    if bands := noise_bands(evaluation.quantities):
+        yield _part("Image RMS by spatial scale, finest (left) to mean colour (1), under latent noise", _by_band(bands))
+        (unit, variance), strongest = list(bands.items())[-1]
+        if all(quantity.groups for quantity in strongest.values()):
+            heading = f"The same for noise {_noise_words(unit, variance)} in one latent group alone"
+            yield _part(heading, _by_band_and_group(evaluation, strongest))
     if evaluation.inputs is not None:
         heading = "The share of images whose KL(q(z|x)‖p(z)) is at most ε, and which the paper calls ε-collapsed"
         yield _part(heading, _quantiles(evaluation.inputs), "Here q stands for the true posterior.")
@@ -89,8 +106,9 @@ def _totals(evaluation: Evaluation) -> Table:
     table.add_column("")
     table.add_column("unit")
     table.add_column("images", justify="right")
+    by_band = {id(quantity) for bands in noise_bands(evaluation.quantities).values() for quantity in bands.values()}
     for quantity in evaluation.quantities:
-        if quantity.total is not None:
+        if quantity.total is not None and id(quantity) not in by_band:
             table.add_row(quantity.title, *stated(quantity.total), quantity.unit, f"{quantity.total.images:,}")
     return table
 
@@ -142,6 +160,40 @@ def _by_group(evaluation: Evaluation, shown: Sequence[Quantity]) -> Table:
     return table
 
 
+def _by_reader(evaluation: Evaluation) -> Table:
+    found = {header: quantity for key, header in _READERS.items() if (quantity := evaluation.quantity(key)) is not None}
+    table = _table("group", "size", *found)
+    table.add_row("all", "", *(compact(_value(quantity.total)) for quantity in found.values()))
+    for group, level in enumerate(evaluation.resolutions):
+        parts = [quantity.groups[group].value if quantity.groups else math.nan for quantity in found.values()]
+        table.add_row(str(group), f"{level}x{level}", *map(compact, parts))
+    return table
+
+
+def _by_band(bands: Mapping[tuple[str, str], Mapping[int, Quantity]]) -> Table:
+    table = _table(*map(str, next(iter(bands.values()))), left="noise")
+    for (unit, variance), found in bands.items():
+        totals = [_value(quantity.total) for quantity in found.values()]
+        table.add_row(_noise_words(unit, variance), *map(compact, totals))
+    return table
+
+
+def _by_band_and_group(evaluation: Evaluation, bands: Mapping[int, Quantity]) -> Table:
+    table = _table("group", "size", *map(str, bands))
+    for group, level in enumerate(evaluation.resolutions):
+        values = [quantity.groups[group].value for quantity in bands.values()]
+        table.add_row(str(group), f"{level}x{level}", *map(compact, values))
+    return table
+
+
+def _noise_words(unit: str, variance: str) -> str:
+    return f"{float(variance):g}{' σ_p²' if unit == 'prior_scale' else ''}"
+
+
+def _value(measurement: Measurement | None) -> float:
+    return math.nan if measurement is None else measurement.value
+
+
 def _headers(shown: Sequence[Quantity]) -> Iterator[str]:
     for quantity in shown:
         yield COLUMNS[quantity.key]
@@ -151,10 +203,10 @@ def _headers(shown: Sequence[Quantity]) -> Iterator[str]:
 
 def _cells(shown: Sequence[Quantity], measured: Sequence[Measurement | None]) -> Iterator[str]:
     for quantity, measurement in zip(shown, measured, strict=True):
-        value = math.nan if measurement is None else measurement.value
+        value = _value(measurement)
         yield compact(value)
         if quantity.key == _SHARE_AFTER:
-            total = math.nan if quantity.total is None else quantity.total.value
+            total = _value(quantity.total)
             yield f"{100 * value / total:.1f}" if total and math.isfinite(value / total) else short(math.nan)
 
 

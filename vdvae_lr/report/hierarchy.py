@@ -26,11 +26,15 @@ NOISE = "noise_*"
 _CHIEF_IN_TOTAL = (
     *("negative_elbo", "negative_elbo_bits", "rate", "distortion", "importance_bound", "information_from_samples"),
     *("recovered_sampled_image", "recovered_mean_image", "active_latents", "active_channels", "prior_scale"),
-    *("latent_r2_sampled_image", "posterior_gap", "noise_rms_*", "largest_singular_value", "theorem_bound"),
+    *("latent_r2_sampled_image", "posterior_gap", "noise_rms_*", "noise_per_active_*"),
+    *("largest_singular_value", "theorem_bound"),
 )
 _WITHOUT_NOISE = "noise_*_0.0"
 _SAME_IN_OTHER_UNITS = ("*_bits", "*_content")
-_SCALES = {"noise_rms_*": "RMS, 1 = all 255 levels", "noise_ssim_*": "similarity, 1 = the same"}
+_SCALES = {
+    "noise_ssim_*": "similarity, 1 = the same",
+    NOISE: "RMS, 1 = all 255 levels",
+}
 _SPECTRUM_UNITS = {"raw": "latents as they are", "prior_scale": "latents in σ_p"}
 
 

@@ -1,10 +1,12 @@
 """Noise in the latents: the change of the image over the noise's variance, by latent group, and in pictures."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from vdvae_lr.evaluation.document import NOISE_PICTURE
+from vdvae_lr.evaluation.noise_section import noise_bands
+from vdvae_lr.evaluation.quantities import Quantity
 from vdvae_lr.report.charts import Chart, Curve, alike, chart_figures
 from vdvae_lr.report.content import Section
 from vdvae_lr.report.hierarchy import (
@@ -19,7 +21,10 @@ from vdvae_lr.report.hierarchy import (
 from vdvae_lr.report.pictures import evaluation_figures
 from vdvae_lr.report.reported import Reported
 
-_SHOWN_AT_ONCE = "noise_rms_*"
+_SHOWN_AT_ONCE = ("noise_rms_*", "noise_per_active_*")
+_OVER_VARIANCE = ("noise_rms_*", "noise_ssim_*")
+_BANDS = "noise_band_*"
+_BAND_AXIS = "spatial scale of the change (above), 1 = mean colour"
 _AXES = {
     "noise_*_raw_*": "variance of the noise, in the latents' own unit",
     "noise_*_prior_scale_*": "variance of the noise, in σ_p²",
@@ -29,18 +34,44 @@ _CAPTION = "One posterior pass, then noise of the stated variance in every laten
 
 
 def section(models: Sequence[Reported]) -> Section:
-    """Charts over the variance, charts by latent group for the strongest noise, and pictures."""
+    """Charts over the variance; by spatial scale and latent group for the strongest noise; and pictures."""
     families = _families(models)
     strongest = {list(family)[-1] for family in families}
-    keys = [key for key in keys_by_group(models) if key in strongest]
-    first = [key for key in keys if fnmatchcase(key, _SHOWN_AT_ONCE)]
-    over_variance = [chart for family in families for chart in _variance_charts(models, family)]
+    keys = [key for key in keys_by_group(models) if key in strongest and not fnmatchcase(key, _BANDS)]
+    first = [key for key in keys if _matches(key, _SHOWN_AT_ONCE)]
+    shown = [family for family in families if _matches(next(iter(family)), _OVER_VARIANCE)]
+    over_variance = [chart for family in shown for chart in _variance_charts(models, family)]
     return Section(
         [model for model in models if model.evaluation is not None],
-        chart_figures([*over_variance, *group_charts(models, first)]),
+        chart_figures([*over_variance, *_band_charts(models), *group_charts(models, first)]),
         chart_figures(group_charts(models, [key for key in keys if key not in first])),
         evaluation_figures(models, NOISE_PICTURE, _CAPTION),
     )
+
+
+def _matches(key: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(key, pattern) for pattern in patterns)
+
+
+def _band_charts(models: Sequence[Reported]) -> list[Chart]:
+    """RMS by spatial scale, coarse to fine, for the strongest noise in each unit that was measured on any model."""
+    found = {model: noise_bands(model.evaluation.quantities) for model in models if model.evaluation is not None}
+    strongest = {unit: (unit, variance) for bands in found.values() for unit, variance in bands}
+    charts = []
+    for condition in strongest.values():
+        measured_on = {model: bands[condition] for model, bands in found.items() if condition in bands}
+        for same, names in alike({model: tuple(bands) for model, bands in measured_on.items()}):
+            first = next(iter(measured_on[same[0]].values()))
+            title = f"image RMS by spatial scale, {first.title.partition(', ')[2]}{names}"
+            curves = [_band_curve(model, measured_on[model]) for model in same]
+            coarse_first = tuple(reversed(measured_on[same[0]]))
+            charts.append(Chart(title, _BAND_AXIS, value_label(first.key, first.unit), curves, coarse_first))
+    return charts
+
+
+def _band_curve(model: Reported, bands: dict[int, Quantity]) -> Curve:
+    totals = [quantity.total for _, quantity in reversed(bands.items()) if quantity.total is not None]
+    return measured_curve(model, range(len(totals)), totals)
 
 
 def _families(models: Sequence[Reported]) -> list[dict[str, float]]:
