@@ -16,24 +16,18 @@ set). --iters and --examples make a row smaller.
 import argparse
 import dataclasses
 import json
-import os
-import platform
-import subprocess
 import sys
-import time
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from filelock import FileLock, Timeout
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout need not be installed
 
+from row_jobs import Job, run_jobs, timed
 from study_lr_forms_figure import FIGURE, draw
 from study_lr_forms_table import read_results, write_document
 
@@ -41,7 +35,6 @@ from vdvae_lr.cli.compare import COMPARISON_NAME
 from vdvae_lr.evaluation.document import read_evaluations
 from vdvae_lr.files.bundled import CHECKOUT_ROOT as ROOT
 from vdvae_lr.files.paths import path_of
-from vdvae_lr.files.whole_file import write_whole
 
 PHOTOS_PRESET = "docs/studies/lr_forms/photos16.toml"
 # Neighbouring images come from one photograph, so randomly drawn parts would share photographs.
@@ -183,35 +176,18 @@ def _comparison(study: Study, row: Row, seed: int) -> Path:
 
 def run_rows(study: Study, todo: Iterable[tuple[Row, int]], jobs: int) -> int:
     """Run the rows that have no result yet, `jobs` at a time; return how many failed."""
-
-    def attempt(row: Row, seed: int) -> bool:
-        try:
-            return _run_row(study, row, seed)
-        except subprocess.CalledProcessError as error:
-            print(f"FAILED {study.data} {row.name} seed {seed}: see {study.work}/logs ({error})", flush=True)
-            return False
-
-    with ThreadPoolExecutor(jobs) as pool:
-        return sum(not good for good in pool.map(lambda pair: attempt(*pair), list(todo)))
+    pairs = list(todo)
+    other_size = [not _same_size(study, study.result(*pair)) for pair in pairs if study.result(*pair).exists()]
+    return sum(other_size) + run_jobs([_job(study, *pair) for pair in pairs], study.work, jobs)
 
 
-def _run_row(study: Study, row: Row, seed: int) -> bool:
-    path = study.result(row, seed)
+def _job(study: Study, row: Row, seed: int) -> Job:
+    commands = (
+        ["train.py", *training_words(study, row, seed)],
+        ["-m", "vdvae_lr", *measuring_words(study, row, seed)],
+    )
     label = study.label(row, seed)
-    (study.work / "logs").mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(study.work / "logs" / f"{label}.lock", timeout=0):
-            if path.exists():
-                return _same_size(study, path)
-            train_s = _timed(label, [sys.executable, "train.py", *training_words(study, row, seed)], study.work)
-            measure = [sys.executable, "-m", "vdvae_lr", *measuring_words(study, row, seed)]
-            measure_s = _timed(label, measure, study.work)
-            result = _result(study, row, seed) | {"train_seconds": train_s, "measure_seconds": measure_s}
-            write_whole(path, (json.dumps(result, indent=1) + "\n").encode())
-            print(f"{time.strftime('%H:%M:%S')} {label}: {train_s:.0f} s + {measure_s:.0f} s", flush=True)
-    except Timeout:
-        pass  # another command runs this row
-    return True
+    return Job(label, study.result(row, seed), commands, lambda: _result(study, row, seed))
 
 
 def _same_size(study: Study, path: Path) -> bool:
@@ -220,14 +196,6 @@ def _same_size(study: Study, path: Path) -> bool:
     if not same:
         print(f"{path} was made with other --iters or --examples; choose another --results, or remove it.", flush=True)
     return same
-
-
-def _timed(label: str, command: Sequence[str], work: Path) -> float:
-    start = time.monotonic()
-    with (work / "logs" / f"{label}.log").open("a", encoding="utf-8") as log:
-        environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-        subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)
-    return time.monotonic() - start
 
 
 def _result(study: Study, row: Row, seed: int) -> dict[str, Any]:
@@ -245,16 +213,8 @@ def _result(study: Study, row: Row, seed: int) -> dict[str, Any]:
         "iters": study.iters,
         "examples": compared.examples,
         "split": compared.split,
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "commit": _commit()},
         "measured": measured,
     }
-
-
-def _commit() -> str:
-    done = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip()
 
 
 def prepare_photos(archive: Path, study: Study) -> None:
@@ -270,7 +230,7 @@ def prepare_photos(archive: Path, study: Study) -> None:
     words = ["--hps", PHOTOS_PRESET, *study.dataset, *PHOTOS_SCHEDULE.split(), "--num_workers", "0"]
     (study.work / "logs").mkdir(parents=True, exist_ok=True)
     place = ["--save_dir", str(study.work / "runs"), "--desc", "photos16"]
-    _timed("photos16", [sys.executable, "train.py", *words, *place], study.work)
+    timed("photos16", [sys.executable, "train.py", *words, *place], study.work)
 
 
 def arguments() -> argparse.Namespace:

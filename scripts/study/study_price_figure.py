@@ -1,0 +1,113 @@
+"""Draw the figures of docs/study_price.md: price against information, and rate and distortion over iterations."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from price_theory import Loss, equilibrium, learned_prior_equilibrium, least_price
+from study_lr_forms_table import INFORMATION, PLAIN, Result
+
+from vdvae_lr.files.bundled import CHECKOUT_ROOT
+from vdvae_lr.files.whole_file import replacing
+
+BOUND = "negative_elbo"
+PRICE_FIGURE = CHECKOUT_ROOT / "docs" / "figures" / "study_price.png"
+CURVES_FIGURE = CHECKOUT_ROOT / "docs" / "figures" / "study_price_curves.png"
+SMALL_PRICE = 0.02  # nats/dim: the limit of the enlarged panel
+CURVES = (PLAIN, "constant-0.3", "constant-1", "prior-0.3", "beta-0.8")
+
+
+@dataclass(frozen=True)
+class Family:
+    """How rows whose names begin alike are drawn. The colours are by Okabe and Ito; markers tell the families apart."""
+
+    title: str
+    colour: str
+    marker: str
+
+
+FAMILIES = {
+    "constant": Family("LR, posterior latents, constant target", "#0072B2", "o"),
+    "live": Family("LR, posterior latents, live target", "#56B4E9", "^"),
+    "prior": Family("LR, latents from the prior", "#D55E00", "s"),
+    "paper": Family("the paper's literal form", "#009E73", "D"),
+    "beta": Family("β below 1, no LR", "#CC79A7", "v"),
+    "free": Family("free bits, no LR", "#E69F00", "P"),
+    "warmup": Family("KL warm-up, no LR", "#000000", "X"),
+}
+
+
+def draw_price(results: Sequence[Result], data: str, path: Path) -> None:
+    """Draw what each row gained over plain, and at what price; and what the linear model predicts."""
+    rows = [result for result in results if (result.data, result.seed) == (data, 0) and "times" not in result.name]
+    plain = next(result for result in rows if result.name == PLAIN)
+    figure = Figure(figsize=(13, 6), layout="constrained")
+    whole, enlarged = figure.subplots(1, 2)
+    for axes in (whole, enlarged):
+        _theory(axes)
+        for result in rows:
+            _point(axes, result, plain)
+        axes.axhline(0, color="0.6", linewidth=1)
+        axes.axvline(0, color="0.6", linewidth=1)
+        axes.set_xlabel("information gained over plain (eq. 5), nats/dim")
+        axes.grid(alpha=0.2)
+    whole.set_ylabel("price: bound above plain, nats/dim")
+    enlarged.set_ylim(-SMALL_PRICE / 2, SMALL_PRICE)
+    enlarged.set_xlim(-0.05, 0.15)
+    enlarged.set_title("enlarged")
+    handles, labels = whole.get_legend_handles_labels()
+    figure.legend(
+        dict(zip(labels, handles, strict=True)).values(), dict.fromkeys(labels), loc="outside lower center", ncols=3
+    )
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
+
+
+def _theory(axes: Axes) -> None:
+    information = np.linspace(0, 0.6, 100)
+    axes.plot(
+        information, [least_price(each) for each in information], color="#D55E00", label="linear model: least price"
+    )
+    alphas = np.linspace(0.02, 1, 25)
+    constant = [Loss(alpha, latents="posterior") for alpha in alphas]
+    for solve, style, words in (
+        (equilibrium, "--", "linear model: constant target"),
+        (learned_prior_equilibrium, ":", "linear model: constant target, learned prior"),
+    ):
+        found = [direction for direction in map(solve, constant) if direction is not None]
+        axes.plot([d.information for d in found], [d.price for d in found], style, color="#0072B2", label=words)
+
+
+def _point(axes: Axes, result: Result, plain: Result) -> None:
+    family = FAMILIES.get(result.name.partition("-")[0])
+    if family is None:
+        return
+    x, y = (result.measured[key][0] - plain.measured[key][0] for key in (INFORMATION, BOUND))
+    style: dict[str, Any] = {"color": family.colour, "marker": family.marker, "linestyle": "", "label": family.title}
+    axes.plot(x, y, **style)
+    label = result.name.partition("-")[2]
+    axes.annotate(label, (x, y), (5, 3), textcoords="offset points", fontsize=7, annotation_clip=True)
+
+
+def draw_curves(folder: Path, data: str, path: Path) -> None:
+    """Draw rate and distortion of some rows over the iterations of training."""
+    figure = Figure(figsize=(13, 4.5), layout="constrained")
+    for axes, key in zip(figure.subplots(1, 2), ("rate_nats_per_dim", "distortion_nats_per_dim"), strict=True):
+        for name in CURVES:
+            file = folder / data / f"{name}-seed0.json"
+            if file.exists():
+                lines = json.loads(file.read_text(encoding="utf-8"))["curve"]
+                points = [(line["iteration"], line[key]) for line in lines if line["kind"] == "train"]
+                axes.plot(*zip(*points, strict=True), label=name.replace("-", " "), linewidth=1)
+        axes.set_ylabel(key.replace("_nats_per_dim", ", nats/dim").capitalize())
+        axes.set_xlabel("iteration")
+        axes.set_yscale("log")
+        axes.grid(alpha=0.2)
+        axes.legend()
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")

@@ -1,0 +1,40 @@
+"""Write the tables of docs/study_price.md from the results of `study_price.py`.
+
+A table stands between two comments of the document, `<!-- results: DATA STAGE -->` and `<!-- end of results -->`.
+"""
+
+import re
+from collections.abc import Sequence
+
+from study_lr_forms_table import BLOCK, PLAIN, Result, markdown_table
+from study_price_rows import STAGES
+
+from vdvae_lr.files.bundled import CHECKOUT_ROOT as ROOT
+from vdvae_lr.files.whole_file import write_whole
+
+DOCUMENT = ROOT / "docs" / "study_price.md"
+
+
+def rows_of_stage(results: Sequence[Result], data: str, stage: str) -> dict[str, list[Result]]:
+    """The results of a stage's rows by title, in the stage's order; plain with seed 0 is always there."""
+    titles = [PLAIN, *(row.title for row in STAGES[stage])]
+    rows: dict[str, list[Result]] = {}
+    for title in dict.fromkeys(titles):
+        found = [result for result in results if (result.data, result.name) == (data, title)]
+        if found:
+            rows[title] = found
+    return rows
+
+
+def filled(document: str, results: Sequence[Result]) -> str:
+    """The document with new tables."""
+
+    def fill(match: re.Match[str]) -> str:
+        return f"{match[1]}\n{markdown_table(rows_of_stage(results, match[2], match[3]))}\n{match[4]}"
+
+    return BLOCK.sub(fill, document)
+
+
+def write_document(results: Sequence[Result]) -> None:
+    """Write the document's tables."""
+    write_whole(DOCUMENT, filled(DOCUMENT.read_text(encoding="utf-8"), results).encode())
