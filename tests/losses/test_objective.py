@@ -79,6 +79,7 @@ def test_beta_rises_over_its_warm_up_and_then_stays() -> None:
 def test_a_large_alpha_in_a_long_run_is_said(target: str) -> None:
     (sentence,) = ObjectiveSettings(alpha_T=1, lr_target=target).warnings(50_000)
     assert "alpha_T is 1 in a run of 50,000 iterations" in sentence and "0.1 to 0.3" in sentence
+    assert ("only the run's length" in sentence) == (target == "live")  # docs/theory.md: a constant target settles
     assert ObjectiveSettings(alpha_T=0.99, lr_target=target).warnings(50_000) == []
     assert ObjectiveSettings(alpha_T=1, lr_target=target).warnings(9_999) == []
     assert ObjectiveSettings(alpha_T=1, lr_target=target, lr_reduction="mean").warnings(50_000) == []

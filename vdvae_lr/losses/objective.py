@@ -100,10 +100,11 @@ class ObjectiveSettings:
         """Sentences for the person who starts a run of this length."""
         if self.alpha_T < 1 or self.lr_reduction == "mean" or run_iterations < _LONG_RUN:
             return []
+        settles = self.lr_latents == "posterior" and self.lr_target == "constant"
+        cost = "so large a weight is dear" if settles else "only the run's length limits what so large a weight costs"
         return [
-            f"alpha_T is {self.alpha_T:g} in a run of {run_iterations:,} iterations: from 1 on, hardly anything but "
-            "the run's length limits what Latent Reconstruction costs the bound; 0.1 to 0.3 gains most for its price "
-            "(docs/method.md)."
+            f"alpha_T is {self.alpha_T:g} in a run of {run_iterations:,} iterations: {cost}; 0.1 to 0.3 gain most for "
+            "their price in the bound (docs/theory.md)."
         ]
 
 
