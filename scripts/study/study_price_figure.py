@@ -19,6 +19,7 @@ BOUND = "negative_elbo"
 PRICE_FIGURE = CHECKOUT_ROOT / "docs" / "figures" / "study_price.png"
 CURVES_FIGURE = CHECKOUT_ROOT / "docs" / "figures" / "study_price_curves.png"
 SMALL_PRICE = 0.02  # nats/dim: the limit of the enlarged panel
+FIRST_DRAWN = 250  # the fall before this iteration would flatten the rest
 CURVES = (PLAIN, "constant-0.3", "constant-1", "prior-0.3", "beta-0.8")
 
 
@@ -102,11 +103,11 @@ def draw_curves(folder: Path, data: str, path: Path) -> None:
             file = folder / data / f"{name}-seed0.json"
             if file.exists():
                 lines = json.loads(file.read_text(encoding="utf-8"))["curve"]
-                points = [(line["iteration"], line[key]) for line in lines if line["kind"] == "train"]
+                trained = [line for line in lines if line["kind"] == "train" and line["iteration"] >= FIRST_DRAWN]
+                points = [(line["iteration"], line[key]) for line in trained or lines]
                 axes.plot(*zip(*points, strict=True), label=name.replace("-", " "), linewidth=1)
         axes.set_ylabel(key.replace("_nats_per_dim", ", nats/dim").capitalize())
         axes.set_xlabel("iteration")
-        axes.set_yscale("log")
         axes.grid(alpha=0.2)
         axes.legend()
     with replacing(path) as temporary:
