@@ -58,7 +58,7 @@ def draw_price(results: Sequence[Result], data: str, path: Path) -> None:
         axes.set_xlabel("information gained over plain (eq. 5), nats/dim")
         axes.grid(alpha=0.2)
     whole.set_ylabel("price: bound above plain, nats/dim")
-    enlarged.set_ylim(-SMALL_PRICE / 2, SMALL_PRICE)
+    enlarged.set_ylim(-0.75 * SMALL_PRICE, SMALL_PRICE)
     enlarged.set_xlim(-0.05, 0.15)
     enlarged.set_title("enlarged")
     handles, labels = whole.get_legend_handles_labels()
