@@ -1,6 +1,7 @@
 """The rows of the study of what LR buys and costs (docs/study_price.md): names, and settings of train.py."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 ALPHAS = (0.03, 0.1, 0.3, 0.5, 0.8, 1.0)
 BETAS = (0.95, 0.9, 0.8, 0.7, 0.5)
@@ -33,8 +34,8 @@ class Row:
         return f"{self.title}-seed{self.seed}"
 
 
-def _again(row: Row, lengths: float = 1, seed: int = 0) -> Row:
-    return Row(row.name, row.words, row.start, lengths, seed)
+def _fine_tuned(prefix: str, start: str, words: Mapping[str, str]) -> list[Row]:
+    return [Row(f"{prefix}-{name}", settings, start) for name, settings in words.items()]
 
 
 _KINDS = {"constant": "", "live": "--lr_target live", "prior": "--lr_latents prior"}
@@ -62,36 +63,38 @@ _READING = [
 ]
 _FROM_COLLAPSED = [
     Row("collapsed", "--alpha_T 0 --beta 4"),
-    *(
-        Row(f"reopened-{name}", words, "collapsed")
-        for name, words in {
+    *_fine_tuned(
+        "reopened",
+        "collapsed",
+        {
             "plain": "--alpha_T 0",
             "constant-0.1": "--alpha_T 0.1",
             "constant-0.3": "--alpha_T 0.3",
             "prior-0.1": "--alpha_T 0.1 --lr_latents prior",
             "constant-1-down": "--alpha_T 1 --alpha_end 0 --alpha_end_iters 1000",
-        }.items()
+        },
     ),
 ]
-_FINE_TUNED = [
-    Row(f"tuned-{name}", words, "plain-times4")
-    for name, words in {
+_FROM_SETTLED = _fine_tuned(
+    "tuned",
+    f"plain-times{LONGER}",
+    {
         "plain": "--alpha_T 0",
         "constant-0.3": "--alpha_T 0.3",
         "constant-1": "--alpha_T 1",
         "prior-0.3": "--alpha_T 0.3 --lr_latents prior",
         "constant-1-then-0.3": "--alpha_T 1 --alpha_end 0.3 --alpha_end_iters 1000",
-    }.items()
-]
+    },
+)
 _BY_NAME = {row.name: row for row in _GRID + _RIVALS}
 
 STAGES = {
     "grid": _GRID + _PAPER,
     "rivals": _RIVALS + _DOWN,
-    "longer": [_again(_BY_NAME[name], lengths=LONGER) for name in SEEDED],
-    "seeds": [_again(_BY_NAME[name], seed=seed) for seed in (1, 2) for name in SEEDED],
+    "longer": [replace(_BY_NAME[name], lengths=LONGER) for name in SEEDED],
+    "seeds": [replace(_BY_NAME[name], seed=seed) for seed in (1, 2) for name in SEEDED],
     "reading": _READING,
     "collapsed": _FROM_COLLAPSED,
-    "tuned": _FINE_TUNED,
+    "tuned": _FROM_SETTLED,
 }
 """Rows by stage, in the order in which they run."""

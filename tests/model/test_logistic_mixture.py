@@ -290,13 +290,14 @@ def test_log_prob_has_the_gradient_of_its_finite_differences(channels: int) -> N
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("bins", [Bins.of_bits(8), Bins.of_bits(5), Bins.published_5bit()])
-@pytest.mark.parametrize(("log_scale", "error"), [(WIDE, 1e-12), ((-8.0, -5.0), 1e-8), ((1.0, 3.0), 1e-10)])
+@pytest.mark.parametrize(("log_scale", "error"), [(WIDE, 1e-12), ((1.0, 3.0), 1e-12), ((-8.0, -5.0), 1e-8)])
 def test_log_prob_has_the_gradient_of_autograd(
     channels: int, bins: Bins, log_scale: tuple[float, float], error: float
 ) -> None:
     """At every target, so also in open bins, in bins of little mass and at scales below the smallest.
 
-    Where the masses below the two ends of a bin are nearly equal, autograd subtracts them and loses digits.
+    In narrow components autograd subtracts nearly equal numbers: against 50 digits it errs by 1e-9 there, and ours by
+    3e-15.
     """
     parameters = random_numbers(channels, 4, log_scale).parameters(256).requires_grad_()
     image = (LEVELS / 127.5 - 1).view(1, 1, 1, 256).repeat(1, channels, 1, 1)

@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from plain_vae import GaussianImages
+from plain_vae import GaussianImages, OneGroupModel
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from vdvae_lr.losses.objective import ObjectiveSettings, ObjectiveTerms
 from vdvae_lr.model.gaussian import DiagonalGaussian
-from vdvae_lr.model.latent_model import LatentModel, LatentPass, Latents, LatentSource, latent_from
 from vdvae_lr.model.noise import PassNoise
 from vdvae_lr.training.step import batch_terms
 
@@ -38,7 +37,7 @@ class LinearConfig:
     learned_prior: bool = False
 
 
-class LinearVAE(LatentModel):
+class LinearVAE(OneGroupModel):
     """z (B, K, 1, 1) ~ N(0, P), in float64."""
 
     def __init__(self, config: LinearConfig) -> None:
@@ -52,10 +51,6 @@ class LinearVAE(LatentModel):
         self.noise_log_scale = nn.Parameter(zeros[:1].clone(), requires_grad=config.learned_noise)
 
     @property
-    def latent_shapes(self) -> tuple[tuple[int, int, int], ...]:
-        return ((self.config.latents, 1, 1),)
-
-    @property
     def signal_to_noise(self) -> Tensor:
         """E of every direction with a latent, in units of the prior's scale: (min(N, K),)."""
         log_scale = self.prior_log_scale[: self.used] - self.noise_log_scale
@@ -67,26 +62,14 @@ class LinearVAE(LatentModel):
         log_scale = self.posterior_log_scale.expand_as(mean)
         return DiagonalGaussian(mean[:, :, None, None], log_scale[:, :, None, None])
 
-    def top_down(
-        self,
-        sources: Sequence[LatentSource],
-        batch: int,
-        features: DiagonalGaussian | None = None,
-        *,
-        keep_contexts: bool = False,
-    ) -> LatentPass:
-        (source,) = sources
+    def prior(self, batch: int) -> DiagonalGaussian:
         log_scale = self.prior_log_scale[None, :, None, None].expand(batch, -1, -1, -1)
-        prior = DiagonalGaussian(torch.zeros_like(log_scale), log_scale)
-        latent = latent_from(source, prior, features)
-        written = latent.flatten(1)[:, : self.used] * self.decoder * UNIT
-        image = pad(written, (0, self.dimensions - self.used)).view(batch, *self.image_shape)
-        noise_scale = (self.noise_log_scale + torch.tensor(UNIT).log()).view(1, 1, 1, 1)
-        posteriors = () if features is None else (features,)
-        return LatentPass((latent,), (prior,), posteriors, (), GaussianImages(image, noise_scale))
+        return DiagonalGaussian(torch.zeros_like(log_scale), log_scale)
 
-    def posterior(self, group: int, latents: Latents, features: DiagonalGaussian) -> DiagonalGaussian:
-        return features
+    def likelihood(self, latent: Tensor) -> GaussianImages:
+        written = latent.flatten(1)[:, : self.used] * self.decoder * UNIT
+        image = pad(written, (0, self.dimensions - self.used)).view(-1, *self.image_shape)
+        return GaussianImages(image, (self.noise_log_scale + torch.tensor(UNIT).log()).view(1, 1, 1, 1))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 Shapes: B images, C channels, H W image, Z latents.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 from vdvae_lr.hub.pretrained import PretrainedModel
 from vdvae_lr.model.gaussian import DiagonalGaussian
-from vdvae_lr.model.latent_model import LatentPass, Latents, LatentSource, latent_from
+from vdvae_lr.model.latent_model import LatentModel, LatentPass, Latents, LatentSource, latent_from
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,40 @@ class GaussianImages:
         return self._image.sample(torch.special.ndtri(noise[0].clamp(1e-6, 1 - 1e-6))).clamp(-1, 1)
 
 
-class PlainVAE(PretrainedModel, config=PlainConfig):
+class OneGroupModel(LatentModel):
+    """A model of one group of latents (B, Z, 1, 1), whose features are the posterior itself."""
+
+    @property
+    def latent_shapes(self) -> tuple[tuple[int, int, int], ...]:
+        return ((self.config.latents, 1, 1),)
+
+    @abstractmethod
+    def prior(self, batch: int) -> DiagonalGaussian:
+        """p(z) for so many images."""
+
+    @abstractmethod
+    def likelihood(self, latent: Tensor) -> GaussianImages:
+        """p(x|z)."""
+
+    def top_down(
+        self,
+        sources: Sequence[LatentSource],
+        batch: int,
+        features: DiagonalGaussian | None = None,
+        *,
+        keep_contexts: bool = False,
+    ) -> LatentPass:
+        (source,) = sources
+        prior = self.prior(batch)
+        latent = latent_from(source, prior, features)
+        posteriors = () if features is None else (features,)
+        return LatentPass((latent,), (prior,), posteriors, (), self.likelihood(latent))
+
+    def posterior(self, group: int, latents: Latents, features: DiagonalGaussian) -> DiagonalGaussian:
+        return features
+
+
+class PlainVAE(OneGroupModel, PretrainedModel, config=PlainConfig):
     """z (B, Z, 1, 1) ~ N(0, I)."""
 
     def __init__(self, config: PlainConfig) -> None:
@@ -56,29 +90,13 @@ class PlainVAE(PretrainedModel, config=PlainConfig):
         )
         self.log_scale = nn.Parameter(torch.tensor(-1.0))
 
-    @property
-    def latent_shapes(self) -> tuple[tuple[int, int, int], ...]:
-        return ((self.config.latents, 1, 1),)
-
     def encode(self, levels: Tensor) -> DiagonalGaussian:
         numbers = self.encoder(self.pixel_scale.input_from_levels(levels))
         return DiagonalGaussian(*numbers[:, :, None, None].chunk(2, dim=1))
 
-    def top_down(
-        self,
-        sources: Sequence[LatentSource],
-        batch: int,
-        features: DiagonalGaussian | None = None,
-        *,
-        keep_contexts: bool = False,
-    ) -> LatentPass:
-        (source,) = sources
+    def prior(self, batch: int) -> DiagonalGaussian:
         zeros = self.log_scale.new_zeros(batch, *self.latent_shapes[0])
-        prior = DiagonalGaussian(zeros, zeros)
-        latent = latent_from(source, prior, features)
-        mean = self.decoder(latent).view(batch, *self.image_shape).tanh()
-        posteriors = () if features is None else (features,)
-        return LatentPass((latent,), (prior,), posteriors, (), GaussianImages(mean, self.log_scale))
+        return DiagonalGaussian(zeros, zeros)
 
-    def posterior(self, group: int, latents: Latents, features: DiagonalGaussian) -> DiagonalGaussian:
-        return features
+    def likelihood(self, latent: Tensor) -> GaussianImages:
+        return GaussianImages(self.decoder(latent).view(-1, *self.image_shape).tanh(), self.log_scale)

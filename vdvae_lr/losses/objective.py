@@ -103,8 +103,8 @@ class ObjectiveSettings:
         settles = self.lr_latents == "posterior" and self.lr_target == "constant"
         cost = "so large a weight is dear" if settles else "only the run's length limits what so large a weight costs"
         return [
-            f"alpha_T is {self.alpha_T:g} in a run of {run_iterations:,} iterations: {cost}; 0.1 to 0.3 gain most for "
-            "their price in the bound (docs/theory.md)."
+            f"alpha_T is {self.alpha_T:g} in a run of {run_iterations:,} iterations: {cost}; with 0.1 to 0.3 "
+            "a nat of information costs less of the bound (docs/theory.md)."
         ]
 
 
@@ -136,13 +136,17 @@ def reconstruct_latents(
     return latent_reconstruction(passed.latents, reencoded, passed.priors, settings.lr_form, settings.lr_target)
 
 
-def _costly_rate_nats(settings: ObjectiveSettings, passed: LatentPass) -> Tensor:
-    """Σ_l max(free_nats, KL_l), where KL_l is the rate of group l averaged over the batch (Kingma et al. 2016): ().
+def _rates_nats(settings: ObjectiveSettings, passed: LatentPass) -> tuple[Tensor, Tensor]:
+    """The rate of an image, averaged over the batch, and what of it costs: () each.
 
-    The rate of a group below `free_nats` has no gradient.
+    With free bits the latter is Σ_l max(free_nats, KL_l), where KL_l is the rate of group l averaged over the batch
+    (Kingma et al. 2016). The rate of a group below `free_nats` has no gradient.
     """
+    if not settings.free_nats:
+        rate = rate_nats(passed.posteriors, passed.priors).mean()
+        return rate, rate
     by_group = group_rates_nats(passed.posteriors, passed.priors).mean(0)
-    return by_group.clamp(min=settings.free_nats).sum()
+    return by_group.sum(), by_group.clamp(min=settings.free_nats).sum()
 
 
 def evaluate_objective(
@@ -174,10 +178,9 @@ def evaluate_objective(
         ValueError: noise or a generated pass is missing.
     """
     dimensions = target[0].numel()
-    rate = rate_nats(passed.posteriors, passed.priors).mean() / dimensions
+    rate, costly_rate = (nats / dimensions for nats in _rates_nats(settings, passed))
     distortion = distortion_nats(passed.likelihood.log_prob(target)).mean() / dimensions
-    costly = _costly_rate_nats(settings, passed) / dimensions if settings.free_nats else rate
-    total = (settings.beta if beta is None else beta) * costly + distortion
+    total = (settings.beta if beta is None else beta) * costly_rate + distortion
     reconstruction = None
     if settings.uses_lr:
         source = passed if settings.lr_latents == "posterior" else generated
