@@ -163,8 +163,8 @@ def test_noise_is_charted_by_spatial_scale(tmp_path: Path) -> None:
     part = page[page.index('<section id="noise">') : page.index('<section id="pictures">')]
     labels = [label for label in chart_labels(part) if "spatial" in label or "at 8x8" in label]
     assert labels == [
-        "Chart: image RMS by spatial scale, latent noise 0.4; RMS, 1 = all 255 levels over spatial scale of the change "
-        "(above), 1 = mean colour; a, b"
+        "Chart: image RMS by spatial scale, latent noise 0.4; RMS, 1 = all 255 levels over band, coarse to fine "
+        "(above: resolution; 1×1 is the mean colour); a, b"
     ]
 
 

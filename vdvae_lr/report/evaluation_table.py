@@ -106,9 +106,9 @@ def _totals(evaluation: Evaluation) -> Table:
     table.add_column("")
     table.add_column("unit")
     table.add_column("images", justify="right")
-    by_band = {id(quantity) for bands in noise_bands(evaluation.quantities).values() for quantity in bands.values()}
+    by_band = {quantity.key for bands in noise_bands(evaluation.quantities).values() for quantity in bands.values()}
     for quantity in evaluation.quantities:
-        if quantity.total is not None and id(quantity) not in by_band:
+        if quantity.total is not None and quantity.key not in by_band:
             table.add_row(quantity.title, *stated(quantity.total), quantity.unit, f"{quantity.total.images:,}")
     return table
 
