@@ -117,19 +117,21 @@ def rows_of(results: Sequence[Result], data: str, stage: str) -> dict[str, list[
     return dict(sorted(rows.items(), key=lambda item: (item[0] != PLAIN, -cell(item[1], INFORMATION).value)))
 
 
-def markdown_table(rows: Mapping[str, Sequence[Result]]) -> str:
-    """One line for each row: plain first, then the others by information, the most first."""
+def markdown_table(rows: Mapping[str, Sequence[Result]], columns: Sequence[Column] = COLUMNS) -> str:
+    """One line for each row, in their order. What a row did not measure is left empty."""
     several = any(len(row) > 1 for row in rows.values())
-    heads = ["row", "bound against plain, %", *(column.title for column in COLUMNS), *(["seeds"] if several else [])]
+    heads = ["row", "bound against plain, %", *(column.title for column in columns), *(["seeds"] if several else [])]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for name, row in rows.items():
         against = "" if name == PLAIN else _text(bound_against_plain(row, rows[PLAIN]), 2, signed=True)
-        cells = [name.replace("-", " "), against, *(_text_of(column, row) for column in COLUMNS)]
+        cells = [name.replace("-", " "), against, *(_text_of(column, row) for column in columns)]
         lines.append("| " + " | ".join([*cells, *([str(len(row))] if several else [])]) + " |")
     return "\n".join(lines) + "\n"
 
 
 def _text_of(column: Column, row: Sequence[Result]) -> str:
+    if any(column.key not in result.measured for result in row):
+        return ""
     found = cell(row, column.key)
     stated = found.seeds > 1 or column.errors_of_one_seed
     return _text(Cell(column.sign * found.value, found.error if stated else None, found.seeds), column.decimals)

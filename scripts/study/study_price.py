@@ -2,7 +2,7 @@
 
     python scripts/study/study_price.py data --fashion FASHION --photos PHOTOS.npz    the small images
     python scripts/study/study_price.py run --jobs 2                                 all stages on 8×8 Fashion-MNIST
-    python scripts/study/study_price.py run --data photos16 --stages grid rivals     some of them on photographs
+    python scripts/study/study_price.py run --data photos16 --rows plain constant-1  two rows on photographs
     python scripts/study/study_price.py table                                        tables and figures of the document
 
 A row is one `train.py` and one `vdvae-lr evaluate`. Its result is one JSON file. A row that has one is not run again,
@@ -33,6 +33,13 @@ from vdvae_lr.files.presets import read_presets
 
 RESULTS = ROOT / "docs" / "studies" / "price"
 EXAMPLES = 1000
+READER_ITERATIONS = 500
+PRESETS = {
+    "fashion8": "fashion8",
+    "fashion16": "fashion8,side16",
+    "photos8": "fashion8,photos",
+    "photos16": "fashion8,side16,photos",
+}
 _LEFT_OUT = "--mixture_batch 0 --mixture_images 0 --importance_images 0 --gap_images 0 --jacobian_images 0"
 _CURVE = ("kind", "iteration", "rate_nats_per_dim", "distortion_nats_per_dim", "latent_reconstruction")
 
@@ -49,7 +56,7 @@ class Study:
     @property
     def preset(self) -> str:
         """Settings of the model."""
-        return f"docs/studies/price/{self.data}.toml"
+        return ",".join(f"docs/studies/price/{name}.toml" for name in PRESETS[self.data].split(","))
 
     def run(self, label: str) -> Path:
         """The folder of a row's run."""
@@ -63,11 +70,12 @@ class Study:
         train = ["train.py", *([] if "--hps" in words else ["--hps", self.preset]), *words.split(), *images]
         train += ["--iters", str(iters), "--seed", str(row.seed), "--desc", row.label]
         train += ["--save_dir", str(self.run(row.label).parent)]
-        if row.start:
-            train += ["--pretrained", str(self.run(f"{row.start}-seed{row.seed}"))]
+        start = str(self.run(f"{row.start}-seed{row.seed}")) if row.start else "none"
+        train += ["--pretrained", start]
         run = self.run(row.label)
         measure = ["-m", "vdvae_lr", "evaluate", str(run), *images, "--examples", str(EXAMPLES), "--images", "0"]
-        measure += ["--before", "none", "--out", str(run / "evaluation"), *_LEFT_OUT.split()]
+        measure += ["--before", start, "--reader_iterations", str(READER_ITERATIONS)]
+        measure += ["--out", str(run / "evaluation"), *_LEFT_OUT.split()]
         label = f"{self.data}-{row.label}"
         result = self.results / self.data / f"{row.label}.json"
         return Job(label, result, (train, measure), lambda: self._read(row, iters))

@@ -6,13 +6,25 @@ A table stands between two comments of the document, `<!-- results: DATA STAGE -
 import re
 from collections.abc import Sequence
 
-from study_lr_forms_table import BLOCK, PLAIN, Result, markdown_table
+from study_lr_forms_table import BLOCK, PLAIN, Column, Result, markdown_table
 from study_price_rows import STAGES
 
 from vdvae_lr.files.bundled import CHECKOUT_ROOT as ROOT
 from vdvae_lr.files.whole_file import write_whole
 
 DOCUMENT = ROOT / "docs" / "study_price.md"
+COLUMNS = (
+    Column("negative_elbo", "bound", 4, False),
+    Column("rate", "rate", 4, False),
+    Column("distortion", "distortion", 4, False),
+    Column("information_from_samples", "eq. 5", 4),
+    Column("information_from_samples_fresh", "eq. 5, fresh reader", 4),
+    Column("active_latents", "active, %", 1),
+    Column("active_latents_relative", "active, σ_p, %", 1),
+    Column("noise_rms_raw_0.3", "response, raw", 4),
+    Column("noise_rms_prior_scale_0.3", "response, σ_p", 4),
+    Column("noise_band_4_prior_scale_0.3", "of it at 4×4", 4, False),
+)
 
 
 def rows_of_stage(results: Sequence[Result], data: str, stage: str) -> dict[str, list[Result]]:
@@ -30,7 +42,7 @@ def filled(document: str, results: Sequence[Result]) -> str:
     """The document with new tables."""
 
     def fill(match: re.Match[str]) -> str:
-        return f"{match[1]}\n{markdown_table(rows_of_stage(results, match[2], match[3]))}\n{match[4]}"
+        return f"{match[1]}\n{markdown_table(rows_of_stage(results, match[2], match[3]), COLUMNS)}\n{match[4]}"
 
     return BLOCK.sub(fill, document)
 
