@@ -27,6 +27,7 @@ RATE = Quantity(
     Measurement(0.1 + 0.2, 1e-17, 9),
     (Measurement(1 / 3, 0.5, 9), Measurement(-2.5e-300, None, 9)),
     {1: Measurement(1 / 3, 0.5, 9), 16: Measurement(0.25, None, 8)},
+    tuple(number / 3 for number in range(9)),
 )
 INPUTS = InputRates(9, "nats/dim", {"0": 0.1, "1": 2 / 3}, ({"0": 0.0}, {"0": 0.1}), ((3, 0.1), (0, 0.25)))
 EVALUATION = Evaluation(
@@ -53,6 +54,17 @@ def content_of(evaluation: Evaluation, folder: Path) -> dict[str, Any]:
     write_evaluation(evaluation, folder / "made.json")
     content: dict[str, Any] = json.loads((folder / "made.json").read_text("utf-8"), parse_constant=pytest.fail)
     return content
+
+
+def test_values_by_image_may_be_missing_but_not_too_few(tmp_path: Path) -> None:
+    content = content_of(EVALUATION, tmp_path)
+    del content["quantities"][0]["by_image"]
+    (tmp_path / "e.json").write_text(json.dumps(content))
+    assert read_evaluation(tmp_path / "e.json").quantities[0] == replace(RATE, by_image=())
+    content["quantities"][0]["by_image"] = [1.0, 2.0]
+    (tmp_path / "e.json").write_text(json.dumps(content))
+    with refused("e.json", "damaged", "evaluate the model again"):
+        read_evaluation(tmp_path / "e.json")
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

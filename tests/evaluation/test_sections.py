@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
@@ -62,7 +63,22 @@ def numbers(findings: Findings) -> dict[str, float]:
                 found[f"{quantity.key}, {place}, error"] = (
                     math.nan if part.standard_error is None else part.standard_error
                 )
+        found |= {f"{quantity.key}, image {number}": value for number, value in enumerate(quantity.by_image)}
     return found
+
+
+def test_values_by_image_give_the_total_and_its_error(small_model: VDVAE, pixels: Tensor, world: World) -> None:
+    found = measure_sections(Task(small_model, small_model, measuring_of(pixels, world), LITTLE))
+    kept = {quantity.key: quantity for quantity in found.quantities if quantity.by_image}
+    assert {"negative_elbo", "rate", "distortion", "information_from_samples", "information_from_samples_before"} < set(
+        kept
+    )
+    assert {"noise_rms_raw_0.3", "noise_ssim_prior_scale_0.3", "noise_band_1_raw_0.3"} < set(kept)
+    for quantity in kept.values():
+        total, values = quantity.total, quantity.by_image
+        assert total is not None and total.standard_error is not None and len(values) == total.images
+        assert statistics.fmean(values) == pytest.approx(total.value)
+        assert statistics.stdev(values) / math.sqrt(len(values)) == pytest.approx(total.standard_error)
 
 
 def test_all_sections_agree_in_any_world(

@@ -7,18 +7,24 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from reported_folders import PageReader, evaluated_folder, evaluation, quantity, run_folder, svg_of, write_picture
+from reported_folders import (
+    PageReader,
+    evaluated_folder,
+    evaluation,
+    page_of,
+    quantity,
+    row,
+    run_folder,
+    svg_of,
+    write_picture,
+)
 
 from vdvae_lr.evaluation.document import write_evaluation
 from vdvae_lr.evaluation.quantities import Measurement, Quantity
 from vdvae_lr.report.page import FIRST_LINE, report_page
 from vdvae_lr.report.reported import Reported, read_reported
 
-ALL = ["run", "total", "hierarchy", "inputs", "noise", "pictures", "training", "settings"]
-
-
-def page_of(*words: object, unimportant: tuple[str, ...] = ()) -> str:
-    return report_page(read_reported([str(word) for word in words]), unimportant)
+ALL = ["total", "run", "hierarchy", "inputs", "noise", "pictures", "training", "settings"]
 
 
 def sections(page: str) -> list[str | None]:
@@ -36,14 +42,6 @@ def charts(page: str) -> list[dict[str, str | None]]:
 
 def pictures(page: str) -> list[dict[str, str | None]]:
     return [each for each in PageReader(page).attributes("img") if each["class"] == "picture"]
-
-
-def row(page: str, title: str) -> list[str]:
-    """Cells of the first table row that is called so, without tags."""
-    for head, cells in re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', page):
-        if re.sub(r" <small>.*</small>|<[^>]+>", "", head) == title:
-            return [" ".join(re.sub(r"<[^>]+>", " ", cell).split()) for cell in re.findall(r"<td>(.*?)</td>", cells)]
-    raise AssertionError(f"there is no row '{title}'")
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +76,11 @@ def test_runs_stand_side_by_side(page: str) -> None:
 
 
 def test_totals_come_with_errors_units_and_differences(page: str) -> None:
-    assert row(page, "bound (-ELBO)") == ["1.500 ± 0.020", "1.550 ± 0.020 +0.05"]
-    assert row(page, "rate") == ["1.000 ± 0.010", "1.200 ± 0.010 +0.2"]
+    assert row(page, "bound (-ELBO)") == ["+3.3% +0.05", "1.500 ± 0.020", "1.550 ± 0.020"]
+    assert row(page, "rate") == ["+20.0% +0.2", "1.000 ± 0.010", "1.200 ± 0.010"]
     assert "rate <small>nats/dim, 50 images</small>" in page
+    every = page.partition("All 6 quantities")[2]
+    assert row(every, "rate") == ["1.000 ± 0.010", "1.200 ± 0.010 +0.2"]
 
 
 def test_groups_and_resolutions_have_their_numbers(page: str) -> None:
@@ -180,7 +180,7 @@ def test_pictures_are_the_first_and_the_last(tmp_path: Path) -> None:
 def test_settings_that_differ_come_first(two: tuple[Path, Path]) -> None:
     runs = [replace(each, chosen=frozenset({"lr_form"})) for each in read_reported([str(run) for run in two])]
     page = report_page(runs, ("zdim",))
-    chosen = page[page.index("Settings that differ") : page.index('<section id="total">')]
+    chosen = page[page.index("Settings that differ") : page.index('<section id="hierarchy">')]
     assert re.findall(r'<th scope="row"><code>(\w+)</code></th>', chosen) == ["alpha_T", "lr_form"]
     assert row(chosen, "alpha_T") == ["0.0", "0.5"] and "<strong>information</strong>" in chosen
     assert row(page.partition('<section id="settings">')[2], "dec_blocks") == ["1x1,4m1,4x1,8m4"] * 2
@@ -195,7 +195,7 @@ def test_a_run_without_an_evaluation_says_how_to_add_it(tmp_path: Path) -> None:
 
 def test_an_evaluation_alone_is_reported(tmp_path: Path) -> None:
     page = page_of(evaluated_folder(tmp_path / "e", "weights"))
-    assert sections(page) == ["run", "total", "hierarchy", "inputs", "noise", "settings"]
+    assert sections(page) == ["total", "run", "hierarchy", "inputs", "noise", "settings"]
     assert row(page, "what") == [f"evaluation {tmp_path / 'e'}, of fashion"]
 
 
@@ -203,7 +203,7 @@ def test_evaluated_and_not_evaluated_runs_share_a_page(tmp_path: Path) -> None:
     without, other = run_folder(tmp_path / "a", evaluated=False), run_folder(tmp_path / "b")
     page = page_of(without, other)
     assert row(page, "rate") == ["–", "1.000 ± 0.010"]
-    assert "the difference from" not in page
+    assert "the difference from" not in page and ">In total</h2>" in page
 
 
 def test_other_hierarchies_get_charts_of_their_own(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_quantities_of_another_definition_have_both_titles(tmp_path: Path) -> No
         for draws in (64, 4)
     ]
     page = page_of(*folders)
-    assert row(page, "bound, K = 64 / bound, K = 4") == ["1.000 ± 0.010", "1.000 ± 0.010"]  # and no difference
+    assert row(page, "bound, K = 64 / bound, K = 4") == ["–", "1.000 ± 0.010", "1.000 ± 0.010"]
     assert [label for label in chart_labels(page) if "K = " in label] == [
         "Chart: bound, K = 64 / bound, K = 4; nats/dim over latent group, 0 = coarsest (above: resolution); 64, 4"
     ]
@@ -277,7 +277,7 @@ def test_units_that_differ_have_charts_of_their_own(tmp_path: Path) -> None:
         "Chart: KL(x) by latent group: median, 5 to 95% of the inputs (a); nats/dim",
         "Chart: KL(x) by latent group: median, 5 to 95% of the inputs (b); bits/dim",
     ]
-    assert row(page, "rate") == ["1.000 ± 0.010", "1.000 ± 0.010"]
+    assert row(page, "rate") == ["–", "1.000 ± 0.010", "1.000 ± 0.010"]
 
 
 def test_spreads_say_of_how_many_images_they_are(tmp_path: Path) -> None:
@@ -331,7 +331,7 @@ def test_the_page_needs_nothing_else(page: str) -> None:
 def test_tables_name_their_rows_and_columns(page: str) -> None:
     part = page.partition('<section id="total">')[2].partition("</table>")[0]
     cells = [(tag, each.get("scope")) for tag, each in PageReader(part).elements if tag in ("th", "td")]
-    assert cells[:4] == [("td", None), ("th", "col"), ("th", "col"), ("th", "row")]  # the first names nothing
+    assert cells[:5] == [("td", None), *[("th", "col")] * 3, ("th", "row")]  # the first names nothing
     (box,) = PageReader(part).attributes("div")
     assert (box["class"], box["role"], box["tabindex"]) == ("scroll", "region", "0")
     assert box["aria-label"] == "Chief quantities in total"

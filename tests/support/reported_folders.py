@@ -1,6 +1,7 @@
 """Small folders as runs and `evaluate` write them, with numbers that tests know; and a reader of the report's page."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -13,6 +14,8 @@ from PIL import Image
 
 from vdvae_lr.evaluation.document import Evaluation, InputRates, write_evaluation
 from vdvae_lr.evaluation.quantities import Measurement, Quantity
+from vdvae_lr.report.page import report_page
+from vdvae_lr.report.reported import read_reported
 
 RESOLUTIONS = (1, 4, 4, 8)
 SETTINGS: Mapping[str, Any] = {
@@ -177,3 +180,15 @@ class PageReader(HTMLParser):
     def text(self) -> str:
         """All texts, in order."""
         return " ".join(" ".join(self.texts).split())
+
+
+def page_of(*words: object, unimportant: tuple[str, ...] = ()) -> str:
+    return report_page(read_reported([str(word) for word in words]), unimportant)
+
+
+def row(page: str, title: str) -> list[str]:
+    """Cells of the first table row that is called so, without tags."""
+    for head, cells in re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', page):
+        if re.sub(r" <small>.*</small>|<[^>]+>", "", head) == title:
+            return [" ".join(re.sub(r"<[^>]+>", " ", cell).split()) for cell in re.findall(r"<td>(.*?)</td>", cells)]
+    raise AssertionError(f"there is no row '{title}'")

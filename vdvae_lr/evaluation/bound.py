@@ -74,11 +74,11 @@ class BoundReader:
         self.statistics: Sequence[Statistic] = [self._rates, self._totals]
 
     def add(self, seen: Seen) -> Tensor:
-        """Take in one batch; returns its rates by group in nats per image, (B, L)."""
+        """Take in one batch; returns its rates by group and its distortion in nats per image, (B, L + 1)."""
         rates, distortion = bound_nats(seen.passed, seen.target)
         self._rates.add(rates)
         self._totals.add(torch.stack([rates.sum(1) + distortion, distortion], dim=1))
-        return rates
+        return torch.cat([rates.double(), distortion[:, None].double()], dim=1)
 
     def quantities(self, dimensions: int, suffix: str = "") -> list[Quantity]:
         """−ELBO, distortion and rate in nats/dim and bits/dim, for this number of dimensions.
@@ -148,7 +148,7 @@ class RatesReader:
         self._content_dimensions = content_dimensions
         self._bound = BoundReader(model)
         self._scales = GroupMoments(model.resolutions, model.device)
-        self._by_input = PerExample(images, len(model.resolutions), model.device)
+        self._by_input = PerExample(images, len(model.resolutions) + 1, model.device)  # the last is the distortion
         self.statistics: Sequence[Statistic] = [*self._bound.statistics, self._scales, self._by_input]
 
     def add(self, seen: Seen) -> None:
@@ -158,12 +158,21 @@ class RatesReader:
         self._scales.add(torch.stack(scales, dim=1))
 
     def findings(self) -> Findings:
-        """Quantities `negative_elbo`, `distortion`, `rate` (also in bits, and on the content alone), `prior_scale`."""
+        """Quantities `negative_elbo`, `distortion`, `rate` (also in bits, and on the content alone), `prior_scale`.
+
+        The first three have their values by image.
+        """
         dimensions, content = self._model.dimensions, self._content_dimensions
-        quantities = self._bound.quantities(dimensions)
+        values = self._by_input.values.cpu().numpy() / dimensions  # (N, L + 1)
+        rates, distortions = values[:, :-1], values[:, -1]
+        rate = rates.sum(1)
+        kept = {"negative_elbo": rate + distortions, "distortion": distortions, "rate": rate}
+        quantities = [
+            replace(quantity, by_image=tuple(kept[quantity.key].tolist())) if quantity.key in kept else quantity
+            for quantity in self._bound.quantities(dimensions)
+        ]
         if content:
             quantities += self._bound.quantities(content, "_content")
-        rates = self._by_input.values.cpu().numpy() / dimensions
         return Findings((*quantities, self._mean_scale()), input_rates(rates))
 
     def _mean_scale(self) -> Quantity:

@@ -70,6 +70,10 @@ class Evaluation:
         return next((quantity for quantity in self.quantities if quantity.key == key), None)
 
 
+_ADDED_LATER: Mapping[Any, dict[str, Any]] = {Evaluation: {"inventory": {}, "channels": []}, Quantity: {"by_image": []}}
+"""What files of earlier versions lack."""
+
+
 def write_evaluation(evaluation: Evaluation, path: Path) -> None:
     """Write one evaluation, whole or not at all (raises InputError if the disk refuses)."""
     _write({"format": FORMAT, **dataclasses.asdict(evaluation)}, path)
@@ -166,7 +170,7 @@ def _read_json(path: Path) -> Any:
 
 def _evaluation(content: dict[str, Any]) -> Evaluation:
     """The evaluation in a document; raises one of `_DAMAGE` if it is not what was written."""
-    found: Evaluation = _value({"inventory": {}, "channels": []} | content, Evaluation)
+    found: Evaluation = _value(content, Evaluation)
     groups = len(found.resolutions)
     shares = [] if found.inputs is None else [found.inputs.quantiles, *found.inputs.group_quantiles]
     if not all(0 <= float(probability) <= 1 for quantiles in shares for probability in quantiles):
@@ -174,6 +178,9 @@ def _evaluation(content: dict[str, Any]) -> Evaluation:
     parts = [len(quantity.groups) for quantity in found.quantities if quantity.groups]
     if any(count != groups for count in (*parts, *([len(shares) - 1] if shares else []))):
         raise ValueError("another number of groups")
+    kept = [(len(each.by_image), each.total and each.total.images) for each in found.quantities if each.by_image]
+    if any(count != images for count, images in kept):
+        raise ValueError("another number of images")
     return found
 
 
@@ -184,7 +191,8 @@ def _value(value: Any, kind: Any) -> Any:
         return None if value is None else _value(value, inside[0])
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
-        return kind(**{each.name: _value(value[each.name], hints[each.name]) for each in dataclasses.fields(kind)})
+        content = _ADDED_LATER.get(kind, {}) | value
+        return kind(**{each.name: _value(content[each.name], hints[each.name]) for each in dataclasses.fields(kind)})
     if kind is float and value is None:
         return math.nan
     allowed: Any = {Mapping: dict, tuple: list, float: (int, float)}.get(origin or kind, kind)

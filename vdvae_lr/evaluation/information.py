@@ -16,12 +16,13 @@ Shapes: B images, L latent groups, C channels, H W resolution.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from vdvae_lr.evaluation.batches import ExampleNoise, Seen, Statistic
-from vdvae_lr.evaluation.moments import GroupMoments, Moments
+from vdvae_lr.evaluation.moments import GroupMoments, Moments, PerExample
 from vdvae_lr.evaluation.quantities import Findings, Measurement, Quantity
 from vdvae_lr.evaluation.task import Task
 from vdvae_lr.losses.latent_reconstruction import FORMS, FormName, group_latent_reconstruction
@@ -93,22 +94,28 @@ def measure_information_from_samples(task: Task) -> Findings:
 
 @torch.inference_mode()
 def measure_readers(task: Task, readers: Mapping[str, tuple[str, LatentReader]], what: str) -> Findings:
-    """Eq. 5 with each reader as q, all on the same samples. Readers have a title, by the ending of their key.
+    """Eq. 5 with each reader as q, all on the same samples, of which each counts as an image. Readers have a title, by
+    the ending of their key.
 
     `what` names the work in the progress.
     """
     model, measuring = task.model, task.measuring
     noise = ExampleNoise(model, INFORMATION_NOISE, measuring.seed, prior=True, image=True)
     moments = {ending: GroupMoments(model.resolutions, model.device) for ending in readers}
+    kept = PerExample(measuring.count(), len(readers), model.device)
     for numbers in measuring.samples(what):
         passed, image = sampled_pairs(model, noise.draw(numbers))
-        for ending, (_, reader) in readers.items():
-            moments[ending].add(group_information_nats(passed, reader(passed, image)))
+        read = [group_information_nats(passed, reader(passed, image)).double() for _, reader in readers.values()]
+        for ending, values in zip(readers, read, strict=True):
+            moments[ending].add(values)
+        kept.add(numbers, torch.stack([values.sum(1) for values in read], dim=1))
+    kept.all_reduce_(measuring.world)
     quantities = []
-    for ending, (title, _) in readers.items():
+    for column, (ending, (title, _)) in enumerate(readers.items()):
         moments[ending].all_reduce_(measuring.world)
-        key = f"information_from_samples{ending}"
-        quantities.append(moments[ending].quantity(key, title, "nats/dim", 1 / model.dimensions))
+        per_dim = 1 / model.dimensions
+        found = moments[ending].quantity(f"information_from_samples{ending}", title, "nats/dim", per_dim)
+        quantities.append(replace(found, by_image=kept.column(column, per_dim)))
     return Findings(quantities)
 
 

@@ -116,3 +116,7 @@ class PerExample:
     def all_reduce_(self, world: World) -> None:
         """Merge the rows of all processes. Every process must call this."""
         world.all_reduce_sum_(self.values)
+
+    def column(self, number: int, factor: float = 1.0) -> tuple[float, ...]:
+        """One number of every example, times `factor`."""
+        return tuple((self.values[:, number] * factor).tolist())

@@ -18,7 +18,7 @@ from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.errors import UnmeasurableError
 from vdvae_lr.evaluation.activity import ActiveLatents
 from vdvae_lr.evaluation.batches import ExampleNoise, Examples, posterior_pass
-from vdvae_lr.evaluation.moments import Moments
+from vdvae_lr.evaluation.moments import Moments, PerExample
 from vdvae_lr.evaluation.task import NoiseUnit
 from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.latent_model import LatentModel, LatentPass
@@ -123,19 +123,25 @@ def response_moments(
     world: World,
     at_once: int = 0,
     numbers: int | None = None,
+    kept: PerExample | None = None,
 ) -> Moments:
     """The M numbers of all measures of noisy against clean images under each of K conditions: (K · M,), conditions
     varying slowest.
 
     Every process must call this, with its share of the images as `batches`. One decoder pass makes `at_once` images,
     or those of one batch and condition if they are more. This changes no number. `numbers` is M; None: each measure
-    gives one.
+    gives one. `kept` gets each image's numbers under the first conditions, as many as it has columns.
     """
     moments = Moments((len(conditions) * (numbers or len(measures)),), model.device)
     for batch in batches:
         clean = CleanPass(model, batch.pixels, batch.indices, seed)
         images = clean.images(conditions, at_once)
         values = [measure(image, clean.image).double() for image in images for measure in measures]
-        moments.add(torch.cat([each.reshape(len(each), -1) for each in values], dim=1))
+        row = torch.cat([each.reshape(len(each), -1) for each in values], dim=1)
+        moments.add(row)
+        if kept is not None:
+            kept.add(batch.indices, row[:, : kept.values.shape[1]])
     moments.all_reduce_(world)
+    if kept is not None:
+        kept.all_reduce_(world)
     return moments

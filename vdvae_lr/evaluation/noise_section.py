@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import product, starmap, zip_longest
 
 from torch import Tensor
 
@@ -15,6 +15,7 @@ from vdvae_lr.evaluation.activity import ActiveLatents, ActivityReader
 from vdvae_lr.evaluation.bands import band_name, band_resolutions, band_squares
 from vdvae_lr.evaluation.batches import read_passes
 from vdvae_lr.evaluation.group_choice import groups_by_resolution, parse_groups
+from vdvae_lr.evaluation.moments import PerExample
 from vdvae_lr.evaluation.noise_response import (
     UNIT_WORDS,
     ImageMeasure,
@@ -32,14 +33,29 @@ _BAND_KEY = re.compile(r"noise_band_(\d{1,6})_(raw|prior_scale)_(.+)", re.ASCII)
 
 
 @dataclass(frozen=True)
+class _Number:
+    """One measure of the images' change under one condition."""
+
+    mean: Measurement
+    by_image: tuple[float, ...] = ()
+    """Of each image; empty if it is not kept."""
+
+    def root(self) -> "_Number":
+        """The root of the mean. By image it is linear in that image's number, as in the delta method."""
+        mean, root = self.mean.value, self.mean.root()
+        scale = 1 / (2 * root.value) if root.value else 0.0
+        return _Number(root, tuple(root.value + scale * (each - mean) for each in self.by_image))
+
+
+@dataclass(frozen=True)
 class _Response:
     """What the images do under one condition."""
 
-    rms: Measurement
-    ssim: Measurement
-    square: Measurement
+    rms: _Number
+    ssim: _Number
+    square: _Number
     """The mean square of the change."""
-    bands: tuple[Measurement, ...]
+    bands: tuple[_Number, ...]
     """Its parts by spatial scale, finest first."""
 
 
@@ -80,12 +96,14 @@ class _NoiseSection:
 
     def _measured(self) -> dict[LatentNoise, _Response]:
         model, measuring, settings = self._task.model, self._task.measuring, self._task.settings
+        levels = list(product(settings.noise_units, map(float, settings.noise_variances)))
         places = [self._total, *self._by_resolution.values(), *self._alone]
-        conditions = list(product(settings.noise_units, map(float, settings.noise_variances), places))
+        conditions = [(*level, place) for place in places for level in levels]  # those of the total first
         noises = [LatentNoise(variance, unit, place) for unit, variance, place in conditions]
         noises += [self._in_active(*condition) for condition in conditions if self._active]
         noises = list(dict.fromkeys(noises))  # such as a group that is its resolution's only one
         numbers = len(_MEASURES) - 1 + len(self._bands)
+        kept = PerExample(measuring.count(settings.noise_images), len(levels) * numbers, model.device)
         moments = response_moments(
             model,
             measuring.batches("noise response", settings.noise_images),
@@ -95,9 +113,11 @@ class _NoiseSection:
             world=measuring.world,
             at_once=measuring.batch,
             numbers=numbers,
+            kept=kept,
         )
         check_finite_images(moments.mean.view(len(noises), -1).sum(1), [noise.variance for noise in noises])
-        values = moments.measurements()
+        by_image = [kept.column(column) for column in range(kept.values.shape[1])]
+        values = list(starmap(_Number, zip_longest(moments.measurements(), by_image, fillvalue=())))
         rows = [values[start : start + numbers] for start in range(0, len(values), numbers)]
         return {
             noise: _Response(rms, ssim, square, tuple(bands))
@@ -131,9 +151,9 @@ class _NoiseSection:
         return Findings(quantities)
 
     def _everywhere(
-        self, key: str, title: str, unit: NoiseUnit, variance: float, number: Callable[[_Response], Measurement]
+        self, key: str, title: str, unit: NoiseUnit, variance: float, number: Callable[[_Response], _Number]
     ) -> Quantity:
-        def at(place: frozenset[int]) -> Measurement:
+        def at(place: frozenset[int]) -> _Number:
             return number(self._found[LatentNoise(variance, unit, place)])
 
         return self._quantity(key, f"{title}, latent noise", unit, variance, at)
@@ -142,9 +162,9 @@ class _NoiseSection:
         def response(place: frozenset[int]) -> _Response:
             return self._found[self._in_active(unit, variance, place)]
 
-        def each(place: frozenset[int]) -> Measurement:
+        def each(place: frozenset[int]) -> _Number:
             count = sum(self._counts[unit][group] for group in place)
-            return response(place).square.times(1 / max(count, 1)).root()
+            return _Number(response(place).square.mean.times(1 / max(count, 1)).root())
 
         title = "image RMS, active latents only, noise"
         yield self._quantity("noise_active_rms", title, unit, variance, lambda place: response(place).rms)
@@ -153,22 +173,24 @@ class _NoiseSection:
     def _band_quantities(self, unit: NoiseUnit, variance: float) -> Iterator[Quantity]:
         for index, band in enumerate(self._bands):
 
-            def root(found: _Response, index: int = index) -> Measurement:
+            def root(found: _Response, index: int = index) -> _Number:
                 return found.bands[index].root()
 
             title = f"image RMS at {band_name(band, self._bands)}"
             yield self._everywhere(f"noise_band_{band}", title, unit, variance, root)
 
     def _quantity(
-        self, key: str, title: str, unit: NoiseUnit, variance: float, at: Callable[[frozenset[int]], Measurement]
+        self, key: str, title: str, unit: NoiseUnit, variance: float, at: Callable[[frozenset[int]], _Number]
     ) -> Quantity:
+        total = at(self._total)
         return Quantity(
             f"{key}_{unit}_{variance}",
             f"{title} {variance:g}{UNIT_WORDS[unit]}",
             "",
-            at(self._total),
-            tuple(map(at, self._alone)),
-            {resolution: at(place) for resolution, place in self._by_resolution.items()},
+            total.mean,
+            tuple(at(place).mean for place in self._alone),
+            {resolution: at(place).mean for resolution, place in self._by_resolution.items()},
+            total.by_image,
         )
 
 

@@ -49,6 +49,9 @@ class Quantity:
     """By latent group, top-down; empty if it has no parts."""
     resolutions: Mapping[int, Measurement] = field(default_factory=dict)
     """By resolution, coarse to fine; empty if it has no parts."""
+    by_image: tuple[float, ...] = ()
+    """A number for each image, in their order: `total` is their mean, and its error comes from their spread. Empty if
+    they are not kept."""
 
     @staticmethod
     def by_level(

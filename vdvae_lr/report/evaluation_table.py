@@ -124,6 +124,11 @@ def stated(measurement: Measurement) -> tuple[str, str]:
     return f"{value:.{decimals}f}", f"± {error:.{decimals}f}"
 
 
+def stated_text(measurement: Measurement) -> str:
+    """The same as one text."""
+    return " ".join(stated(measurement)).strip()
+
+
 def short(value: float, digits: int = _DIGITS) -> str:
     """A number to a few digits; a dash for NaN."""
     if math.isnan(value):

@@ -1,18 +1,17 @@
-"""The quantities of evaluations: in total, and over the hierarchy from the coarsest latent group.
+"""The quantities of evaluations over the hierarchy, from the coarsest latent group.
 
 Shapes: L latent groups, K singular values.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
 
 import numpy as np
 
 from vdvae_lr.evaluation.quantities import Measurement, Quantity
 from vdvae_lr.report.charts import Chart, Curve, alike, chart_figures
-from vdvae_lr.report.content import MISSING, Cell, Section, Table
-from vdvae_lr.report.evaluation_table import stated
+from vdvae_lr.report.content import MISSING, Section, Table
+from vdvae_lr.report.evaluation_table import stated_text
 from vdvae_lr.report.reported import Floats, Reported, as_number
 
 GROUP_AXIS = "latent group, 0 = coarsest (above: resolution)"
@@ -23,13 +22,6 @@ CHIEF_BY_GROUP = (
 )
 """Keys of the charts that are shown at once, in order. The others are shown on demand."""
 NOISE = "noise_*"
-_CHIEF_IN_TOTAL = (
-    *("negative_elbo", "negative_elbo_bits", "rate", "distortion", "importance_bound", "information_from_samples"),
-    *("recovered_sampled_image", "recovered_mean_image", "active_latents", "active_channels", "prior_scale"),
-    *("latent_r2_sampled_image", "posterior_gap", "noise_rms_*", "noise_per_active_*"),
-    *("largest_singular_value", "theorem_bound"),
-)
-_WITHOUT_NOISE = "noise_*_0.0"
 _SAME_IN_OTHER_UNITS = ("*_bits", "*_content")
 _SCALES = {
     "noise_ssim_*": "similarity, 1 = the same",
@@ -49,66 +41,21 @@ def measured(models: Iterable[Reported], key: str) -> dict[Reported, Quantity]:
     return {model: quantity for model in models if (quantity := model.quantity(key)) is not None}
 
 
-def totals(models: Sequence[Reported]) -> dict[str, Any]:
-    """Tables of the quantities in total, for the template; empty if there are none.
-
-    `chief` and `every` are the tables. `base` is the model that the others are compared with; empty if it is alone.
-    """
-    keys = [key for key in measured_keys(models) if any(each.total for each in measured(models, key).values())]
-    if not keys:
-        return {}
-    base, *others = [model for model in models if model.evaluation is not None]
-    chief = [key for key in _matching(keys, _CHIEF_IN_TOTAL) if not fnmatchcase(key, _WITHOUT_NOISE)]
-    return {
-        "chief": _totals_table("Chief quantities in total", models, base, chief),
-        "every": _totals_table("All quantities in total", models, base, keys),
-        "base": base.label if others else "",
-    }
-
-
-def _matching(keys: Sequence[str], patterns: Iterable[str]) -> list[str]:
-    """The keys that match a pattern, in the order of the patterns."""
-    return list(dict.fromkeys(key for pattern in patterns for key in keys if fnmatchcase(key, pattern)))
-
-
-def _totals_table(name: str, models: Sequence[Reported], base: Reported, keys: Iterable[str]) -> Table:
-    rows = [
-        [_title_cell(measured(models, key).values()), *(_total_cell(model, base, key) for model in models)]
-        for key in keys
-    ]
-    return Table(name, ["", *(model.label for model in models)], rows)
-
-
-def _title_cell(found: Collection[Quantity]) -> Cell:
-    """Title, unit and number of images. If the models differ in one, such as by a number of draws, all are shown."""
-    units = _alternatives(quantity.unit for quantity in found) or "no unit"
-    counts = _alternatives(f"{quantity.total.images:,}" for quantity in found if quantity.total is not None)
-    return Cell(_alternatives(quantity.title for quantity in found), small=f"{units}, {counts} images")
-
-
-def _alternatives(words: Iterable[str]) -> str:
+def alternatives(words: Iterable[str]) -> str:
+    """Different words of several models, such as titles that name a number of draws."""
     return " / ".join(word for word in dict.fromkeys(words) if word)
 
 
-def _total_cell(model: Reported, base: Reported, key: str) -> str | Cell:
-    """A total. Below it stands the difference from the base, if that has the same quantity in the same unit."""
-    quantity, reference = model.quantity(key), base.quantity(key)
-    if quantity is None or quantity.total is None:
-        return MISSING
-    text = _stated(quantity.total)
-    if model is base or reference is None or reference.total is None:
-        return text
-    difference = quantity.total.value - reference.total.value
-    if (quantity.title, quantity.unit) != (reference.title, reference.unit) or not np.isfinite(difference):
-        return text
-    return Cell(text, small=f"{difference:+.3g}")
+def matching(keys: Sequence[str], patterns: Iterable[str]) -> list[str]:
+    """The keys that match a pattern, in the order of the patterns."""
+    return list(dict.fromkeys(key for pattern in patterns for key in keys if fnmatchcase(key, pattern)))
 
 
 def section(models: Sequence[Reported]) -> Section:
     """The quantities by latent group, without responses to noise, and the decoder's leading singular values."""
     keys = keys_by_group(models)
-    chief = _matching(keys, CHIEF_BY_GROUP)
-    apart = {*chief, *_matching(keys, (NOISE, *_SAME_IN_OTHER_UNITS))}
+    chief = matching(keys, CHIEF_BY_GROUP)
+    apart = {*chief, *matching(keys, (NOISE, *_SAME_IN_OTHER_UNITS))}
     return Section(
         [model for model in models if model.evaluation is not None],
         chart_figures([*group_charts(models, chief), *_spectra(models)]),
@@ -132,7 +79,7 @@ def group_charts(models: Sequence[Reported], keys: Iterable[str]) -> list[Chart]
 
 
 def _group_chart(found: Mapping[Reported, Quantity], names: str) -> Chart:
-    title = _alternatives(quantity.title for quantity in found.values())
+    title = alternatives(quantity.title for quantity in found.values())
     model, quantity = next(iter(found.items()))
     return Chart(
         f"{title}{names}",
@@ -158,19 +105,15 @@ def _numbers(found: Mapping[Reported, Quantity], resolutions: Sequence[int], nam
     for level in sorted(set(resolutions)):
         parts = [quantity.resolutions.get(level) for quantity in quantities]
         if any(parts):
-            rows.append([f"all {level}×{level}", *(MISSING if part is None else _stated(part) for part in parts)])
+            rows.append([f"all {level}×{level}", *(MISSING if part is None else stated_text(part) for part in parts)])
     for group, level in enumerate(resolutions):
-        rows.append([f"{group} ({level}×{level})", *(_stated(quantity.groups[group]) for quantity in quantities)])
+        rows.append([f"{group} ({level}×{level})", *(stated_text(quantity.groups[group]) for quantity in quantities)])
     return Table(name, ["group", *(model.label for model in found)], rows, unit=quantities[0].unit)
 
 
 def value_label(key: str, unit: str) -> str:
     """The label of an axis that holds a quantity: its unit, or words on its scale."""
     return unit or next((words for pattern, words in _SCALES.items() if fnmatchcase(key, pattern)), "value (no unit)")
-
-
-def _stated(measurement: Measurement) -> str:
-    return " ".join(stated(measurement)).strip()
 
 
 def _spectra(models: Sequence[Reported]) -> list[Chart]:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from vdvae_lr import __version__
-from vdvae_lr.report import facts, hierarchy, inputs, noise, pictures, training
+from vdvae_lr.report import facts, hierarchy, inputs, noise, pictures, training, verdict
 from vdvae_lr.report.charts import swatch
 from vdvae_lr.report.reported import Reported
 
@@ -36,7 +36,7 @@ def report_page(models: Sequence[Reported], unimportant: Collection[str] = ()) -
         notices=_notices(models),
         facts=facts.facts_table(models),
         chosen=facts.chosen_settings(models, unimportant),
-        totals=hierarchy.totals(models),
+        verdict=verdict.verdict(models),
         hierarchy=hierarchy.section(models),
         inputs=inputs.section(models),
         noise=noise.section(models),
