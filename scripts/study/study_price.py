@@ -12,6 +12,7 @@ and a stopped run continues. Several of these commands may share one --work fold
 
 import argparse
 import json
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +84,8 @@ class Study:
     def _read(self, row: Row, iters: int) -> dict[str, Any]:
         run = self.run(row.label)
         evaluation = read_evaluation(run / "evaluation" / EVALUATION_NAME)
-        totals = {quantity.key: quantity.total for quantity in evaluation.quantities if quantity.total is not None}
+        found = {quantity.key: quantity.total for quantity in evaluation.quantities if quantity.total is not None}
+        totals = {key: total for key, total in found.items() if math.isfinite(total.value)}
         return {
             "name": row.title,
             "data": self.data,
@@ -94,7 +96,7 @@ class Study:
             "measured": {
                 key: {"value": total.value, "standard_error": total.standard_error} for key, total in totals.items()
             },
-            "by_group": {q.key: [part.value for part in q.groups] for q in evaluation.quantities if q.groups},
+            "by_group": {q.key: [part.value for part in q.groups] for q in evaluation.quantities if q.key in totals},
             "curve": _curve(run / "log.jsonl"),
         }
 

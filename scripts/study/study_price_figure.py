@@ -1,7 +1,7 @@
 """Draw the figures of docs/study_price.md: price against information, and rate and distortion over iterations."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,9 @@ class Family:
 
 
 FAMILIES = {
+    "-reading": Family("LR on a low-pass of x̂", "#009E73", "h"),
+    "-down": Family("LR, α falling", "#000000", "<"),
+    "-beta": Family("LR with another β", "#CC79A7", ">"),
     "constant": Family("LR, posterior latents, constant target", "#0072B2", "o"),
     "live": Family("LR, posterior latents, live target", "#56B4E9", "^"),
     "prior": Family("LR, latents from the prior", "#D55E00", "s"),
@@ -41,23 +44,27 @@ FAMILIES = {
     "free": Family("free bits, no LR", "#E69F00", "P"),
     "warmup": Family("KL warm-up, no LR", "#000000", "X"),
 }
+"""By a part of the row's name; the first that is in it counts."""
+TUNED = "tuned-"
 
 
 def draw_price(results: Sequence[Result], data: str, path: Path) -> None:
     """Draw what each row gained over plain, and at what price; and what the linear model predicts."""
-    rows = [result for result in results if (result.data, result.seed) == (data, 0) and "times" not in result.name]
-    plain = next(result for result in rows if result.name == PLAIN)
+    here = [result for result in results if (result.data, result.seed) == (data, 0) and "times" not in result.name]
+    by_name = {result.name: result for result in here if INFORMATION in result.measured}
     figure = Figure(figsize=(13, 6), layout="constrained")
     whole, enlarged = figure.subplots(1, 2)
     for axes in (whole, enlarged):
         _theory(axes)
-        for result in rows:
-            _point(axes, result, plain)
+        for name in by_name:
+            _point(axes, by_name, name)
         axes.axhline(0, color="0.6", linewidth=1)
         axes.axvline(0, color="0.6", linewidth=1)
         axes.set_xlabel("information gained over plain (eq. 5), nats/dim")
         axes.grid(alpha=0.2)
     whole.set_ylabel("price: bound above plain, nats/dim")
+    whole.set_xlim(-0.1, 0.6)
+    whole.set_ylim(-0.03, 0.4)
     enlarged.set_ylim(-0.75 * SMALL_PRICE, SMALL_PRICE)
     enlarged.set_xlim(-0.05, 0.15)
     enlarged.set_title("enlarged")
@@ -84,14 +91,17 @@ def _theory(axes: Axes) -> None:
         axes.plot([d.information for d in found], [d.price for d in found], style, color="#0072B2", label=words)
 
 
-def _point(axes: Axes, result: Result, plain: Result) -> None:
-    family = FAMILIES.get(result.name.partition("-")[0])
-    if family is None:
+def _point(axes: Axes, rows: Mapping[str, Result], name: str) -> None:
+    """A row against plain training of the same start. Rows that fine-tune a settled model are hollow."""
+    start = TUNED if name.startswith(TUNED) else ""
+    kind = name.removeprefix(start)
+    family = next((family for part, family in FAMILIES.items() if part in kind), None)
+    if family is None or kind.startswith("reopened") or start + PLAIN not in rows:
         return
-    x, y = (result.measured[key][0] - plain.measured[key][0] for key in (INFORMATION, BOUND))
-    style: dict[str, Any] = {"color": family.colour, "marker": family.marker, "linestyle": "", "label": family.title}
-    axes.plot(x, y, **style)
-    label = result.name.partition("-")[2]
+    x, y = (rows[name].measured[key][0] - rows[start + PLAIN].measured[key][0] for key in (INFORMATION, BOUND))
+    style: dict[str, Any] = {"color": family.colour, "marker": family.marker, "linestyle": ""}
+    axes.plot(x, y, fillstyle="none" if start else "full", label="" if start else family.title, **style)
+    label = kind.partition("-")[2].replace("-", " ")
     axes.annotate(label, (x, y), (5, 3), textcoords="offset points", fontsize=7, annotation_clip=True)
 
 
