@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from latent_groups import groups_of
@@ -10,7 +11,11 @@ from torch import Tensor
 
 from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.datasets.sampler import evaluation_shards
+from vdvae_lr.datasets.sources import ArraySource
 from vdvae_lr.errors import InputError
+from vdvae_lr.evaluation.information import measure_information_from_samples
+from vdvae_lr.evaluation.measuring import Measuring
+from vdvae_lr.evaluation.task import SectionSettings, Task
 from vdvae_lr.evaluation.watch import WatchedLatents, watch_latents
 from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.losses.objective import ObjectiveSettings, reconstruct_latents
@@ -29,8 +34,11 @@ def variances(model: VDVAE, pixels: Tensor) -> list[Tensor]:
 
 
 def flat(watched: WatchedLatents) -> list[object]:
-    recovered = watched.recovered_information
-    numbers = [round(recovered.value, 12), round(recovered.standard_error, 12), recovered.images]
+    numbers = [
+        number
+        for found in (watched.recovered_information, watched.information_from_samples)
+        for number in (round(found.value, 12), round(found.standard_error, 12), found.images)
+    ]
     return [*numbers, watched.active_latents, watched.active_channels]
 
 
@@ -46,6 +54,18 @@ def test_recovered_information_is_minus_the_lr_loss(
     assert found.value == pytest.approx(-loss.mean().item() / 192, rel=1e-9)
     assert found.standard_error == pytest.approx(loss.std().item() / math.sqrt(7) / 192, rel=1e-9)
     assert watched.images == 7
+
+
+def test_eq_5_is_that_of_an_evaluation_on_as_many_samples(
+    small_model: VDVAE, pixels: Tensor, batches_of: BatchMaker, world: World
+) -> None:
+    source = ArraySource(pixels.permute(0, 2, 3, 1).contiguous().numpy(), np.arange(7), "images")
+    measuring = Measuring(source, 7, 3, SEED, world, lambda items, total, what: items)
+    task = Task(small_model, None, measuring, SectionSettings())
+    (known,) = measure_information_from_samples(task).quantities
+    found = watch_latents(small_model, batches_of([range(7)]), seed=SEED, world=world).information_from_samples
+    assert known.total is not None
+    assert (found.value, found.standard_error) == pytest.approx((known.total.value, known.total.standard_error))
 
 
 def test_active_units_are_those_whose_mean_varies(
@@ -88,5 +108,6 @@ def test_one_image_has_no_variance_and_none_is_refused(
     assert (watched.active_latents, watched.active_channels, watched.images) == (None, None, 1)
     assert math.isfinite(watched.recovered_information.value)
     assert watched.recovered_information.standard_error is None
+    assert watched.information_from_samples.standard_error is None
     with pytest.raises(InputError, match="no images"):
         watch_latents(small_model, [], seed=SEED, world=world)

@@ -222,3 +222,20 @@ def test_names_of_resolutions_do_not_touch(resolutions: list[int]) -> None:
 )
 def test_counts_are_short(value: float, text: str) -> None:
     assert count_text(value) == text
+
+
+def test_small_and_large_differences_of_both_signs_show() -> None:
+    values = [-1.0, -0.01, 0.0, 0.01, 1.0]
+    (line,) = drawn_lines(chart_svg(chart(curve(values), scale="signed")))
+    heights = [y for _, y in line]
+    steps = [before - after for before, after in pairwise(heights)]
+    assert all(step > 5 for step in steps)  # on a linear scale the middle ones would be 1 or less
+    assert steps == pytest.approx(steps[::-1], abs=0.1)
+    linear = drawn_lines(chart_svg(chart(curve([-1.0, 0.5, 1.0]), scale="signed")))[0]
+    assert (linear[0][1] - linear[1][1]) / (linear[1][1] - linear[2][1]) == pytest.approx(3, rel=0.01)
+
+
+def test_a_chart_can_name_its_curves() -> None:
+    shown = chart(curve([1.0, 2.0]), curve([2.0, 1.0], 1), legend=True)
+    assert {"first", "&lt;b&gt;second&lt;/b&gt;"} <= set(re.findall(r">([^<>]+)</text>", chart_svg(shown)))
+    assert "first" not in chart_svg(chart(curve([1.0, 2.0])))

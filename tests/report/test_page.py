@@ -108,6 +108,7 @@ def test_every_number_of_the_log_has_its_chart(page: str) -> None:
         "rate",
         "distortion",
         "LR loss, in its form's unit",
+        "eq. 5",
         "α, the weight of LR",
         "gradient norm, before clipping",
         "skipped updates, since the start",

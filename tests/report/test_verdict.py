@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
-from reported_folders import evaluation, page_of, row, run_folder
+from reported_folders import PageReader, evaluated_folder, evaluation, page_of, quantity, row, run_folder
 
 from vdvae_lr.evaluation.document import write_evaluation
 from vdvae_lr.evaluation.quantities import Measurement, Quantity
@@ -50,3 +50,26 @@ def test_other_counts_are_never_subtracted(tmp_path: Path) -> None:
     page, said = lr_against_plain(tmp_path, 0.07, 0.01, reader_iterations=9)
     assert row(page, "eq. 5_fresh")[0] == "–"
     assert "no encoder trained afresh has read it (<code>--reader_iterations 2000</code>)" in said
+
+
+def information(readers: dict[str, list[float]]) -> tuple[Quantity, ...]:
+    return tuple(
+        quantity(f"information_from_samples{ending}", f"eq. 5{ending}", "nats/dim", groups)
+        for ending, groups in readers.items()
+    )
+
+
+def test_latent_groups_are_shown_as_differences_and_by_reader(tmp_path: Path) -> None:
+    readers = {"": [0.1, 0.2, 0.3, 0.4], "_fresh": [0.1, 0.1, 0.3, 0.1]}
+    plain = evaluated_folder(tmp_path / "plain", "plain", quantities=information(readers))
+    lr = evaluated_folder(tmp_path / "lr", "LR", quantities=information({"": [0.2, 0.2, 0.3, 0.9]}))
+    page = page_of(plain, lr)
+    labels = [str(each["alt"]) for each in PageReader(page).attributes("img") if "Chart" in str(each["alt"])]
+    over = "latent group, 0 = coarsest (above: resolution)"
+    assert labels[:2] == [
+        f"Chart: eq. 5 of plain, by the encoder that reads it; nats/dim over {over}; its own, trained afresh",
+        f"Chart: eq. 5: difference from plain; nats/dim over {over}; LR",
+    ]
+    assert f"Chart: eq. 5; nats/dim over {over}; plain, LR" in page.partition("More quantities by latent group")[2]
+    alone = [str(each["alt"]) for each in PageReader(page_of(lr)).attributes("img")]
+    assert f"Chart: eq. 5; nats/dim over {over}; LR" in alone

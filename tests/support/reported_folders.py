@@ -139,6 +139,8 @@ def log_lines(iterations: int) -> list[dict[str, Any]]:
         "rate_nats_per_dim": 0.5,
         "distortion_nats_per_dim": 1.2,
         "group_rates_nats_per_dim": [0.2, 0.15, 0.1, 0.05],
+        "information_from_samples_nats_per_dim": 0.3,
+        "information_from_samples_standard_error_nats_per_dim": 0.01,
     }
     return [*lines, {"kind": "eval", "iteration": iterations, **held_out}]
 

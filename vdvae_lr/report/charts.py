@@ -20,7 +20,7 @@ import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator, SymmetricalLogLocator
 
 from vdvae_lr.report.content import Figure, Table
 from vdvae_lr.report.reported import Floats, Reported
@@ -60,6 +60,7 @@ _LARGEST_DRAWN = 1e150  # an axis of larger values overflows
 _ROW = 13  # points: height of a row of resolutions
 _SIDE = 0.7  # groups: from the first or last one to the edge
 _DECADES = 2  # positive values that span as many get a logarithmic scale
+_SIGNED_DECADES = 3  # of a signed scale, to each side of 0
 _NEGLIGIBLE = 1 / 500  # a value below 0 by a smaller share of the largest value does not count as signed
 _MOST_NAMED = 6  # values below a logarithmic scale
 _CROWDED = 24  # more points than this get small markers
@@ -99,8 +100,11 @@ class Chart:
     curves: Sequence[Curve]
     resolutions: Sequence[int] = ()
     """Resolution of each of the L latent groups, marked above the chart; empty if x is not the group."""
-    scale: Literal["auto", "linear"] = "auto"
-    """auto: logarithmic if the positive values span two decades or more, and none lies far below 0."""
+    scale: Literal["auto", "linear", "signed"] = "auto"
+    """auto: logarithmic if the positive values span two decades or more, and none lies far below 0. signed: logarithmic
+    to both sides of 0, and linear near it, if the sizes of the values span as much."""
+    legend: bool = False
+    """Whether the curves are named inside the chart: they are not the models of the section."""
     numbers: Table | None = None
     """A table to show below the chart."""
 
@@ -155,6 +159,8 @@ def _svg(chart: Chart) -> str:
     for curve in chart.curves:
         _draw_curve(axes, curve, _is_logarithmic(chart))
     _scale_y(axes, chart)
+    if chart.legend:
+        axes.legend(loc="best", fontsize=9, framealpha=0.6, facecolor="none", labelcolor=_INK)
     return _saved(canvas)
 
 
@@ -262,6 +268,7 @@ def _draw_curve(axes: Axes, curve: Curve, logarithmic: bool) -> None:
         linewidth=1.0 if curve.marks == "points" or crowded else 1.5,
         alpha=0.75 if curve.marks == "line" else 1,
         markersize=2.6 if crowded else 4.2,
+        label=_printable(curve.model.label),
         **(look | {"marker": ""} if curve.marks == "line" else look),
     )
     if below.any():
@@ -280,9 +287,25 @@ def _scale_y(axes: Axes, chart: Chart) -> None:
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.yaxis.set_minor_locator(NullLocator())
         return
+    if chart.scale == "signed":
+        _scale_signed(axes, values)
+        return
     axes.locator_params(axis="y", nbins=6)
     if values.min() == 0:
         axes.set_ylim(bottom=0, top=None if values.any() else 1)
+
+
+def _scale_signed(axes: Axes, values: Floats) -> None:
+    """A line at 0, and a scale on which small and large values of both signs show."""
+    axes.axhline(0, color=_MUTED, linewidth=1, zorder=1)
+    sizes = np.abs(values[values != 0])
+    if len(sizes) and sizes.min() * 10**_DECADES <= sizes.max():
+        linear = max(float(sizes.min()), float(sizes.max()) / 10**_SIGNED_DECADES)
+        axes.set_yscale("symlog", linthresh=linear)
+        axes.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=linear))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    else:
+        axes.locator_params(axis="y", nbins=6)
 
 
 def _is_logarithmic(chart: Chart) -> bool:

@@ -37,7 +37,7 @@ COLUMNS = {
 """Header by the quantity's key, in the tables by resolution and by group."""
 _SHARE_AFTER = "rate"
 _FRESH = "information_from_samples_fresh"
-_READERS = {
+READERS = {
     "information_from_samples": "its own",
     "information_from_samples_before": "before fine-tuning",
     _FRESH: "trained afresh",
@@ -166,7 +166,7 @@ def _by_group(evaluation: Evaluation, shown: Sequence[Quantity]) -> Table:
 
 
 def _by_reader(evaluation: Evaluation) -> Table:
-    found = {header: quantity for key, header in _READERS.items() if (quantity := evaluation.quantity(key)) is not None}
+    found = {header: quantity for key, header in READERS.items() if (quantity := evaluation.quantity(key)) is not None}
     table = _table("group", "size", *found)
     table.add_row("all", "", *(compact(_value(quantity.total)) for quantity in found.values()))
     for group, level in enumerate(evaluation.resolutions):

@@ -4,14 +4,16 @@ Shapes: L latent groups, K singular values.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 import numpy as np
 
+from vdvae_lr.evaluation.differences import difference
 from vdvae_lr.evaluation.quantities import Measurement, Quantity
 from vdvae_lr.report.charts import Chart, Curve, alike, chart_figures
 from vdvae_lr.report.content import MISSING, Section, Table
-from vdvae_lr.report.evaluation_table import stated_text
+from vdvae_lr.report.evaluation_table import READERS, stated_text
 from vdvae_lr.report.reported import Floats, Reported, as_number
 
 GROUP_AXIS = "latent group, 0 = coarsest (above: resolution)"
@@ -52,15 +54,59 @@ def matching(keys: Sequence[str], patterns: Iterable[str]) -> list[str]:
 
 
 def section(models: Sequence[Reported]) -> Section:
-    """The quantities by latent group, without responses to noise, and the decoder's leading singular values."""
+    """The quantities by latent group, without responses to noise, and the decoder's leading singular values.
+
+    Chief quantities of several models are shown as differences from the first one, and as they are on demand: curves of
+    models that were fine-tuned from one another coincide.
+    """
     keys = keys_by_group(models)
     chief = matching(keys, CHIEF_BY_GROUP)
     apart = {*chief, *matching(keys, (NOISE, *_SAME_IN_OTHER_UNITS))}
+    differences = [chart for key in chief for chart in difference_charts(models, key)]
+    as_they_are, rest = group_charts(models, chief), group_charts(models, [key for key in keys if key not in apart])
     return Section(
         [model for model in models if model.evaluation is not None],
-        chart_figures([*group_charts(models, chief), *_spectra(models)]),
-        chart_figures(group_charts(models, [key for key in keys if key not in apart])),
+        chart_figures([*_reader_charts(models), *(differences or as_they_are), *_spectra(models)]),
+        chart_figures([*(as_they_are if differences else []), *rest]),
     )
+
+
+def difference_charts(models: Sequence[Reported], key: str) -> list[Chart]:
+    """The differences by latent group from the first evaluated model, of all models that were measured like it."""
+    found = {model: quantity for model, quantity in measured(models, key).items() if quantity.groups}
+    if not found:
+        return []
+    (base, theirs), *others = found.items()
+    curves = [_difference_curve(model, ours, theirs) for model, ours in others if _are_alike(model, base, key)]
+    title = f"{theirs.title}: difference from {base.label}"
+    label = value_label(key, theirs.unit)
+    return [Chart(title, GROUP_AXIS, label, curves, base.resolutions, scale="signed")] if curves else []
+
+
+def _are_alike(model: Reported, base: Reported, key: str) -> bool:
+    assert model.evaluation is not None and base.evaluation is not None  # both were measured
+    return model.resolutions == base.resolutions and difference(model.evaluation, base.evaluation, key) is not None
+
+
+def _difference_curve(model: Reported, ours: Quantity, theirs: Quantity) -> Curve:
+    apart = [one.value - other.value for one, other in zip(ours.groups, theirs.groups, strict=True)]
+    return Curve(model, np.arange(len(apart), dtype=np.float64), np.array(apart, dtype=np.float64))
+
+
+def _reader_charts(models: Sequence[Reported]) -> list[Chart]:
+    """Eq. 5 by latent group as several encoders read it, a chart for each model that has several."""
+    charts = []
+    for model in models:
+        found = {words: model.quantity(key) for key, words in READERS.items()}
+        curves = [
+            measured_curve(replace(model, label=words, index=index), range(len(read.groups)), read.groups)
+            for index, (words, read) in enumerate(found.items())
+            if read is not None and read.groups
+        ]
+        if len(curves) > 1:
+            title = f"eq. 5 of {model.label}, by the encoder that reads it"
+            charts.append(Chart(title, GROUP_AXIS, "nats/dim", curves, model.resolutions, scale="signed", legend=True))
+    return charts
 
 
 def keys_by_group(models: Sequence[Reported]) -> list[str]:

@@ -17,6 +17,7 @@ from vdvae_lr.report.reported import Floats, Reported, as_number
 _MOST_POINTS = 150  # a curve of more hides its dashes
 _HELD_OUT = "eval"
 _LR = "latent_reconstruction"
+_OWN, _RECOVERED = "information_from_samples_{}nats_per_dim", "recovered_information_{}nats_per_dim"
 _LR_SETTINGS = ("lr_form", "lr_image", "lr_latents", "lr_reduction", "lr_reading")
 
 
@@ -37,6 +38,8 @@ LOGGED = (
     Logged("rate_nats_per_dim", "rate", "nats/dim"),
     Logged("distortion_nats_per_dim", "distortion", "nats/dim"),
     Logged(_LR, "LR loss, in its form's unit", "LR loss"),
+    Logged(_OWN.format(""), "eq. 5", "nats/dim", _OWN.format("standard_error_")),
+    Logged(_RECOVERED.format(""), "recovered information", "nats/dim", _RECOVERED.format("standard_error_")),
     Logged("alpha", "α, the weight of LR", "α"),
     Logged("gradient_norm", "gradient norm, before clipping", "norm", scale="auto"),
     Logged("skipped_updates", "skipped updates, since the start", "updates"),

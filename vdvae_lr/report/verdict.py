@@ -9,7 +9,7 @@ from vdvae_lr.evaluation.differences import Difference, difference
 from vdvae_lr.evaluation.quantities import Quantity
 from vdvae_lr.report.content import MISSING, Cell, Table
 from vdvae_lr.report.evaluation_table import stated_text
-from vdvae_lr.report.hierarchy import alternatives, matching, measured, measured_keys
+from vdvae_lr.report.hierarchy import alternatives, matching, measured, measured_keys, value_label
 from vdvae_lr.report.reported import Reported, as_number
 
 _BOUND, _INFORMATION = "negative_elbo", "information_from_samples"
@@ -27,7 +27,7 @@ class Verdict:
     """What the template shows of the totals."""
 
     sentences: Sequence[str]
-    """One for each model that trained with LR, if there is one to compare it with."""
+    """On each model that trained with LR, or may have, against another one."""
     chief: Table
     every: Table
     base: str
@@ -59,7 +59,7 @@ def verdict(models: Sequence[Reported]) -> Verdict | None:
     pairs = _pairs(base, others)
     against = {model: _Pair(model, base) for model in others}
     return Verdict(
-        [_sentence(pair, variance) for pair in pairs if _weight(pair.model)],
+        [_sentence(pair, variance) for pair in pairs if _weight(pair.model) != 0],
         _chief_table(models, pairs, matching(keys, [key.format(variance) for key in _CHIEF])),
         Table(
             "All quantities in total",
@@ -78,15 +78,14 @@ def _variance(keys: Sequence[str]) -> str:
 
 
 def _weight(model: Reported) -> float:
-    """α_T of the run; 0 if there is no run, or it is unknown."""
-    weight = as_number(model.settings.get("alpha_T"))
-    return 0.0 if math.isnan(weight) else weight
+    """α_T of the run; NaN if it is unknown, as for an evaluation alone."""
+    return as_number(model.settings.get("alpha_T"))
 
 
 def _pairs(base: Reported, others: Sequence[Reported]) -> list[_Pair]:
     """Runs with LR against a run without it, if there is one; then every model against the first one."""
-    plain = next((model for model in (*others, base) if model.is_run and not _weight(model)), base)
-    trained = [model for model in others if _weight(model)]
+    plain = next((model for model in (*others, base) if _weight(model) == 0), base)
+    trained = [model for model in others if _weight(model) > 0]
     found = [*(_Pair(model, plain) for model in trained), *(_Pair(model, base) for model in others)]
     return list(dict.fromkeys(found))
 
@@ -117,7 +116,8 @@ def _percent(found: Difference) -> str:
     percent = 100 * found.share
     error = 100 * (found.change.standard_error or 0.0) / abs(found.base)
     decimals = max(0, -math.floor(math.log10(error))) if error else 1
-    return f"{percent:+.{min(decimals, 3)}f}%"
+    text = f"{percent:+.{min(decimals, 3)}f}%"
+    return text if any(digit in text for digit in "123456789") else text[1:]
 
 
 def _chief_table(models: Sequence[Reported], pairs: Sequence[_Pair], keys: Iterable[str]) -> Table:
@@ -135,7 +135,7 @@ def _chief_table(models: Sequence[Reported], pairs: Sequence[_Pair], keys: Itera
 
 def _title_cell(found: Collection[Quantity]) -> Cell:
     """Title, unit and number of images. If the models differ in one, such as by a number of draws, all are shown."""
-    units = alternatives(quantity.unit for quantity in found) or "no unit"
+    units = alternatives(value_label(quantity.key, quantity.unit) for quantity in found)
     counts = alternatives(f"{quantity.total.images:,}" for quantity in found if quantity.total is not None)
     return Cell(alternatives(quantity.title for quantity in found), small=f"{units}, {counts} images")
 

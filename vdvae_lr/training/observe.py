@@ -81,11 +81,14 @@ def _bound_record(bound: Bound) -> dict[str, LoggedValue]:
 
 def _watch_record(watched: WatchedLatents) -> dict[str, LoggedValue]:
     """What the latents do; null if there were too few images."""
-    recovered, latents, channels = watched.recovered_information, watched.active_latents, watched.active_channels
+    recovered, own = watched.recovered_information, watched.information_from_samples
+    latents, channels = watched.active_latents, watched.active_channels
     return {
         "watched_examples": watched.images,
         "recovered_information_nats_per_dim": recovered.value,
         "recovered_information_standard_error_nats_per_dim": recovered.standard_error,
+        "information_from_samples_nats_per_dim": own.value,
+        "information_from_samples_standard_error_nats_per_dim": own.standard_error,
         "active_latents_share": latents.share() if latents else None,
         "active_channels_share": channels.share() if channels else None,
         "group_active_latents_shares": _group_shares(latents) if latents else None,
