@@ -48,7 +48,7 @@ def test_settings_are_compared_with_their_preset(here: Path) -> None:
     run_folder(here / "a", hps="fashion", iters=450, save_dir="somewhere", num_workers=7)
     assert main(["report", "a"]) == 0
     page = (here / "a" / "report.html").read_text(encoding="utf-8")
-    chosen = page[page.index("Settings that differ") : page.index('<section id="total">')]
+    chosen = page[page.index("Settings that differ") : page.index('<section id="hierarchy">')]
     assert "<code>alpha_T</code>" in chosen and "<strong>0.5</strong>" in chosen
     assert "<code>iters</code>" not in chosen  # as the preset has it
     assert "<code>num_workers</code>" not in chosen  # changes nothing that is computed

@@ -66,6 +66,7 @@ def test_other_numbers_of_images_and_what_is_not_finite_are_not_subtracted() -> 
     assert difference(measured(OURS), measured(THEIRS), "distortion") is None
 
 
-def test_a_share_of_nothing_is_no_number() -> None:
-    found = difference(measured(OURS), measured((-1.0, 1.0, -1.0, 1.0)), "rate")
-    assert found is not None and math.isnan(found.share)
+def test_a_share_of_nothing_or_of_the_other_sign_is_no_number() -> None:
+    for base in (0.0, -0.1):
+        found = difference(measured(OURS), measured((base - 1, base + 1, base - 1, base + 1)), "rate")
+        assert found is not None and math.isnan(found.share)

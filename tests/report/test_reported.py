@@ -44,7 +44,7 @@ def test_an_evaluated_run_has_no_remark(tmp_path: Path) -> None:
 def test_an_evaluation_alone_is_read(tmp_path: Path, name: str) -> None:
     (reported,) = read(evaluated_folder(tmp_path / "e", "some weights") / name)
     assert (reported.label, reported.is_run, reported.resolutions) == ("some weights", False, RESOLUTIONS)
-    assert [path.name for path in reported.evaluation_pictures] == ["nearest_collapse.png", "noise_response.png"]
+    assert [path.name for path in reported.evaluation_pictures] == ["nearest_collapse.png", "noise_raw_0.4.png"]
 
 
 def test_numbers_that_are_none_are_nan(tmp_path: Path) -> None:

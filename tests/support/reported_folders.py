@@ -84,9 +84,9 @@ def evaluation(name: str = "model", shift: float = 0.0, **changes: Any) -> Evalu
 
 
 def evaluated_folder(folder: Path, name: str = "model", **changes: Any) -> Path:
-    """Write a folder with an evaluation and its two pictures."""
+    """Write a folder with an evaluation and two of its pictures."""
     write_evaluation(evaluation(name, **changes), folder / "evaluation.json")
-    for picture in ("nearest_collapse.png", "noise_response.png"):
+    for picture in ("nearest_collapse.png", "noise_raw_0.4.png"):
         write_picture(folder / picture)
     return folder
 

@@ -2,13 +2,14 @@
 
     vdvae-lr evaluate runs/first
 
-It prints a table, and saves it as evaluation.txt, all numbers as evaluation.json, and the pictures nearest_collapse.png
-and noise_response.png, in runs/first/evaluation. docs/evaluation.md says what each number is.
+It prints a table, and saves it as evaluation.txt, all numbers as evaluation.json, and pictures of samples, of noise in
+the latents and of images nearest collapse, in runs/first/evaluation. docs/evaluation.md says what each number is.
 """
 
 import dataclasses
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,14 @@ from vdvae_lr.cli.shared.measured_models import HeldOutImages, check_writable
 from vdvae_lr.cli.shared.progress import plain_console
 from vdvae_lr.datasets.sources import ImageSource
 from vdvae_lr.errors import UnmeasurableError
-from vdvae_lr.evaluation.document import COLLAPSE_PICTURE, EVALUATION_NAME, NOISE_PICTURE, Evaluation, write_evaluation
+from vdvae_lr.evaluation.document import (
+    COLLAPSE_PICTURE,
+    EVALUATION_NAME,
+    NOISE_PICTURE,
+    SAMPLES_PICTURE,
+    Evaluation,
+    write_evaluation,
+)
 from vdvae_lr.evaluation.quantities import Findings
 from vdvae_lr.evaluation.sections import measure_sections
 from vdvae_lr.evaluation.task import SectionSettings, Task
@@ -29,7 +37,7 @@ from vdvae_lr.files.run_folder import SETTINGS_NAME
 from vdvae_lr.files.whole_file import write_whole
 from vdvae_lr.hub.pretrained import PretrainedModel
 from vdvae_lr.model.precision import float32_convolutions
-from vdvae_lr.pictures.evaluation_pictures import first_pixels, nearest_collapse_picture, noise_picture
+from vdvae_lr.pictures.evaluation_pictures import first_pixels, nearest_collapse_picture, noise_picture, samples_picture
 from vdvae_lr.pictures.picture_grid import save_png
 from vdvae_lr.processes.world import World, joined_world
 from vdvae_lr.report.evaluation_table import evaluation_text
@@ -121,17 +129,25 @@ def _save_pictures(
 ) -> list[str]:
     """Returns a sentence for each picture that cannot be made of this model."""
     folder, sections = settings.folder, settings.sections
-    for name in (COLLAPSE_PICTURE, NOISE_PICTURE):
-        (folder / name).unlink(missing_ok=True)  # an earlier evaluation may have left it
-    if settings.images and evaluation.inputs is not None:
+    for name in (COLLAPSE_PICTURE, SAMPLES_PICTURE, NOISE_PICTURE.format(unit="*", variance="*"), "noise_response.png"):
+        for path in folder.glob(name):
+            path.unlink()  # of an earlier evaluation, or version
+    if not settings.images:
+        return []
+    if evaluation.inputs is not None:
         picture = nearest_collapse_picture(model, images, evaluation.inputs, seed=settings.seed, batch=settings.batch)
         save_png(picture, folder / COLLAPSE_PICTURE)
-    if settings.images and sections.noise_images:
-        pixels = first_pixels(images, min(settings.images, evaluation.examples))
-        variances, units = sections.noise_variances, sections.noise_units
+    pixels = first_pixels(images, min(settings.images, evaluation.examples))
+    save_png(samples_picture(model, settings.seed), folder / SAMPLES_PICTURE)
+    left_out = []
+    for unit, variance in product(sections.noise_units, sections.noise_variances if sections.noise_images else ()):
+        name = NOISE_PICTURE.format(unit=unit, variance=f"{variance:g}")
         try:
-            picture = noise_picture({"": model}, pixels, variances=variances, units=units, seed=settings.seed)
+            if variance:
+                picture = noise_picture(
+                    {"": model}, pixels, variances=(0.0, variance), units=(unit,), seed=settings.seed, differences=True
+                )
+                save_png(picture, folder / name)
         except UnmeasurableError as error:
-            return [f"No {NOISE_PICTURE}: {error}"]
-        save_png(picture, folder / NOISE_PICTURE)
-    return []
+            left_out.append(f"No {name}: {error}")
+    return left_out

@@ -43,8 +43,9 @@ class Difference:
 
     @property
     def share(self) -> float:
-        """The difference as a share of the base; NaN if that is 0."""
-        return self.change.value / abs(self.base) if self.base else math.nan
+        """The difference as a share of the base; NaN if that is 0, or the two numbers differ in sign."""
+        ours = self.base + self.change.value
+        return self.change.value / abs(self.base) if ours * self.base > 0 else math.nan
 
 
 def difference(model: Evaluation, base: Evaluation, key: str) -> Difference | None:

@@ -22,7 +22,8 @@ from vdvae_lr.files.whole_file import write_whole
 
 EVALUATION_NAME = "evaluation.json"
 COLLAPSE_PICTURE = "nearest_collapse.png"
-NOISE_PICTURE = "noise_response.png"
+SAMPLES_PICTURE = "samples.png"
+NOISE_PICTURE = "noise_{unit}_{variance}.png"
 FORMAT = "vdvae_lr evaluation 1"
 SEVERAL_FORMAT = "vdvae_lr evaluations 1"
 _FAMILY = "vdvae_lr evaluation"

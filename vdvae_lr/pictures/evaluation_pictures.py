@@ -12,7 +12,7 @@ from torch import Tensor
 
 from vdvae_lr.datasets.sources import ImageSource
 from vdvae_lr.evaluation.group_choice import named_groups
-from vdvae_lr.evaluation.noise_response import UNIT_WORDS, CleanPass, LatentNoise, check_finite_images
+from vdvae_lr.evaluation.noise_response import CleanPass, LatentNoise, check_finite_images
 from vdvae_lr.evaluation.quantities import InputRates
 from vdvae_lr.evaluation.task import NOISE_VARIANCES, NoiseUnit, check_variances
 from vdvae_lr.model.latent_model import LatentModel
@@ -20,6 +20,10 @@ from vdvae_lr.pictures.images import Pictures, as_pictures, in_batches, reconstr
 from vdvae_lr.pictures.picture_grid import picture_grid
 
 _TEMPERATURES = (1.0, 0.8)
+_SAMPLES = (4, 8)  # rows, columns
+_SAMPLE_TILE = 96  # pixels: harm to samples must be seen
+_ENLARGED = 4  # times, of differences
+_UNITS: Mapping[NoiseUnit, str] = {"raw": "raw units", "prior_scale": "prior's scale"}
 
 
 def first_pixels(images: ImageSource, count: int) -> Tensor:
@@ -34,17 +38,24 @@ def _pixels(images: ImageSource, numbers: Sequence[int]) -> Tensor:
 def nearest_collapse_picture(
     model: LatentModel, images: ImageSource, inputs: InputRates, *, seed: int, batch: int
 ) -> Image.Image:
-    """The images whose latents say least (`inputs`, measured on the split `images`), each beside its reconstruction.
+    """The images whose latents say least (`inputs`, measured on the split `images`), above their reconstructions.
 
-    With the measurement's seed, the reconstructions are of the latents whose rates the labels state.
+    With the measurement's seed, the reconstructions are of the latents whose rates the headers state.
     """
     numbers = [number for number, _ in inputs.nearest_collapse]
-    rows: list[Pictures] = []
-    for part in in_batches(numbers, batch):
-        pairs = reconstructions(model, _pixels(images, part), seed=seed, examples=part)
-        rows += [np.stack(pair) for pair in zip(*pairs, strict=True)]
-    labels = [f"image {number}, KL {rate:.4g} {inputs.unit}" for number, rate in inputs.nearest_collapse]
-    return picture_grid(rows, labels)
+    parts = [
+        reconstructions(model, _pixels(images, part), seed=seed, examples=part) for part in in_batches(numbers, batch)
+    ]
+    rows = [np.concatenate(row) for row in zip(*parts, strict=True)]
+    headers = [f"no. {number}\n{rate:.3g}" for number, rate in inputs.nearest_collapse]
+    return picture_grid(rows, ["image", "reconstruction"], headers, f"Number in the split, and KL(x) in {inputs.unit}")
+
+
+def samples_picture(model: LatentModel, seed: int) -> Image.Image:
+    """Samples, so large that harm to them shows; equal seeds give models the same noise."""
+    rows, columns = _SAMPLES
+    (drawn,) = samples(model, rows * columns, seed=seed)
+    return picture_grid([*drawn.reshape(rows, columns, *drawn.shape[1:])], [""] * rows, least_tile=_SAMPLE_TILE)
 
 
 def comparison_pictures(models: Mapping[str, LatentModel], pixels: Tensor, seed: int) -> dict[str, Image.Image]:
@@ -73,8 +84,11 @@ def noise_picture(
     units: Sequence[NoiseUnit],
     seed: int,
     groups: Collection[int] | None = None,
+    differences: bool = False,
 ) -> Image.Image:
-    """The images, and below them each model's mean images under noise in the latents (the paper's figures 3, 5, 6).
+    """The images, and below them the models' mean images under noise in the latents (the paper's figures 3, 5, 6).
+
+    For each kind of noise the models stand below one another.
 
     Args:
         models: models of one architecture, by name; labels leave out an empty name.
@@ -83,22 +97,38 @@ def noise_picture(
         units: units of the noise, as in `LatentNoise`.
         seed: seed of posterior draws and noise, which are the same for every model.
         groups: latent groups that get noise, top-down from 0; None: all.
+        differences: also show how far each image is from that without noise.
 
     Raises:
         InputError: there is no variance, or one is negative, not finite, or there twice.
         UnmeasurableError: a variance is so large that the images are not finite.
     """
-    rows, labels = [as_pictures(pixels)], ["image"]
-    for name, model in models.items():
-        shown = list(variances)
-        for unit in units:
-            if shown:
-                rows += noise_pictures(model, pixels, shown, seed=seed, unit=unit, groups=groups)
+    check_variances(variances)
+    shown = {
+        (name, unit): noise_pictures(
+            model, pixels, (0.0, *filter(None, variances)), seed=seed, unit=unit, groups=groups
+        )
+        for name, model in models.items()
+        for unit in units
+    }
+    labelled = [("image", as_pictures(pixels))]
+    for number, variance in enumerate((0.0, *filter(None, variances))):
+        for unit in units if variance else units[:1] if 0 in variances else ():  # 0 looks the same in every unit
+            words = f"noise {variance:g}, {_UNITS[unit]}" if variance else "no noise"
+            for name in models:
                 beginning = f"{name}, " if name else ""
-                labels += [f"{beginning}noise {variance:g}{UNIT_WORDS[unit]}" for variance in shown]
-            shown = [variance for variance in variances if variance > 0]  # 0 looks the same in every unit
+                clean, row = (shown[name, unit][place] for place in (0, number))
+                labelled.append((f"{beginning}{words}", row))
+                if differences and variance:
+                    labelled.append((f"{beginning}|difference| x {_ENLARGED}", _difference(row, clean)))
     where = noisy_places(groups, next(iter(models.values())).latent_shapes)
-    return picture_grid(rows, labels, title=f"Mean images; noise of the stated variance in {where}")
+    title = f"Mean images; noise of the stated variance in {where}"
+    return picture_grid([row for _, row in labelled], [label for label, _ in labelled], title=title)
+
+
+def _difference(row: Pictures, clean: Pictures) -> Pictures:
+    apart = np.abs(row.astype(np.int16) - clean.astype(np.int16))
+    return np.minimum(apart * _ENLARGED, 255).astype(np.uint8)
 
 
 @torch.inference_mode()

@@ -28,7 +28,11 @@ _INK = (0, 0, 0)
 
 
 def picture_grid(
-    rows: Sequence[Pictures], labels: Sequence[str], columns: Sequence[str] = (), title: str = ""
+    rows: Sequence[Pictures],
+    labels: Sequence[str],
+    columns: Sequence[str] = (),
+    title: str = "",
+    least_tile: int = MIN_TILE,
 ) -> Image.Image:
     """One RGB picture, in which row i shows `rows[i]` beside `labels[i]`.
 
@@ -38,6 +42,7 @@ def picture_grid(
         columns: headers above the columns, from the left. They may have several lines. If a header is wider than a
             picture, the columns move apart.
         title: a line above everything.
+        least_tile: pixels; smaller pictures are enlarged to it by a whole factor.
 
     Raises:
         ValueError: there are no rows, or the number of labels differs.
@@ -46,7 +51,7 @@ def picture_grid(
         raise ValueError(f"{len(rows)} rows of pictures need as many labels, not {len(labels)}")
     labels, title = [drawable(label) for label in labels], drawable(title, longest=None)
     headers = [[drawable(line) for line in text.split("\n")] for text in columns]
-    tiles = [_tiles(row) for row in rows]
+    tiles = [_tiles(row, least_tile) for row in rows]
     font = ImageFont.load_default(size=_FONT_SIZE)
     tile = max(row.shape[2] for row in tiles)  # width of the widest picture
     header_widths = [math.ceil(max(map(font.getlength, lines))) for lines in headers]
@@ -92,13 +97,13 @@ def drawable(text: str, longest: int | None = _LONGEST_LABEL) -> str:
     return f"{plain[:half]}...{plain[-half:]}"
 
 
-def _enlargement(side: int) -> int:
-    return max(1, math.ceil(MIN_TILE / side))
+def _enlargement(side: int, least_tile: int = MIN_TILE) -> int:
+    return max(1, math.ceil(least_tile / side))
 
 
-def _tiles(pictures: Pictures) -> Pictures:
+def _tiles(pictures: Pictures, least_tile: int) -> Pictures:
     """(B, H, W, C) → (B, H', W', 3), enlarged."""
-    factor = _enlargement(pictures.shape[1])
+    factor = _enlargement(pictures.shape[1], least_tile)
     colour = np.broadcast_to(pictures, (*pictures.shape[:3], 3))
     return colour.repeat(factor, axis=1).repeat(factor, axis=2)
 

@@ -50,6 +50,15 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """Pictures of several models beside one another."""
+
+    title: str
+    figures: Sequence[Figure]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of the page that shows charts and pictures. The template adds its title and fixed text."""
 
@@ -59,6 +68,7 @@ class Section:
     more: Sequence[Figure] = ()
     """Charts that are shown on demand."""
     pictures: Sequence[Figure] = ()
+    beside: Sequence[Beside] = ()
     table: Table | None = None
     """A table that is shown on demand."""
     note: str = ""
@@ -66,4 +76,4 @@ class Section:
 
     def __bool__(self) -> bool:
         """Whether there is anything to show."""
-        return bool(self.charts or self.more or self.pictures or self.table)
+        return bool(self.charts or self.more or self.pictures or self.beside or self.table)

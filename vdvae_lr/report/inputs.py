@@ -14,11 +14,11 @@ from vdvae_lr.report.charts import Chart, Curve, alike, chart_figures
 from vdvae_lr.report.content import MISSING, Section, Table
 from vdvae_lr.report.evaluation_table import short
 from vdvae_lr.report.hierarchy import GROUP_AXIS
-from vdvae_lr.report.pictures import evaluation_figures
+from vdvae_lr.report.pictures import beside
 from vdvae_lr.report.reported import Reported
 
 _LOW, _MIDDLE, _HIGH = "0.05", "0.5", "0.95"
-_CAPTION = "The inputs with the least KL(x), least first. Each is shown with its reconstruction."
+_CAPTION = "The inputs of each model with the least KL(x), least first, above their reconstructions."
 
 
 def section(models: Sequence[Reported]) -> Section:
@@ -33,7 +33,7 @@ def section(models: Sequence[Reported]) -> Section:
     return Section(
         list(spreads),
         chart_figures([*_quantile_charts(spreads), *_group_charts(spreads)]),
-        pictures=evaluation_figures(models, COLLAPSE_PICTURE, _CAPTION),
+        beside=beside(models, COLLAPSE_PICTURE, "inputs nearest collapse", _CAPTION),
         table=_nearest_table(spreads),
         note=_image_counts(spreads),
     )

@@ -18,7 +18,7 @@ from vdvae_lr.report.hierarchy import (
     measured_keys,
     value_label,
 )
-from vdvae_lr.report.pictures import evaluation_figures
+from vdvae_lr.report.pictures import beside
 from vdvae_lr.report.reported import Reported
 
 _SHOWN_AT_ONCE = ("noise_rms_*", "noise_per_active_*")
@@ -30,7 +30,12 @@ _AXES = {
     "noise_*_prior_scale_*": "variance of the noise, in σ_p²",
 }
 _NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]?\d+)?")
-_CAPTION = "One posterior pass, then noise of the stated variance in every latent group."
+_CAPTION = (
+    "Held-out images; the mean images of one posterior draw of the latents, without noise and with noise of that "
+    "variance in every latent group; and how far these are apart, times 4."
+)
+_PICTURE = re.compile(NOISE_PICTURE.format(unit="(raw|prior_scale)", variance="(.+)"))
+_UNITS = {"raw": "in the latents' own units", "prior_scale": "σ_p²"}
 
 
 def section(models: Sequence[Reported]) -> Section:
@@ -45,8 +50,15 @@ def section(models: Sequence[Reported]) -> Section:
         [model for model in models if model.evaluation is not None],
         chart_figures([*over_variance, *_band_charts(models), *group_charts(models, first)]),
         chart_figures(group_charts(models, [key for key in keys if key not in first])),
-        evaluation_figures(models, NOISE_PICTURE, _CAPTION),
+        beside=[each for name in _pictures(models) for each in beside(models, *name, _CAPTION)],
     )
+
+
+def _pictures(models: Sequence[Reported]) -> list[tuple[str, str]]:
+    """File name and title of every picture of noise that some model has."""
+    names = dict.fromkeys(path.name for model in models for path in model.evaluation_pictures)
+    found = {name: match for name in names if (match := _PICTURE.fullmatch(name))}
+    return [(name, f"noise of variance {match[2]} {_UNITS[match[1]]}") for name, match in found.items()]
 
 
 def _matches(key: str, patterns: Iterable[str]) -> bool:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from vdvae_lr.evaluation.document import COLLAPSE_PICTURE, NOISE_PICTURE
-from vdvae_lr.report.content import Figure, Section
+from vdvae_lr.evaluation.document import COLLAPSE_PICTURE, NOISE_PICTURE, SAMPLES_PICTURE
+from vdvae_lr.report.content import Beside, Figure, Section
 from vdvae_lr.report.reported import Reported
 
 _MOST_BYTES = 400_000
@@ -17,17 +17,22 @@ _LONGEST_SIDE = 2_048  # pixels
 _MOST_LOSSLESS_PIXELS = 2_000_000  # a larger picture takes long to encode without loss, and stays large
 _QUALITIES = (90, 75, 50)
 _MOST_OTHERS = 6
+_SHOWN_ELSEWHERE = (COLLAPSE_PICTURE, SAMPLES_PICTURE, NOISE_PICTURE.format(unit="*", variance="*"))
+_SAMPLES_CAPTION = "The same noise for every model, at temperature 1, enlarged."
 _CAPTION = "Held-out images, their reconstructions, and samples. The weights are averaged."
 
 
 def section(models: Sequence[Reported]) -> Section:
-    """The first and last picture of each run, and other pictures beside its evaluation."""
-    return Section(pictures=[figure for model in models for figure in _pictures_of(model)])
+    """Samples of all models; then the first and last picture of each run, and others beside its evaluation."""
+    return Section(
+        beside=beside(models, SAMPLES_PICTURE, "samples", _SAMPLES_CAPTION),
+        pictures=[figure for model in models for figure in _pictures_of(model)],
+    )
 
 
 def _pictures_of(model: Reported) -> list[Figure]:
     training = list(dict.fromkeys([*model.pictures[:1], *model.pictures[-1:]]))
-    others = [path for path in model.evaluation_pictures if path.name not in (COLLAPSE_PICTURE, NOISE_PICTURE)]
+    others = [path for path in model.evaluation_pictures if not any(map(path.match, _SHOWN_ELSEWHERE))]
     return [
         *(picture_figure(path, f"{model.label}, iteration {_iteration(path)}", _CAPTION) for path in training),
         *(picture_figure(path, f"{model.label}, {path.name}") for path in others[:_MOST_OTHERS]),
@@ -39,14 +44,12 @@ def _iteration(path: Path) -> str:
     return f"{int(number):,}" if number.isdecimal() else number
 
 
-def evaluation_figures(models: Sequence[Reported], name: str, caption: str) -> list[Figure]:
-    """The picture of that name from each evaluation that has one."""
-    return [
-        picture_figure(path, model.label, caption)
-        for model in models
-        for path in model.evaluation_pictures
-        if path.name == name
+def beside(models: Sequence[Reported], name: str, title: str, caption: str) -> list[Beside]:
+    """The picture of that name from every evaluation that has one; empty if none has."""
+    figures = [
+        picture_figure(path, model.label) for model in models for path in model.evaluation_pictures if path.name == name
     ]
+    return [Beside(title, figures, caption)] if figures else []
 
 
 def picture_figure(path: Path, title: str, caption: str = "") -> Figure:
