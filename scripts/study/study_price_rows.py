@@ -58,10 +58,17 @@ _RIVALS = [
 _DOWN = [
     Row(f"constant-{alpha:g}-down", f"--alpha_T {alpha:g} --alpha_end 0 --alpha_end_iters 1000") for alpha in (0.3, 1)
 ]
+_READINGS = ("4", "2", "random", "group")
 _READING = [
-    Row(f"constant-{alpha:g}-reading-{reading}", f"--alpha_T {alpha:g} --lr_reading {reading}")
-    for alpha in (0.3, 1)
-    for reading in ("4", "2", "random", "group")
+    *(
+        Row(f"constant-{alpha:g}-reading-{reading}", f"--alpha_T {alpha:g} --lr_reading {reading}")
+        for alpha in (0.3, 1)
+        for reading in _READINGS
+    ),
+    *(
+        Row(f"live-0.3-reading-{reading}", f"--alpha_T 0.3 --lr_target live --lr_reading {reading}")
+        for reading in _READINGS
+    ),
 ]
 _FROM_COLLAPSED = [
     Row("collapsed", "--alpha_T 0 --beta 4"),
