@@ -117,13 +117,23 @@ def rows_of(results: Sequence[Result], data: str, stage: str) -> dict[str, list[
     return dict(sorted(rows.items(), key=lambda item: (item[0] != PLAIN, -cell(item[1], INFORMATION).value)))
 
 
-def markdown_table(rows: Mapping[str, Sequence[Result]], columns: Sequence[Column] = COLUMNS) -> str:
-    """One line for each row, in their order. What a row did not measure is left empty."""
+def markdown_table(
+    rows: Mapping[str, Sequence[Result]], columns: Sequence[Column] = COLUMNS, reference: str = PLAIN
+) -> str:
+    """One line for each row, in their order; bounds are compared with that of the row `reference`.
+
+    What a row did not measure is left empty.
+    """
     several = any(len(row) > 1 for row in rows.values())
-    heads = ["row", "bound against plain, %", *(column.title for column in columns), *(["seeds"] if several else [])]
+    heads = [
+        "row",
+        f"bound against {reference.replace('-', ' ')}, %",
+        *(column.title for column in columns),
+        *(["seeds"] if several else []),
+    ]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     for name, row in rows.items():
-        against = "" if name == PLAIN else _text(bound_against_plain(row, rows[PLAIN]), 2, signed=True)
+        against = "" if name == reference else _text(bound_against_plain(row, rows[reference]), 2, signed=True)
         cells = [name.replace("-", " "), against, *(_text_of(column, row) for column in columns)]
         lines.append("| " + " | ".join([*cells, *([str(len(row))] if several else [])]) + " |")
     return "\n".join(lines) + "\n"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from study_lr_forms_table import BLOCK, PLAIN, Column, Result, markdown_table
-from study_price_rows import STAGES
+from study_price_rows import LONGER, STAGES
 
 from vdvae_lr.files.bundled import CHECKOUT_ROOT as ROOT
 from vdvae_lr.files.whole_file import write_whole
@@ -27,9 +27,15 @@ COLUMNS = (
 )
 
 
+_REFERENCES = {"longer": f"{PLAIN}-times{LONGER}", "tuned": "tuned-plain", "collapsed": "reopened-plain"}
+"""The row without LR, by stage, where it is not that of the grid."""
+
+
 def rows_of_stage(results: Sequence[Result], data: str, stage: str) -> dict[str, list[Result]]:
-    """The results of a stage's rows by title, in the stage's order; plain with seed 0 is always there."""
-    titles = [PLAIN, *(row.title for row in STAGES[stage])]
+    """The results of a stage's rows by title, in the stage's order; the one without LR that they are compared with
+    comes first.
+    """
+    titles = [_REFERENCES.get(stage, PLAIN), *(row.title for row in STAGES[stage])]
     rows: dict[str, list[Result]] = {}
     for title in dict.fromkeys(titles):
         found = [result for result in results if (result.data, result.name) == (data, title)]
@@ -42,7 +48,8 @@ def filled(document: str, results: Sequence[Result]) -> str:
     """The document with new tables."""
 
     def fill(match: re.Match[str]) -> str:
-        return f"{match[1]}\n{markdown_table(rows_of_stage(results, match[2], match[3]), COLUMNS)}\n{match[4]}"
+        rows = rows_of_stage(results, match[2], match[3])
+        return f"{match[1]}\n{markdown_table(rows, COLUMNS, next(iter(rows)))}\n{match[4]}"
 
     return BLOCK.sub(fill, document)
 
