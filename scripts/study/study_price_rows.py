@@ -91,7 +91,9 @@ _FROM_SETTLED = _fine_tuned(
         "plain": "--alpha_T 0",
         "constant-0.3": "--alpha_T 0.3",
         "constant-1": "--alpha_T 1",
+        "prior-0.1": "--alpha_T 0.1 --lr_latents prior",
         "prior-0.3": "--alpha_T 0.3 --lr_latents prior",
+        "beta-0.8": "--alpha_T 0 --beta 0.8",
         "constant-1-then-0.3": "--alpha_T 1 --alpha_end 0.3 --alpha_end_iters 1000",
     },
 )
