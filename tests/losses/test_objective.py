@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
@@ -83,6 +84,22 @@ def test_a_large_alpha_in_a_long_run_is_said(target: str) -> None:
     assert ObjectiveSettings(alpha_T=0.99, lr_target=target).warnings(50_000) == []
     assert ObjectiveSettings(alpha_T=1, lr_target=target).warnings(9_999) == []
     assert ObjectiveSettings(alpha_T=1, lr_target=target, lr_reduction="mean").warnings(50_000) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, True),
+        ({"lr_reading": "group"}, True),
+        ({"lr_target": "live"}, False),
+        ({"lr_latents": "prior"}, False),
+        ({"alpha_T": 0.0}, False),
+        ({"lr_reading": "full"}, False),
+    ],
+)
+def test_a_low_pass_with_a_constant_target_is_warned_of(settings: dict[str, Any], said: bool) -> None:
+    sentences = ObjectiveSettings(**{"alpha_T": 0.3, "lr_reading": 4} | settings).warnings(10)
+    assert [("lr_reading" in each and "--lr_target live" in each) for each in sentences] == [True] * said
 
 
 @pytest.mark.parametrize(

@@ -211,6 +211,35 @@ def test_with_a_learned_prior_a_constant_target_settles_lower_and_its_scale_drif
 # ---- the predictions themselves
 
 
+def pull_on_the_scale(target: str, posterior_log_scale: float) -> tuple[float, float]:
+    """d(L_LR)/d(log c) in nats a direction, where c scales z and all that writes or reads it; and what is predicted."""
+    problem = linear_problem((4.0,) * 4, LinearConfig(learned_prior=True))
+    model, a, m = problem.model, 1.5, 0.5
+    variance = math.exp(2 * posterior_log_scale)
+    spread = m**2 * 4 + variance  # Z, and the prior fits it
+    with torch.no_grad():
+        model.decoder.fill_(a)
+        model.encoder.fill_(m)
+        model.posterior_log_scale.fill_(posterior_log_scale)
+        model.prior_log_scale.fill_(0.5 * math.log(spread))
+    loss = problem.terms(ObjectiveSettings(alpha_T=0.3, lr_target=target)).latent_reconstruction
+    assert loss is not None
+    (loss * model.dimensions / 4).backward()
+    slopes = [(model.encoder, m), (model.decoder, -a), (model.posterior_log_scale, 1.0), (model.prior_log_scale, 1.0)]
+    pull = sum(float(parameter.grad.sum()) * factor for parameter, factor in slopes if parameter.grad is not None)
+    error, product = (1 - a * m) ** 2 * spread + m**2, a * m * spread - m**2 * (a**2 * spread + 1)
+    return pull, 1 - (error + product) / variance
+
+
+@pytest.mark.parametrize(("posterior_log_scale", "sign"), [(-1.0, -1), (0.5, 1)])
+def test_a_reader_too_sure_of_itself_blows_up_the_scale_of_a_constant_target(
+    posterior_log_scale: float, sign: int
+) -> None:
+    pull, predicted = pull_on_the_scale("constant", posterior_log_scale)
+    assert pull == pytest.approx(predicted, rel=1e-6) and pull * sign > 0.01
+    assert pull_on_the_scale("live", posterior_log_scale)[0] == pytest.approx(0, abs=1e-9)
+
+
 @pytest.mark.parametrize("variance", [0.8, 1.0, 3.0])
 @pytest.mark.parametrize("alpha", [0.05, 0.3, 0.8])
 def test_closed_forms_are_the_numeric_equilibria(alpha: float, variance: float) -> None:

@@ -98,14 +98,22 @@ class ObjectiveSettings:
 
     def warnings(self, run_iterations: int) -> list[str]:
         """Sentences for the person who starts a run of this length."""
-        if self.alpha_T < 1 or self.lr_reduction == "mean" or run_iterations < _LONG_RUN:
-            return []
-        settles = self.lr_latents == "posterior" and self.lr_target == "constant"
-        cost = "so large a weight is dear" if settles else "only the run's length limits what so large a weight costs"
-        return [
-            f"alpha_T is {self.alpha_T:g} in a run of {run_iterations:,} iterations: {cost}; with 0.1 to 0.3 "
-            "a nat of information costs less of the bound (docs/theory.md)."
-        ]
+        found = []
+        constant = self.lr_latents == "posterior" and self.lr_target == "constant"
+        if self.alpha_T >= 1 and self.lr_reduction == "sum" and run_iterations >= _LONG_RUN:
+            cost = (
+                "so large a weight is dear" if constant else "only the run's length limits what so large a weight costs"
+            )
+            found.append(
+                f"alpha_T is {self.alpha_T:g} in a run of {run_iterations:,} iterations: {cost}; with 0.1 to 0.3 "
+                "a nat of information costs less of the bound (docs/theory.md)."
+            )
+        if self.uses_lr and self.lr_reading != "full" and constant:
+            found.append(
+                f"lr_reading is {self.lr_reading} with a constant target: the scale of the latents can run away; use "
+                "--lr_target live (docs/study_price.md)."
+            )
+        return found
 
 
 @dataclass(frozen=True)
