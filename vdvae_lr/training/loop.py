@@ -39,7 +39,7 @@ def train(settings: Settings, world: World, pretrained: WeightSource | None = No
             return _end(run, StopRequest(), f"Finished: {run.folder}")
         without = " without --fresh" if settings.run.fresh else ""
         cause = "" if stop.signal == signal.SIGPIPE else f" by {stop.signal.name}"
-        saved = f"after step {run.iteration} and saved"
+        saved = f"after step {run.iteration} and saved" if run.iteration else "before the first step"
         return _end(run, stop, f"Stopped{cause} {saved}; run the same command again{without} to go on.")
 
 
@@ -87,16 +87,19 @@ def _look(run: Run, stop: StopRequest) -> bool:
     that goes on first does what the look did not complete.
     """
     run_settings, world = run.settings.run, run.world
-    if run.iteration == 0:
-        if run_settings.starts[0].name and _no_picture(run):  # a picture from before fine-tuning, to compare with
-            _aside(run, "drawing pictures", lambda: draw(run))
+    before = run.iteration == 0
+    if before and not run_settings.starts[0].name:  # before fine-tuning there is something to compare with
         return True
-    if run.due(run_settings.iters_per_eval) and world.highest(world.is_main and not run.log.has("eval", run.iteration)):
+    evaluating, drawing = (
+        before or run.due(run_settings.iters_per_eval),
+        before or run.due(run_settings.iters_per_images),
+    )
+    if evaluating and world.highest(world.is_main and not run.log.has("eval", run.iteration)):
         world.on_main(run.saver.wait)
         _aside(run, "evaluating", lambda: evaluate(run, stop))
         if stop.agreed(world):
             return False
-    if run.due(run_settings.iters_per_images) and _no_picture(run):
+    if drawing and _no_picture(run):
         world.on_main(run.saver.wait)
         _aside(run, "drawing pictures", lambda: draw(run))
     return True

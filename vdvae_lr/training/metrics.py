@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from torch.utils.tensorboard import SummaryWriter
 
@@ -75,6 +75,7 @@ class RunLog:
     def __init__(self, folder: Path | None, resume_at: int) -> None:
         self._file: TextIO | None = None
         self._written: set[tuple[str, int]] = set()
+        self._first: dict[str, tuple[int, Mapping[str, Any]]] = {}
         self._last: dict[str, Mapping[str, object]] = {}
         if folder is None:
             return
@@ -85,6 +86,7 @@ class RunLog:
             for record in kept:
                 kind, iteration = record.pop("kind"), record.pop("iteration")
                 self._written.add((kind, iteration))
+                self._first.setdefault(kind, (iteration, record))
                 self._last[kind] = record
             self._file = self._path.open("a", buffering=1, encoding="utf-8")
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_at + 1 if resume_at else None)
@@ -92,6 +94,10 @@ class RunLog:
     def has(self, kind: str, iteration: int) -> bool:
         """Whether the log had such a record when it was opened."""
         return (kind, iteration) in self._written
+
+    def first(self, kind: str) -> tuple[int, Mapping[str, Any]] | None:
+        """Iteration and numbers of the first record of that kind, on the main process; None if there is none yet."""
+        return self._first.get(kind)
 
     def write(self, kind: str, iteration: int, record: Record, curves: Mapping[str, float] | None = None) -> None:
         """Write one JSON line, and a TensorBoard curve `kind/name` for each of its numbers.
@@ -101,6 +107,7 @@ class RunLog:
         if self._file is None:
             return
         finite = {name: _finite(value) for name, value in record.items()}
+        self._first.setdefault(kind, (iteration, finite))
         named: dict[str, LoggedValue] = {f"{kind}/{name}": value for name, value in finite.items()}
         with self._disk():
             self._file.write(json.dumps({"kind": kind, "iteration": iteration} | finite) + "\n")

@@ -3,8 +3,10 @@
 docs/logged_numbers.md explains the numbers of the records.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -44,12 +46,27 @@ def evaluate(run: Run, stop: StopRequest) -> None:
                 return
     kind, split = ("test", "test") if run_settings.test_eval else ("eval", "validation")
     record = _bound_record(bound) | (_watch_record(watched) if watched else {})
+    first = run.log.first(kind)
     run.log.write(kind, run.iteration, record, group_rate_curves(kind, bound.group_rates, step.model.resolutions))
     run.display.say(
         f"step {run.iteration} · {split}, EMA weights, {bound.examples} images: "
         f"-ELBO {bound.negative_elbo:.4f} nats/dim ({bound.negative_elbo_bits_per_dim:.4f} bits/dim) "
-        f"= rate {bound.rate:.4f} + distortion {bound.distortion:.4f}"
+        f"= rate {bound.rate:.4f} + distortion {bound.distortion:.4f}{_price(bound, first)}"
     )
+
+
+def _price(bound: Bound, first: tuple[int, Mapping[str, Any]] | None) -> str:
+    """What has changed since the first evaluation, in words; empty if this is it, or that had other images."""
+    if first is None or first[1].get("examples") != bound.examples:
+        return ""
+    iteration, start = first
+    then = [start[f"{name}_nats_per_dim"] for name in ("negative_elbo", "rate", "distortion")]
+    if None in then:  # it was not finite
+        return ""
+    changes = [now - old for now, old in zip((bound.negative_elbo, bound.rate, bound.distortion), then, strict=True)]
+    percent = 100 * changes[0] / abs(then[0]) if then[0] else math.nan
+    words = "-ELBO {:+.4f} ({:+.2f}%) = rate {:+.4f} and distortion {:+.4f}".format(changes[0], percent, *changes[1:])
+    return f"; since step {iteration}: {words}"
 
 
 def _held_out(run: Run, stop: StopRequest, count: int) -> Iterator[Batch]:
