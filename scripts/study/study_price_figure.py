@@ -20,7 +20,7 @@ PRICE_FIGURE = CHECKOUT_ROOT / "docs" / "figures" / "study_price.png"
 CURVES_FIGURE = CHECKOUT_ROOT / "docs" / "figures" / "study_price_curves.png"
 SMALL_PRICE = 0.02  # nats/dim: the limit of the enlarged panel
 FIRST_DRAWN = 250  # the fall before this iteration would flatten the rest
-CURVES = (PLAIN, "constant-0.3", "constant-1", "prior-0.3", "beta-0.8")
+CURVES = (PLAIN, "constant-0.3", "constant-1", "prior-0.3", "plain-times4", "constant-0.3-times4")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,15 @@ from vdvae_lr.pictures.evaluation_pictures import first_pixels, noise_pictures
 from vdvae_lr.pictures.images import as_pictures, samples
 from vdvae_lr.pictures.picture_grid import picture_grid, save_png
 
-ROWS = ("tuned-plain", "tuned-constant-0.3", "tuned-constant-1", "tuned-prior-0.3", "beta-0.5", "constant-0.3-times4")
+ROWS = (
+    "tuned-plain",
+    "tuned-constant-0.3",
+    "tuned-constant-1",
+    "tuned-prior-0.1",
+    "tuned-prior-0.3",
+    "beta-0.5",
+    "constant-0.3-times4",
+)
 COUNT, SEED, VARIANCE = 14, 0, 0.3
 FIGURES = ROOT / "docs" / "figures"
 
