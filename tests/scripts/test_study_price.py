@@ -84,6 +84,7 @@ def tiny(study: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             pixels = np.random.default_rng(number).integers(0, 256, (8, 8), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / f"{number}.png")
     monkeypatch.setattr(study, "EXAMPLES", 3)
+    monkeypatch.setattr(study, "READER_ITERATIONS", 2)
     return study.Study("fashion8", tmp_path, tmp_path / "results")
 
 
