@@ -90,10 +90,8 @@ def _look(run: Run, stop: StopRequest) -> bool:
     before = run.iteration == 0
     if before and not run_settings.starts[0].name:  # before fine-tuning there is something to compare with
         return True
-    evaluating, drawing = (
-        before or run.due(run_settings.iters_per_eval),
-        before or run.due(run_settings.iters_per_images),
-    )
+    evaluating = before or run.due(run_settings.iters_per_eval)
+    drawing = before or run.due(run_settings.iters_per_images)
     if evaluating and world.highest(world.is_main and not run.log.has("eval", run.iteration)):
         world.on_main(run.saver.wait)
         _aside(run, "evaluating", lambda: evaluate(run, stop))

@@ -3,7 +3,6 @@
 docs/logged_numbers.md explains the numbers of the records.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,13 +59,14 @@ def _price(bound: Bound, first: tuple[int, Mapping[str, Any]] | None) -> str:
     if first is None or first[1].get("examples") != bound.examples:
         return ""
     iteration, start = first
-    then = [start[f"{name}_nats_per_dim"] for name in ("negative_elbo", "rate", "distortion")]
-    if None in then:  # it was not finite
+    rate, distortion = start.get("rate_nats_per_dim"), start.get("distortion_nats_per_dim")
+    if rate is None or distortion is None:  # not finite
         return ""
-    changes = [now - old for now, old in zip((bound.negative_elbo, bound.rate, bound.distortion), then, strict=True)]
-    percent = 100 * changes[0] / abs(then[0]) if then[0] else math.nan
-    words = "-ELBO {:+.4f} ({:+.2f}%) = rate {:+.4f} and distortion {:+.4f}".format(changes[0], percent, *changes[1:])
-    return f"; since step {iteration}: {words}"
+    change = bound.negative_elbo - rate - distortion
+    return (
+        f"; since step {iteration}: -ELBO {change:+.4f} ({100 * change / abs(rate + distortion):+.2f}%) "
+        f"= rate {bound.rate - rate:+.4f} and distortion {bound.distortion - distortion:+.4f}"
+    )
 
 
 def _held_out(run: Run, stop: StopRequest, count: int) -> Iterator[Batch]:
