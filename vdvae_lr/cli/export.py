@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from vdvae_lr.cli.shared.loaded_models import LoadingSettings
+from vdvae_lr.cli.shared.card import CardSettings
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.paths import exists
 from vdvae_lr.files.whole_file import replacing
@@ -15,7 +15,7 @@ from vdvae_lr.setting_checks import PathText
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportSettings(LoadingSettings):
+class ExportSettings(CardSettings):
     """Write weights where other programs, or `--pretrained`, can read them."""
 
     source: Annotated[PathText, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_WEIGHTS")]
@@ -34,10 +34,13 @@ def run(settings: ExportSettings) -> None:
     target = Path(settings.target)
     if exists(target):
         raise InputError(f"{target} exists already; choose another name, or remove it first.")
+    if settings.format == "published" and settings.against:
+        raise InputError("--against is for the model card, and the published format has none; leave it out.")
     model = settings.load(settings.source, settings.ema)
     if settings.format == "published":
         write_published(model, model.state_dict(), target)
     else:
+        settings.compare(model, settings.source)
         with replacing(target) as folder:
             model.save_pretrained(folder)
     print(f"wrote {target}")

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import tyro
 
-from vdvae_lr.cli.shared.loaded_models import LoadingSettings
+from vdvae_lr.cli.shared.card import CardSettings
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.network_errors import without_secrets
 from vdvae_lr.setting_checks import PathText
 
 
 @dataclass(frozen=True, kw_only=True)
-class PushSettings(LoadingSettings):
+class PushSettings(CardSettings):
     """Upload weights to the Hugging Face Hub as safetensors, with settings and a model card filled from the run."""
 
     source: Annotated[PathText, tyro.conf.Positional, tyro.conf.arg(metavar="RUN_OR_WEIGHTS")]
@@ -40,6 +40,7 @@ def run(settings: PushSettings) -> None:
     if settings.repository.count("/") != 1:
         raise InputError(f"'{settings.repository}' cannot be a repository's name; write OWNER/NAME.")
     model = settings.load(settings.source, settings.ema)
+    settings.compare(model, settings.source)
     model.provenance = dataclasses.replace(model.provenance, licence=settings.license)
     address = model.push_to_hub(
         settings.repository,

@@ -5,6 +5,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,19 @@ _SILENT_GROUP = 1e-4
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """What an evaluation says of the weights, against others.
+
+    Attributes:
+        sentences: the verdict.
+        rows: a table, below the names of its columns.
+    """
+
+    sentences: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True)
 class Provenance:
     """What is known of some weights beside the model's settings.
 
@@ -47,6 +61,7 @@ class Provenance:
         averaged: whether they are averaged over training (EMA); None: unknown.
         card: the model card that lay beside them, for weights of which no run is known.
         published: the published model they are; empty: none.
+        comparison: how they compare with others; None: unknown.
     """
 
     dataset: str = ""
@@ -55,6 +70,7 @@ class Provenance:
     averaged: bool | None = None
     published: str = ""
     card: Path | None = None
+    comparison: Comparison | None = None
 
 
 def model_card(model: LatentModel, provenance: Provenance, repository: str = "") -> ModelCard:

@@ -32,6 +32,8 @@ class Verdict:
     every: Table
     base: str
     """The model that the others are compared with; empty if it is alone."""
+    compares: bool
+    """Whether any quantity of two models can be compared."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ def verdict(models: Sequence[Reported]) -> Verdict | None:
             [[_title_cell(measured(models, key).values()), *_value_cells(models, key, against)] for key in keys],
         ),
         base.label if others else "",
+        any(pair.difference(key) is not None for pair in pairs for key in keys),
     )
 
 
@@ -97,7 +100,12 @@ def _sentence(pair: _Pair, variance: str) -> str:
     read = _said(pair.difference(_FRESH), "what an encoder trained afresh reads is", "higher", "lower")
     answer = f"the answer to noise of {variance} σ_p² is"
     seen = _said(pair.difference(_RESPONSE.format(variance)), answer, "stronger", "weaker")
-    if not read:
+    if not any((price, gain, read, seen)):
+        return (
+            f"{pair.title}: nothing is compared, because their evaluations are not alike; evaluate both on the same "
+            "images with the same settings."
+        )
+    if gain and not read:
         read = "no encoder trained afresh has read it (`--reader_iterations 2000`)"
     return f"{pair.title}: {'; '.join(filter(None, (price, gain, read, seen)))}."
 
