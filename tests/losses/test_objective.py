@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
 
 import pytest
 import torch
@@ -74,32 +73,6 @@ def test_beta_rises_over_its_warm_up_and_then_stays() -> None:
     settings = ObjectiveSettings(beta=0.5, beta_warmup_iters=10)
     assert [settings.beta_at(i) for i in (0, 5, 10, 50)] == pytest.approx([0, 0.25, 0.5, 0.5])
     assert [ObjectiveSettings(beta=0.5).beta_at(i) for i in (0, 50)] == [0.5, 0.5]
-
-
-@pytest.mark.parametrize("target", ["constant", "live"])
-def test_a_large_alpha_in_a_long_run_is_said(target: str) -> None:
-    (sentence,) = ObjectiveSettings(alpha_T=1, lr_target=target).warnings(50_000)
-    assert "alpha_T is 1 in a run of 50,000 iterations" in sentence and "0.1 to 0.3" in sentence
-    assert ("only the run's length" in sentence) == (target == "live")  # docs/theory.md: a constant target settles
-    assert ObjectiveSettings(alpha_T=0.99, lr_target=target).warnings(50_000) == []
-    assert ObjectiveSettings(alpha_T=1, lr_target=target).warnings(9_999) == []
-    assert ObjectiveSettings(alpha_T=1, lr_target=target, lr_reduction="mean").warnings(50_000) == []
-
-
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        ({}, True),
-        ({"lr_reading": "group"}, True),
-        ({"lr_target": "live"}, False),
-        ({"lr_latents": "prior"}, False),
-        ({"alpha_T": 0.0}, False),
-        ({"lr_reading": "full"}, False),
-    ],
-)
-def test_a_low_pass_with_a_constant_target_is_warned_of(settings: dict[str, Any], said: bool) -> None:
-    sentences = ObjectiveSettings(**{"alpha_T": 0.3, "lr_reading": 4} | settings).warnings(10)
-    assert [("lr_reading" in each and "--lr_target live" in each) for each in sentences] == [True] * said
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from vdvae_lr.cli.shared.config import resolve_settings
 from vdvae_lr.hub.pretrained import VDVAE, PretrainedModel, model_class
+from vdvae_lr.losses.expectation import notices
 from vdvae_lr.processes.failures import ends_with_exit_code, take_debug_flag
 from vdvae_lr.processes.world import joined_world
 from vdvae_lr.training.loop import train
@@ -46,6 +47,8 @@ def describe(settings: Settings, console: Console) -> None:
         f"{latents / dimensions:.1f} for each of its {dimensions:,} numbers."
     )
     console.print(_schedule(settings))
+    for sentence in notices(settings.objective, settings.run.iters):
+        console.print(sentence)
 
 
 def _schedule(settings: Settings) -> str:

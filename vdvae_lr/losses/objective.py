@@ -15,8 +15,6 @@ from vdvae_lr.losses.reading import Reading, read_again
 from vdvae_lr.model.latent_model import DecodedImage, LatentModel, LatentPass
 from vdvae_lr.setting_checks import Between, CountOrNone, check_settings
 
-_LONG_RUN = 10_000  # iterations; shorter runs end long before a large α has its full effect
-
 
 @dataclass(frozen=True)
 class ObjectiveSettings:
@@ -95,25 +93,6 @@ class ObjectiveSettings:
     def beta_at(self, iteration: int) -> float:
         """β_t, the weight of the rate: linear from 0 at the first iteration to beta at the end of its warm-up."""
         return self.beta * min(1.0, iteration / self.beta_warmup_iters) if self.beta_warmup_iters else self.beta
-
-    def warnings(self, run_iterations: int) -> list[str]:
-        """Sentences for the person who starts a run of this length."""
-        found = []
-        constant = self.lr_latents == "posterior" and self.lr_target == "constant"
-        if self.alpha_T >= 1 and self.lr_reduction == "sum" and run_iterations >= _LONG_RUN:
-            cost = (
-                "so large a weight is dear" if constant else "only the run's length limits what so large a weight costs"
-            )
-            found.append(
-                f"alpha_T is {self.alpha_T:g} in a run of {run_iterations:,} iterations: {cost}; with 0.1 to 0.3 "
-                "a nat of information costs less of the bound (docs/theory.md)."
-            )
-        if self.uses_lr and self.lr_reading != "full" and constant:
-            found.append(
-                f"lr_reading is {self.lr_reading} with a constant target: the scale of the latents can run away; use "
-                "--lr_target live (docs/study_price.md)."
-            )
-        return found
 
 
 @dataclass(frozen=True)

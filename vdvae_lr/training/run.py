@@ -16,6 +16,7 @@ from vdvae_lr.datasets.sources import ImageSource
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.run_folder import CHECKPOINTS, complete_checkpoints
 from vdvae_lr.hub.sources import WeightSource
+from vdvae_lr.losses import expectation
 from vdvae_lr.processes.world import World
 from vdvae_lr.training.build import StartWeights, build_training, find_start_weights
 from vdvae_lr.training.checkpoint import BackgroundSaver, CheckpointFolder, Position, Snapshot, restore
@@ -87,7 +88,7 @@ def prepared_run(settings: Settings, world: World, pretrained: WeightSource | No
         notices += _changed_images(settings, position, inventory)
         notices += check_readers(workers, splits.train)
         if not run_settings.test_eval:
-            notices += settings.objective.warnings(run_settings.iters)
+            notices += expectation.notices(settings.objective, run_settings.iters)
         world.on_main(lambda: record_settings(settings))
         iteration = position.iteration
         display = Display(shown=world.is_main, done=iteration, iterations=run_settings.iters, bar=not world.relayed)

@@ -1,0 +1,91 @@
+"""What is said before a run with LR starts: numbers of the theory and of the study, and what to avoid."""
+
+import json
+from typing import Any
+
+import price_theory as theory
+import pytest
+from price_theory import Loss
+
+from vdvae_lr.files.bundled import CHECKOUT_ROOT
+from vdvae_lr.losses.expectation import MEASURED, SETTLED, notices
+from vdvae_lr.losses.objective import ObjectiveSettings
+
+STUDY = CHECKOUT_ROOT / "docs" / "studies" / "price" / "fashion8"
+
+
+def settled(kind: str, alpha: float) -> theory.Direction:
+    if kind == "constant":
+        found = theory.learned_prior_equilibrium(Loss(alpha, latents="posterior", target="constant"))
+    elif kind == "live":
+        found = theory.equilibrium(Loss(alpha, latents="posterior", target="live"))
+    else:
+        found = theory.equilibrium(Loss(alpha))
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(("kind", "alpha"), [(kind, alpha) for kind, row in SETTLED.items() for alpha in row])
+def test_what_the_theory_expects_is_the_theory(kind: str, alpha: float) -> None:
+    found = settled(kind, alpha)
+    assert SETTLED[kind][alpha] == (pytest.approx(found.information, abs=6e-4), pytest.approx(found.price, abs=6e-5))
+
+
+@pytest.mark.parametrize(("kind", "alpha"), [(kind, alpha) for kind, row in MEASURED.items() for alpha in row])
+def test_what_the_study_measured_is_in_its_results(kind: str, alpha: float) -> None:
+    def measured(name: str, key: str) -> float:
+        content = json.loads((STUDY / f"tuned-{name}-seed0.json").read_text())
+        return float(content["measured"][key]["value"])
+
+    keys = ("information_from_samples", "negative_elbo")
+    gain, price = (100 * (measured(f"{kind}-{alpha:g}", key) / measured("plain", key) - 1) for key in keys)
+    assert MEASURED[kind][alpha] == (round(gain), pytest.approx(price, abs=0.04))
+
+
+def test_the_expectation_names_theory_study_and_length() -> None:
+    (sentence,) = notices(ObjectiveSettings(alpha_T=0.3), 3_000)
+    assert sentence == (
+        "What to expect of α 0.3 over 3,000 iterations: once settled, 0.12 nats of information for 0.013 nats of the "
+        "bound in each closed latent direction, and beyond that pixel noise that moves into latents while the run "
+        "lasts (docs/theory.md); in 2,000 iterations of fine-tuning, α 0.3 gave a small model 17% more eq. 5 for 0.3% "
+        "of the bound (docs/study_price.md)."
+    )
+    assert notices(ObjectiveSettings(alpha_T=0), 3_000) == []
+
+
+def test_an_alpha_without_a_row_nearby_or_an_end_says_what_is_known() -> None:
+    (sentence,) = notices(ObjectiveSettings(alpha_T=0.1, lr_target="live"), 3_000)
+    assert "once settled, 0.052 nats of information for 0.0026 nats" in sentence and "study" not in sentence
+    (sentence,) = notices(ObjectiveSettings(alpha_T=1, lr_latents="prior"), 3_000)
+    assert "knows no cheap end" in sentence
+    assert notices(ObjectiveSettings(lr_form="raw"), 3_000) == []
+
+
+def about(words: str, settings: ObjectiveSettings, iterations: int) -> list[str]:
+    return [sentence for sentence in notices(settings, iterations) if sentence.startswith(words)]
+
+
+@pytest.mark.parametrize("target", ["constant", "live"])
+def test_a_large_alpha_in_a_long_run_is_said(target: Any) -> None:
+    (sentence,) = about("alpha_T", ObjectiveSettings(alpha_T=1, lr_target=target), 50_000)
+    assert "alpha_T is 1 in a run of 50,000 iterations" in sentence and "0.1 to 0.3" in sentence
+    assert ("only the run's length" in sentence) == (target == "live")  # docs/theory.md: a constant target settles
+    assert about("alpha_T", ObjectiveSettings(alpha_T=0.99, lr_target=target), 50_000) == []
+    assert about("alpha_T", ObjectiveSettings(alpha_T=1, lr_target=target), 9_999) == []
+    assert about("alpha_T", ObjectiveSettings(alpha_T=1, lr_target=target, lr_reduction="mean"), 50_000) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, True),
+        ({"lr_reading": "group"}, True),
+        ({"lr_target": "live"}, False),
+        ({"lr_latents": "prior"}, False),
+        ({"alpha_T": 0.0}, False),
+        ({"lr_reading": "full"}, False),
+    ],
+)
+def test_a_low_pass_with_a_constant_target_is_warned_of(settings: dict[str, Any], said: bool) -> None:
+    given = ObjectiveSettings(**{"alpha_T": 0.3, "lr_reading": 4} | settings)
+    assert ["--lr_target live" in each for each in about("lr_reading", given, 10)] == [True] * said
