@@ -45,6 +45,11 @@ _LEFT_OUT = "--mixture_batch 0 --mixture_images 0 --importance_images 0 --gap_im
 _CURVE = ("kind", "iteration", "rate_nats_per_dim", "distortion_nats_per_dim", "latent_reconstruction")
 
 
+def preset_of(data: str) -> str:
+    """Settings of the model of these images."""
+    return ",".join(f"docs/studies/price/{name}.toml" for name in PRESETS[data].split(","))
+
+
 @dataclass(frozen=True)
 class Study:
     """The rows of one data set."""
@@ -57,7 +62,7 @@ class Study:
     @property
     def preset(self) -> str:
         """Settings of the model."""
-        return ",".join(f"docs/studies/price/{name}.toml" for name in PRESETS[self.data].split(","))
+        return preset_of(self.data)
 
     def run(self, label: str) -> Path:
         """The folder of a row's run."""
@@ -132,7 +137,7 @@ def main() -> int:
         results = read_results(given.results)
         write_document(results)
         draw_price(results, given.data, PRICE_FIGURE)
-        draw_curves(given.results, given.data, CURVES_FIGURE)
+        draw_curves(given.results, given.data, preset_of(given.data), CURVES_FIGURE)
         return 0
     study = Study(given.data, work, given.results.resolve())
     rows = [row for stage in given.stages for row in STAGES[stage] if not given.rows or row.name in given.rows]

@@ -1,6 +1,7 @@
 """Draw the figures of docs/study_price.md: price against information, and rate and distortion over iterations."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 from price_theory import Loss, equilibrium, learned_prior_equilibrium, least_price
 from study_lr_forms_table import INFORMATION, PLAIN, Result
 
+from vdvae_lr.cli.shared.config import resolve_settings
 from vdvae_lr.files.bundled import CHECKOUT_ROOT
 from vdvae_lr.files.whole_file import replacing
 
@@ -19,6 +21,9 @@ BOUND = "negative_elbo"
 PRICE_FIGURE = CHECKOUT_ROOT / "docs" / "figures" / "study_price.png"
 CURVES_FIGURE = CHECKOUT_ROOT / "docs" / "figures" / "study_price_curves.png"
 SMALL_PRICE = 0.02  # nats/dim: the limit of the enlarged panel
+RATE = "rate_nats_per_dim"
+AVERAGED = 200  # iterations
+GROWING = ("tuned-constant-0.3", "tuned-constant-1", "tuned-prior-0.1", "tuned-prior-0.3")
 FIRST_DRAWN = 250  # the fall before this iteration would flatten the rest
 CURVES = (PLAIN, "constant-0.3", "constant-1", "prior-0.3", "plain-times4", "constant-0.3-times4")
 
@@ -105,20 +110,74 @@ def _point(axes: Axes, rows: Mapping[str, Result], name: str) -> None:
     axes.annotate(label, (x, y), (5, 3), textcoords="offset points", fontsize=7, annotation_clip=True)
 
 
-def draw_curves(folder: Path, data: str, path: Path) -> None:
-    """Draw rate and distortion of some rows over the iterations of training."""
-    figure = Figure(figsize=(13, 4.5), layout="constrained")
-    for axes, key in zip(figure.subplots(1, 2), ("rate_nats_per_dim", "distortion_nats_per_dim"), strict=True):
+def draw_curves(folder: Path, data: str, preset: str, path: Path) -> None:
+    """Draw rate and distortion of some rows over training, and what LR adds to the rate of a settled model.
+
+    Args:
+        folder: the results of all data sets.
+        data: the images.
+        preset: settings of their model.
+        path: the picture to write.
+    """
+    figure = Figure(figsize=(17, 4.5), layout="constrained")
+    *over_iterations, growth = figure.subplots(1, 3)
+    for axes, key in zip(over_iterations, (RATE, "distortion_nats_per_dim"), strict=True):
         for name in CURVES:
-            file = folder / data / f"{name}-seed0.json"
-            if file.exists():
-                lines = json.loads(file.read_text(encoding="utf-8"))["curve"]
+            result = _seed_0(folder / data, name)
+            if result is not None:
+                lines = result["curve"]
                 trained = [line for line in lines if line["kind"] == "train" and line["iteration"] >= FIRST_DRAWN]
                 points = [(line["iteration"], line[key]) for line in trained or lines]
                 axes.plot(*zip(*points, strict=True), label=name.replace("-", " "), linewidth=1)
         axes.set_ylabel(key.replace("_nats_per_dim", ", nats/dim").capitalize())
         axes.set_xlabel("iteration")
+    for name, points in added_rates(folder / data, preset).items():
+        growth.plot(*zip(*points, strict=True), marker=".", label=name.replace("-", " "), linewidth=1)
+    growth.set_xlabel("sum of α × learning rate so far")
+    growth.set_ylabel("Rate above plain fine-tuning, nats/dim")
+    growth.set_xscale("log")
+    growth.set_yscale("log")
+    for axes in (*over_iterations, growth):
         axes.grid(alpha=0.2)
         axes.legend()
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
+
+
+def added_rates(folder: Path, preset: str) -> dict[str, list[tuple[float, float]]]:
+    """How LR opens a settled model: the sum of α × learning rate, and the rate above plain fine-tuning's, in nats/dim.
+
+    By row; each point is the average over `AVERAGED` iterations up to there. Points without a gain are left out.
+    """
+    plain = _rates(_seed_0(folder, TUNED + PLAIN))
+    found = {}
+    for name in GROWING:
+        result = _seed_0(folder, name)
+        if result is None or not plain:
+            continue
+        settings, _ = resolve_settings(["--hps", preset, *result["settings"]["words"].split()], "train.py")
+        iterations = result["iters"]
+        pulls = [
+            settings.objective.alpha_at(i, iterations) * settings.optimisation.lr_at(i, iterations)
+            for i in range(iterations)
+        ]
+        rates, points = _rates(result), []
+        for end in range(AVERAGED, iterations + 1, AVERAGED):
+            added = [rates[i] - plain[i] for i in rates.keys() & plain.keys() if end - AVERAGED < i <= end]
+            if added and sum(added) > 0:
+                points.append((math.fsum(pulls[:end]), sum(added) / len(added)))
+        if points:
+            found[name] = points
+    return found
+
+
+def _seed_0(folder: Path, name: str) -> dict[str, Any] | None:
+    """A row's result; None if there is none."""
+    file = folder / f"{name}-seed0.json"
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+
+def _rates(result: dict[str, Any] | None) -> dict[int, float]:
+    """The rate by iteration, while training."""
+    lines = result["curve"] if result is not None else []
+    return {line["iteration"]: line[RATE] for line in lines if line["kind"] == "train"}

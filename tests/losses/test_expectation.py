@@ -7,11 +7,13 @@ import price_theory as theory
 import pytest
 from price_theory import Loss
 
+from vdvae_lr.cli.shared.config import resolve_settings
 from vdvae_lr.files.bundled import CHECKOUT_ROOT
-from vdvae_lr.losses.expectation import MEASURED, SETTLED, notices
+from vdvae_lr.losses.expectation import MEASURED, SETTLED, STUDY_PULL, notices
 from vdvae_lr.losses.objective import ObjectiveSettings
 
-STUDY = CHECKOUT_ROOT / "docs" / "studies" / "price" / "fashion8"
+PRESETS = CHECKOUT_ROOT / "docs" / "studies" / "price"
+STUDY = PRESETS / "fashion8"
 
 
 def settled(kind: str, alpha: float) -> theory.Direction:
@@ -40,29 +42,40 @@ def test_what_the_study_measured_is_in_its_results(kind: str, alpha: float) -> N
     keys = ("information_from_samples", "negative_elbo")
     gain, price = (100 * (measured(f"{kind}-{alpha:g}", key) / measured("plain", key) - 1) for key in keys)
     assert MEASURED[kind][alpha] == (round(gain), pytest.approx(price, abs=0.04))
+    content = json.loads((STUDY / f"tuned-{kind}-{alpha:g}-seed0.json").read_text())
+    words = ["--hps", str(PRESETS / "fashion8.toml"), *content["settings"]["words"].split()]
+    settings, _ = resolve_settings(words, "train.py")
+    length, lr_at = content["iters"], settings.optimisation.lr_at
+    pull = sum(settings.objective.alpha_at(i, length) * lr_at(i, length) for i in range(length))
+    assert pull == pytest.approx(alpha * STUDY_PULL, rel=0.01)
+    assert any(f"this run's is {pull:.2g} (" in each for each in notices(settings.objective, length, lr_at))
+
+
+def said(settings: ObjectiveSettings, iterations: int) -> list[str]:
+    return notices(settings, iterations, lambda iteration, length: 0.002)
 
 
 def test_the_expectation_names_theory_study_and_length() -> None:
-    (sentence,) = notices(ObjectiveSettings(alpha_T=0.3), 3_000)
+    (sentence,) = said(ObjectiveSettings(alpha_T=0.3, alpha_warmup_iters=1), 3_000)
     assert sentence == (
         "What to expect of α 0.3 over 3,000 iterations: once settled, 0.12 nats of information for 0.013 nats of the "
-        "bound in each closed latent direction, and beyond that pixel noise that moves into latents while the run "
+        "bound in each closed latent direction; after that, pixel noise moves into latents while the run "
         "lasts (docs/theory.md); in 2,000 iterations of fine-tuning, α 0.3 gave a small model 17% more eq. 5 for 0.3% "
-        "of the bound (docs/study_price.md)."
+        "of the bound, at a sum of α × learning rate of 0.49; this run's is 1.8 (docs/study_price.md)."
     )
-    assert notices(ObjectiveSettings(alpha_T=0), 3_000) == []
+    assert said(ObjectiveSettings(alpha_T=0), 3_000) == []
 
 
 def test_an_alpha_without_a_row_nearby_or_an_end_says_what_is_known() -> None:
-    (sentence,) = notices(ObjectiveSettings(alpha_T=0.1, lr_target="live"), 3_000)
+    (sentence,) = said(ObjectiveSettings(alpha_T=0.1, lr_target="live"), 3_000)
     assert "once settled, 0.052 nats of information for 0.0026 nats" in sentence and "study" not in sentence
-    (sentence,) = notices(ObjectiveSettings(alpha_T=1, lr_latents="prior"), 3_000)
+    (sentence,) = said(ObjectiveSettings(alpha_T=1, lr_latents="prior"), 3_000)
     assert "knows no cheap end" in sentence
-    assert notices(ObjectiveSettings(lr_form="raw"), 3_000) == []
+    assert said(ObjectiveSettings(lr_form="raw"), 3_000) == []
 
 
 def about(words: str, settings: ObjectiveSettings, iterations: int) -> list[str]:
-    return [sentence for sentence in notices(settings, iterations) if sentence.startswith(words)]
+    return [sentence for sentence in said(settings, iterations) if sentence.startswith(words)]
 
 
 @pytest.mark.parametrize("target", ["constant", "live"])

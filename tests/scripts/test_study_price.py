@@ -130,7 +130,7 @@ def test_the_document_holds_the_recorded_results(study: ModuleType) -> None:
 
 def test_figures_are_pictures(study: ModuleType, tmp_path: Path) -> None:
     study.draw_price(study.read_results(study.RESULTS), "fashion8", tmp_path / "price.png")
-    study.draw_curves(study.RESULTS, "fashion8", tmp_path / "curves.png")
+    study.draw_curves(study.RESULTS, "fashion8", study.preset_of("fashion8"), tmp_path / "curves.png")
     for name in ("price.png", "curves.png"):
         with Image.open(tmp_path / name) as picture:
             assert picture.width > 500

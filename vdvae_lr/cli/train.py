@@ -47,7 +47,7 @@ def describe(settings: Settings, console: Console) -> None:
         f"{latents / dimensions:.1f} for each of its {dimensions:,} numbers."
     )
     console.print(_schedule(settings))
-    for sentence in notices(settings.objective, settings.run.iters):
+    for sentence in notices(settings.objective, settings.run.iters, settings.optimisation.lr_at):
         console.print(sentence)
 
 

@@ -3,7 +3,8 @@
 The numbers are those of docs/theory.md and docs/study_price.md; tests compare them with both.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -40,17 +41,27 @@ MEASURED: Mapping[str, Mapping[float, tuple[float, float]]] = {
 }
 """The same: eq. 5 and bound of fine-tuning with LR, in % above fine-tuning without it (docs/study_price.md)."""
 STUDY_ITERATIONS = 2_000
+STUDY_PULL = 1.63
+"""Of those rows: the sum over iterations of α × learning rate, for α 1. The rate that LR adds depends on this sum."""
+_SAMPLES = 1_000
 _DEAR_FROM = 1.0
 _LONG_RUN = 10_000  # iterations; shorter runs end long before a large α has its full effect
 
 
-def notices(settings: ObjectiveSettings, run_iterations: int) -> list[str]:
-    """Sentences for the person who starts a run of this length; none without LR."""
+def notices(settings: ObjectiveSettings, run_iterations: int, lr_at: Callable[[int, int], float]) -> list[str]:
+    """Sentences for the person who starts a run of this length; none without LR.
+
+    Args:
+        settings: of the loss.
+        run_iterations: the length of the run.
+        lr_at: the learning rate of an iteration, 0, 1, …, of a run of this length.
+    """
     if not settings.uses_lr:
         return []
     kind = "prior" if settings.lr_latents == "prior" else settings.lr_target
     plain = (settings.lr_form, settings.lr_reduction, settings.lr_reading) == ("information", "sum", "full")
-    found = [_expectation(settings.alpha_T, kind, run_iterations)] if plain else []
+    pull = _pull(settings, run_iterations, lr_at) if plain else 0.0
+    found = [_expectation(settings.alpha_T, kind, run_iterations, pull)] if plain else []
     if settings.lr_reduction == "sum" and settings.alpha_T >= _DEAR_FROM and run_iterations >= _LONG_RUN:
         cost = "so large a weight is dear" if kind == "constant" else "only the run's length limits what it costs"
         found.append(
@@ -65,7 +76,14 @@ def notices(settings: ObjectiveSettings, run_iterations: int) -> list[str]:
     return found
 
 
-def _expectation(alpha: float, kind: str, iterations: int) -> str:
+def _pull(settings: ObjectiveSettings, iterations: int, lr_at: Callable[[int, int], float]) -> float:
+    """The sum over the iterations of α × learning rate, from at most `_SAMPLES` of them."""
+    at = range(0, iterations, max(1, iterations // _SAMPLES))
+    products = [settings.alpha_at(i, iterations) * lr_at(i, iterations) for i in at]
+    return math.fsum(products) / len(products) * iterations
+
+
+def _expectation(alpha: float, kind: str, iterations: int, pull: float) -> str:
     said = f"What to expect of α {alpha:g} over {iterations:,} iterations: "
     settled = SETTLED[kind]
     if alpha <= max(settled):
@@ -74,7 +92,7 @@ def _expectation(alpha: float, kind: str, iterations: int) -> str:
         )
         said += (
             f"once settled, {gain:.2g} nats of information for {price:.2g} nats of the bound in each closed latent "
-            "direction, and beyond that pixel noise that moves into latents while the run lasts (docs/theory.md)"
+            "direction; after that, pixel noise moves into latents while the run lasts (docs/theory.md)"
         )
     else:
         said += "the theory knows no cheap end of it (docs/theory.md)"
@@ -83,6 +101,7 @@ def _expectation(alpha: float, kind: str, iterations: int) -> str:
         gain, price = MEASURED[kind][near]
         said += (
             f"; in {STUDY_ITERATIONS:,} iterations of fine-tuning, α {near:g} gave a small model {gain:g}% more eq. 5 "
-            f"for {price:g}% of the bound (docs/study_price.md)"
+            f"for {price:g}% of the bound, at a sum of α × learning rate of {near * STUDY_PULL:.2g}; this run's is "
+            f"{pull:.2g} (docs/study_price.md)"
         )
     return f"{said}."
