@@ -18,6 +18,7 @@ from vdvae_lr.datasets.catalogue import terms_of
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.network_errors import first_line, without_secrets
 from vdvae_lr.hub.run_record import RunRecord, start_of_run
+from vdvae_lr.hub.sources import bundled_models
 from vdvae_lr.hub.vdvae.published import published_name
 from vdvae_lr.hub.weight_folder import DEFAULT_CLASS
 from vdvae_lr.model.latent_model import LatentModel
@@ -97,7 +98,7 @@ def model_card(model: LatentModel, provenance: Provenance, repository: str = "")
         repository=repository or "OWNER/NAME",
         start=start,
         published_start=published_name(start),
-        bundled="fashion",
+        bundled_start=start if start in bundled_models() else "",
         setting_rows=_setting_rows(record.settings, start) if record is not None else [],
         measured=measured,
         improper_likelihood=getattr(model.config, "likelihood", "") == "published_5bit",

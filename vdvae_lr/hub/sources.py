@@ -6,7 +6,7 @@
 | `DIR` of a run, or one of its checkpoints | the newest, or that, checkpoint                                       |
 | `FILE.th`                                 | published format                                                      |
 | `FILE.safetensors`                        | our names; settings from the config.json beside it                    |
-| `fashion`                                 | a model that ships with this program (`models/`)                      |
+| `fashion`, `lrvdvae-fashion`              | a model that ships with this program (`models/`)                      |
 | `ffhq256`, `cifar10-seed0`, …             | a published VDVAE, from its official address or `weights_mirror`      |
 | `lrvdvae-ffhq256`, …                      | a VDVAE fine-tuned with LR, from `lr_repository`                      |
 | `https://…/FILE.th`, `….safetensors`      | such a file, and for safetensors the config.json beside it            |
@@ -57,6 +57,7 @@ from vdvae_lr.setting_checks import PathText, check_settings
 LR_PREFIX = "lrvdvae-"
 MIRROR_VARIABLE = "VDVAE_LR_MIRROR"
 LR_REPOSITORY_VARIABLE = "VDVAE_LR_REPOSITORY"
+_LR_ENDING = "_lr"
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -182,12 +183,19 @@ def _on_this_machine(name: str, ema: bool) -> WeightSource | None:
         return _in_folder(path, ema)
     if exists(path) or ("://" not in name and path.suffix in (*TORCH_SUFFIXES, ".safetensors")):
         return _in_file(path)
-    return _in_folder(bundled_folder("models") / name, ema) if name in bundled_models() else None
+    folder = bundled_models().get(name)
+    return _in_folder(folder, ema) if folder is not None else None
 
 
-def bundled_models() -> list[str]:
-    """Names of the models that ship with this program."""
-    return sorted(path.parent.name for path in bundled_folder("models").glob(f"*/{CONFIG_NAME}"))
+def bundled_models() -> dict[str, Path]:
+    """The folders of the models that ship with this program, by name. Folder NAME_lr holds lrvdvae-NAME."""
+    folders = [path.parent for path in sorted(bundled_folder("models").glob(f"*/{CONFIG_NAME}"))]
+    return {_bundled_name(folder.name): folder for folder in folders}
+
+
+def _bundled_name(folder: str) -> str:
+    plain = folder.removesuffix(_LR_ENDING)
+    return LR_PREFIX + plain if plain != folder else folder
 
 
 def _in_file(path: Path, remedy: str = "") -> WeightSource:
