@@ -68,6 +68,11 @@ def notices(settings: ObjectiveSettings, run_iterations: int, lr_at: Callable[[i
             f"alpha_T is {settings.alpha_T:g} in a run of {run_iterations:,} iterations: {cost}; with 0.1 to 0.3 "
             "a nat of information costs less of the bound (docs/theory.md)."
         )
+    if kind == "prior":
+        found.append(
+            "lr_latents is prior: look at the samples while it trains, because they can become patterns; a long run "
+            "destroyed its model (docs/study_price.md)."
+        )
     if kind == "constant" and settings.lr_reading != "full":
         found.append(
             f"lr_reading is {settings.lr_reading} with a constant target: the scale of the latents can run away; use "
