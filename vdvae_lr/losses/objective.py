@@ -28,8 +28,9 @@ class ObjectiveSettings:
     """Free bits: the rate of a latent group costs nothing below this, in nats an image, averaged over a micro-batch;
     0: every rate costs. The log has the true rate.
     """
-    alpha_T: Annotated[float, Between(0)] = 1.0
-    """Final weight of Latent Reconstruction; 0 is the plain ELBO at no extra cost."""
+    alpha_T: Annotated[float, Between(0)] = 0.3
+    """Final weight of Latent Reconstruction; 0 is the plain ELBO at no extra cost. The paper's is 1; the default costs
+    less of the bound for each nat of information (docs/study_price.md)."""
     alpha_warmup_iters: CountOrNone = 0
     """Iterations over which alpha rises linearly from 0 to alpha_T; 0: over the whole run, up to its last
     alpha_end_iters."""
@@ -48,7 +49,7 @@ class ObjectiveSettings:
     """The decoded image: a reparameterised sample of p(x|z), or the mean of its mixture."""
     lr_latents: Literal["posterior", "prior"] = "posterior"
     """Latents to reconstruct: those of the training images, or fresh ones from the prior (one generating pass more;
-    it ruined samples in docs/study_lr_forms.md).
+    it ruined samples in docs/study_lr_forms.md, and a long run in docs/study_price.md).
     """
     lr_reduction: Literal["sum", "mean"] = "sum"
     """sum: over latents, divided by image dimensions (nats/dim, the ELBO's unit); mean: divided by the number of
