@@ -58,7 +58,7 @@ class Result:
     seed: int
     settings: Mapping[str, Any]
     measured: Mapping[str, tuple[float, float | None]]
-    """Value and standard error over images, under the keys of comparison.json."""
+    """Value and standard error over images, under the keys of comparison.json; KEY/3: that of latent group 3."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,8 @@ def read_results(folder: Path) -> list[Result]:
         content = json.loads(path.read_text(encoding="utf-8"))
         cells = content["measured"].items()
         measured = {current_key(key): (cell["value"], cell["standard_error"]) for key, cell in cells}
+        for key, groups in content.get("by_group", {}).items():
+            measured |= {f"{key}/{group}": (value, None) for group, value in enumerate(groups) if value is not None}
         found.append(Result(content["data"], content["name"], content["seed"], content["settings"], measured))
     return found
 

@@ -1,10 +1,12 @@
 """Write the tables of docs/study_price.md from the results of `study_price.py`.
 
 A table stands between two comments of the document, `<!-- results: DATA STAGE -->` and `<!-- end of results -->`.
+`<!-- groups: DATA STAGE -->` begins one of the response to noise in each latent group alone.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from study_lr_forms_table import BLOCK, PLAIN, Column, Result, markdown_table
 from study_price_rows import LONGER, STAGES
@@ -25,8 +27,8 @@ COLUMNS = (
     Column("noise_rms_prior_scale_0.3", "response, σ_p", 4),
     Column("noise_band_4_prior_scale_0.3", "of it at 4×4", 4, False),
 )
-
-
+_RESPONSE = "noise_rms_prior_scale_0.3"
+_GROUPS_BLOCK = re.compile(BLOCK.pattern.replace("results", "groups", 1), re.DOTALL)
 _REFERENCES = {"longer": f"{PLAIN}-times{LONGER}", "tuned": "tuned-plain", "collapsed": "reopened-plain"}
 """The row without LR, by stage, where it is not that of the grid."""
 
@@ -44,14 +46,23 @@ def rows_of_stage(results: Sequence[Result], data: str, stage: str) -> dict[str,
     return rows
 
 
+def _group_columns(rows: Mapping[str, Sequence[Result]]) -> list[Column]:
+    """A column for each latent group whose response to noise in it alone was measured."""
+    keys = {key for row in rows.values() for result in row for key in result.measured}
+    groups = sorted(int(key.rpartition("/")[2]) for key in keys if key.startswith(f"{_RESPONSE}/"))
+    return [Column(f"{_RESPONSE}/{group}", f"group {group}", 4, False) for group in groups]
+
+
 def filled(document: str, results: Sequence[Result]) -> str:
     """The document with new tables."""
 
-    def fill(match: re.Match[str]) -> str:
+    def table(match: re.Match[str], *, by_group: bool) -> str:
         rows = rows_of_stage(results, match[2], match[3])
-        return f"{match[1]}\n{markdown_table(rows, COLUMNS, next(iter(rows)))}\n{match[4]}"
+        columns = _group_columns(rows) if by_group else COLUMNS
+        return f"{match[1]}\n{markdown_table(rows, columns, next(iter(rows)))}\n{match[4]}"
 
-    return BLOCK.sub(fill, document)
+    document = BLOCK.sub(partial(table, by_group=False), document)
+    return _GROUPS_BLOCK.sub(partial(table, by_group=True), document)
 
 
 def write_document(results: Sequence[Result]) -> None:

@@ -165,7 +165,7 @@ def test_noise_is_charted_by_spatial_scale(tmp_path: Path) -> None:
     labels = [label for label in chart_labels(part) if "spatial" in label or "at 8x8" in label]
     assert labels == [
         "Chart: image RMS by spatial scale, latent noise 0.4; RMS, 1 = all 255 levels over band, coarse to fine "
-        "(above: resolution; 1×1 is the mean colour); a, b"
+        "(above: resolution; 1×1: mean); a, b"
     ]
 
 

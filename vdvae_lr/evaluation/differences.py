@@ -17,6 +17,8 @@ from vdvae_lr.evaluation.quantities import Measurement
 CLEAR = 3.0
 """Standard errors from 0 at which a difference is clear. Many are stated at once, and 2 would call some clear by
 chance."""
+_MOST = 10.0
+"""A difference of so many times the base or more is no share to state: the base is close to 0."""
 _DEPENDS_ON = {
     "*_fresh": ("reader_iterations", "reader_batch", "reader_lr"),
     "*_before": ("before",),
@@ -43,9 +45,10 @@ class Difference:
 
     @property
     def share(self) -> float:
-        """The difference as a share of the base; NaN if that is 0, or the two numbers differ in sign."""
+        """The difference as a share of the base; NaN if that is 0, the two differ in sign, or in size by too much."""
         ours = self.base + self.change.value
-        return self.change.value / abs(self.base) if ours * self.base > 0 else math.nan
+        share = self.change.value / abs(self.base) if ours * self.base > 0 else math.nan
+        return share if abs(share) < _MOST else math.nan
 
 
 def difference(model: Evaluation, base: Evaluation, key: str) -> Difference | None:

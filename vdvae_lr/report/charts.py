@@ -60,6 +60,8 @@ _LARGEST_DRAWN = 1e150  # an axis of larger values overflows
 _ROW = 13  # points: height of a row of resolutions
 _SIDE = 0.7  # groups: from the first or last one to the edge
 _DECADES = 2  # positive values that span as many get a logarithmic scale
+_NEAREST_LABEL = 3
+"""A label nearer to 0 than this, in linear ranges of a scale with both signs, would lie on that of 0."""
 _SIGNED_DECADES = 3  # of a signed scale, to each side of 0
 _NEGLIGIBLE = 1 / 500  # a value below 0 by a smaller share of the largest value does not count as signed
 _MOST_NAMED = 6  # values below a logarithmic scale
@@ -303,7 +305,8 @@ def _scale_signed(axes: Axes, values: Floats) -> None:
         linear = max(float(sizes.min()), float(sizes.max()) / 10**_SIGNED_DECADES)
         axes.set_yscale("symlog", linthresh=linear)
         axes.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=linear))
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        nearest = _NEAREST_LABEL * linear
+        axes.yaxis.set_major_formatter(lambda value, _: "" if 0 < abs(value) < nearest else f"{value:g}")
     else:
         axes.locator_params(axis="y", nbins=6)
 

@@ -72,15 +72,20 @@ def section(models: Sequence[Reported]) -> Section:
 
 
 def difference_charts(models: Sequence[Reported], key: str) -> list[Chart]:
-    """The differences by latent group from the first evaluated model, of all models that were measured like it."""
+    """The differences by latent group from the first evaluated model, of all models that were measured like it.
+
+    No chart if no group of any model differs.
+    """
     found = {model: quantity for model, quantity in measured(models, key).items() if quantity.groups}
     if not found:
         return []
     (base, theirs), *others = found.items()
     curves = [_difference_curve(model, ours, theirs) for model, ours in others if _are_alike(model, base, key)]
+    if not any(np.any(curve.y) for curve in curves):
+        return []
     title = f"{theirs.title}: difference from {base.label}"
     label = value_label(key, theirs.unit)
-    return [Chart(title, GROUP_AXIS, label, curves, base.resolutions, scale="signed")] if curves else []
+    return [Chart(title, GROUP_AXIS, label, curves, base.resolutions, scale="signed")]
 
 
 def _are_alike(model: Reported, base: Reported, key: str) -> bool:

@@ -24,7 +24,7 @@ from vdvae_lr.report.reported import Reported
 _SHOWN_AT_ONCE = ("noise_rms_*", "noise_per_active_*")
 _OVER_VARIANCE = ("noise_rms_*", "noise_ssim_*")
 _BANDS = "noise_band_*"
-_BAND_AXIS = "band, coarse to fine (above: resolution; 1×1 is the mean colour)"
+_BAND_AXIS = "band, coarse to fine (above: resolution; 1×1: mean)"
 _AXES = {
     "noise_*_raw_*": "variance of the noise, in the latents' own unit",
     "noise_*_prior_scale_*": "variance of the noise, in σ_p²",

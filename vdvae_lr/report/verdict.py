@@ -107,7 +107,11 @@ def _sentence(pair: _Pair, variance: str) -> str:
         )
     if gain and not read:
         read = "no encoder trained afresh has read it (`--reader_iterations 2000`)"
-    return f"{pair.title}: {'; '.join(filter(None, (price, gain, read, seen)))}."
+    sentence = f"{pair.title}: {'; '.join(filter(None, (price, gain, read, seen)))}."
+    bound = pair.difference(_BOUND)
+    if bound is not None and bound.is_clear is None:
+        sentence += " Whether that is clear cannot be said: an earlier version measured; evaluate again."
+    return sentence
 
 
 def _said(found: Difference | None, subject: str, more: str, less: str) -> str:
