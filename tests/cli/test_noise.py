@@ -55,6 +55,15 @@ def test_leaves_table_json_and_picture(two: list[str], tmp_path: Path, capsys: p
     assert len(list(out.iterdir())) == 2
 
 
+def test_differences_have_rows_of_their_own(two: list[str], tmp_path: Path) -> None:
+    words = ["--examples", "2", "--images", "2", "--variances", "0", "0.3", "--groups", "3", "--differences"]
+    assert noise(tmp_path / "out", *two, *words) == 0
+    with Image.open(tmp_path / "out" / "noise_response.png") as picture:
+        assert (
+            picture.height // 66 == 1 + 2 * 3
+        )  # the images, then a model's with and without noise, and the difference
+
+
 def test_a_model_measured_alone_gets_the_same_noise(two: list[str], tmp_path: Path) -> None:
     words = ["--examples", "5", "--images", "0", "--variances", "0.2", "--groups", "8x8,3"]
     assert noise(tmp_path / "both", *two, *words) == 0

@@ -73,3 +73,27 @@ def test_latent_groups_are_shown_as_differences_and_by_reader(tmp_path: Path) ->
     assert f"Chart: eq. 5; nats/dim over {over}; plain, LR" in page.partition("More quantities by latent group")[2]
     alone = [str(each["alt"]) for each in PageReader(page_of(lr)).attributes("img")]
     assert f"Chart: eq. 5; nats/dim over {over}; LR" in alone
+
+
+def responses(groups: list[float]) -> tuple[Quantity, ...]:
+    """The answer to noise in all groups, and in each group alone with an error of 0.001."""
+    alone = tuple(Measurement(value, 0.001, 50) for value in groups)
+    key = "noise_rms_prior_scale_0.3"
+    return (Quantity(key, "image RMS", "", Measurement(0.09, 0.001, 50), alone, by_image=(0.08, 0.1) * 25),)
+
+
+def test_the_group_that_opened_is_named(tmp_path: Path) -> None:
+    runs = [run_folder(tmp_path / name, alpha_T=alpha) for name, alpha in (("plain", 0.0), ("lr", 0.5))]
+    for run, groups in zip(runs, ([0.06, 0.009, 0.0001, 0.02], [0.059, 0.028, 0.0004, 0.021]), strict=True):
+        write_evaluation(replace(evaluation(), quantities=responses(groups)), run / "evaluation" / "evaluation.json")
+    (said,) = re.findall(r'<p class="verdict">(.*?)</p>', page_of(*runs))
+    # group 2 changed most, but does not matter; the others are the same within noise
+    assert said.endswith("and to noise in latent group 1 (4×4) alone it is 3.1 times as strong.")
+
+
+def test_without_a_group_that_opened_none_is_named(tmp_path: Path) -> None:
+    runs = [run_folder(tmp_path / name, alpha_T=alpha) for name, alpha in (("plain", 0.0), ("lr", 0.5))]
+    for run, groups in zip(runs, ([0.06, 0.009, 0.0001, 0.02], [0.059, 0.01, 0.0004, 0.021]), strict=True):
+        write_evaluation(replace(evaluation(), quantities=responses(groups)), run / "evaluation" / "evaluation.json")
+    (said,) = re.findall(r'<p class="verdict">(.*?)</p>', page_of(*runs))
+    assert "alone" not in said

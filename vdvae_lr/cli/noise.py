@@ -38,6 +38,8 @@ class NoiseSettings(ModelsOnImages):
     """Latent groups that get noise, from 0, the coarsest: 3, 0:5 (without 5), 16x16, all, or several with commas."""
     by_group: bool = False
     """Also measure noise in each group alone and in each resolution alone, with one more decoder pass for each."""
+    differences: bool = False
+    """Also show, enlarged, how far each image is from that without noise."""
     out: Path = Path("noise")
     """Folder for noise_response.json and noise_response.png."""
 
@@ -69,7 +71,13 @@ def run(settings: NoiseSettings) -> None:
     def draw(models: Mapping[str, PretrainedModel], pixels: Tensor) -> dict[str, Image.Image]:
         groups = parse_groups(settings.groups, next(iter(models.values())).resolutions)
         picture = noise_picture(
-            models, pixels, variances=settings.variances, units=settings.units, seed=settings.seed, groups=groups
+            models,
+            pixels,
+            variances=settings.variances,
+            units=settings.units,
+            seed=settings.seed,
+            groups=groups,
+            differences=settings.differences,
         )
         return {"noise_response.png": picture}
 

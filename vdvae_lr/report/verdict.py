@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from vdvae_lr.evaluation.differences import Difference, difference
+from vdvae_lr.evaluation.differences import CLEAR, Difference, difference
 from vdvae_lr.evaluation.quantities import Quantity
 from vdvae_lr.report.content import MISSING, Cell, Table
 from vdvae_lr.report.evaluation_table import stated_text
@@ -20,6 +20,9 @@ _CHIEF = (
 )
 """Keys of the rows that are shown at once. {} is the noise's variance."""
 _USUAL_VARIANCE = "0.3"
+_MATTERS = 0.05
+"""A latent group matters if noise in it alone moves the image by this share of what noise in all groups does; and a
+change of its answer, if it is by more than this share."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,8 @@ def _sentence(pair: _Pair, variance: str) -> str:
     read = _said(pair.difference(_FRESH), "what an encoder trained afresh reads is", "higher", "lower")
     answer = f"the answer to noise of {variance} σ_p² is"
     seen = _said(pair.difference(_RESPONSE.format(variance)), answer, "stronger", "weaker")
+    opened = _opened(pair, _RESPONSE.format(variance))
+    seen = ", ".join(filter(None, (seen, opened)))
     if not any((price, gain, read, seen)):
         return (
             f"{pair.title}: nothing is compared, because their evaluations are not alike; evaluate both on the same "
@@ -110,7 +115,7 @@ def _sentence(pair: _Pair, variance: str) -> str:
     sentence = f"{pair.title}: {'; '.join(filter(None, (price, gain, read, seen)))}."
     bound = pair.difference(_BOUND)
     if bound is not None and bound.is_clear is None:
-        sentence += " Whether that is clear cannot be said: an earlier version measured; evaluate again."
+        sentence += " Whether this is clear cannot be said: an earlier version measured, so evaluate again."
     return sentence
 
 
@@ -121,6 +126,28 @@ def _said(found: Difference | None, subject: str, more: str, less: str) -> str:
     if found.is_clear is False:
         return f"{subject} the same within noise ({_percent(found)})"
     return f"{subject} {_percent(found).lstrip('+-')} {more if found.change.value > 0 else less}"
+
+
+def _opened(pair: _Pair, key: str) -> str:
+    """The latent group to which the image answers most differently, of those that matter; empty if none does clearly.
+
+    Noise in all groups moves the image mostly through the coarsest ones, and hides the others.
+    """
+    ours, theirs = pair.model.quantity(key), pair.base.quantity(key)
+    if pair.difference(key) is None or ours is None or theirs is None or ours.total is None:
+        return ""
+    found = [
+        (abs(math.log(one.value / other.value)), group, one.value / other.value)
+        for group, (one, other) in enumerate(zip(ours.groups, theirs.groups, strict=False))
+        if min(one.value, other.value) > 0
+        and max(one.value, other.value) >= _MATTERS * ours.total.value
+        and abs(one.value - other.value) >= CLEAR * math.hypot(one.standard_error or 0.0, other.standard_error or 0.0)
+    ]
+    _, group, ratio = max(found, default=(0.0, 0, 1.0))
+    if abs(ratio - 1) < _MATTERS:
+        return ""
+    size = pair.model.resolutions[group]
+    return f"and to noise in latent group {group} ({size}×{size}) alone it is {ratio:.2g} times as strong"
 
 
 def _percent(found: Difference) -> str:
