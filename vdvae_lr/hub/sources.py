@@ -87,9 +87,11 @@ class WeightSettings:
         """The repository of `lrvdvae-NAME` (raises InputError if none is set)."""
         pattern = self.lr_repository or os.environ.get(LR_REPOSITORY_VARIABLE, "")
         if not pattern:
+            full = LR_PREFIX + name
             raise InputError(
-                f"the Hub repository of '{LR_PREFIX}{name}' is not set; name it with --lr_repository or "
-                f"{LR_REPOSITORY_VARIABLE}, such as somebody/{LR_PREFIX}{{name}}."
+                f"'{full}' does not come with this program{nearest_name_hint(full, [*bundled_models()])}, and its Hub "
+                f"repository is not set; name it with --lr_repository or {LR_REPOSITORY_VARIABLE}, such as "
+                f"somebody/{LR_PREFIX}{{name}}."
             )
         return pattern.replace("{name}", name)
 
