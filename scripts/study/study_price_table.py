@@ -35,12 +35,13 @@ _REFERENCES = {"longer": f"{PLAIN}-times{LONGER}", "tuned": "tuned-plain", "coll
 
 def rows_of_stage(results: Sequence[Result], data: str, stage: str) -> dict[str, list[Result]]:
     """The results of a stage's rows by title, in the stage's order; the one without LR that they are compared with
-    comes first.
+    comes first. The stage "seeds" has all seeds, the others seed 0.
     """
     titles = [_REFERENCES.get(stage, PLAIN), *(row.title for row in STAGES[stage])]
     rows: dict[str, list[Result]] = {}
     for title in dict.fromkeys(titles):
         found = [result for result in results if (result.data, result.name) == (data, title)]
+        found = [result for result in found if result.seed == 0 or stage == "seeds"]
         if found:
             rows[title] = found
     return rows
