@@ -7,6 +7,7 @@ TORCH ?= torch==2.13.0
 VENV ?= .venv
 
 RUN := $(VENV)/bin/python
+DEMO_MODELS := before=fashion LRVDVAE=lrvdvae-fashion "after LR=runs/demo/lr" "after plain steps=runs/demo/plain"
 # Each value of TORCH has its own stamp file, so another value installs that torch.
 STAMP := $(VENV)/installed-$(shell printf '%s' '$(TORCH)' | cksum | cut -d ' ' -f 1)
 
@@ -26,11 +27,12 @@ test: $(STAMP) ## run every test (two processes of one thread each)
 faults: $(STAMP) ## run the long tests of failures: runs killed at random moments, 20,000 steps (some minutes)
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 -m faults tests/faults
 
-demo: $(STAMP) ## fine-tune the small bundled model with and without LR, and compare; writes runs/demo and demo
+demo: $(STAMP) ## fine-tune the small bundled model with and without LR, and compare with the bundled LRVDVAE; writes runs/demo and demo
 	$(RUN) train.py --hps fashion --save_dir runs/demo --desc lr
 	$(RUN) train.py --hps fashion --save_dir runs/demo --desc plain --alpha_T 0
-	$(RUN) -m vdvae_lr compare before=models/fashion "after LR=runs/demo/lr" "after plain steps=runs/demo/plain" \
-		--dataset fashion_small --content_dimensions 784 --out demo
+	$(RUN) -m vdvae_lr compare $(DEMO_MODELS) --dataset fashion_small --examples 500 --content_dimensions 784 --out demo
+	$(RUN) -m vdvae_lr noise $(DEMO_MODELS) --dataset fashion_small --unit prior_scale --groups 10:13 \
+		--variances 0 1 --examples 100 --differences --out demo/noise
 
 lint: $(STAMP) ## check style, format and types
 	$(RUN) -m ruff check .
