@@ -154,6 +154,7 @@ def test_a_claim_is_known_to_its_last_digit(name: str) -> None:
         ("fashon", "no number was published for 'fashon' (did you mean 'fashion'?)"),
         ("models/fashion", "no number was published for 'models/fashion'"),
         ("lrvdvae-ffhq256", "verify knows fashion, ffhq256"),
+        ("lrvdvae-fashion", "no number was published for 'lrvdvae-fashion'"),  # it was measured on a part of the split
     ],
 )
 def test_a_name_without_a_published_number_is_refused(

@@ -14,9 +14,8 @@ from vdvae_lr.cli.shared.progress import plain_console
 from vdvae_lr.errors import InputError, nearest_name_hint
 from vdvae_lr.evaluation.bound import Bound, evaluate_bound
 from vdvae_lr.evaluation.document import read_evaluations
-from vdvae_lr.files.bundled import bundled_folder
 from vdvae_lr.hub.pretrained import VDVAE
-from vdvae_lr.hub.sources import WeightSettings
+from vdvae_lr.hub.sources import LR_PREFIX, WeightSettings, bundled_models
 from vdvae_lr.hub.vdvae.published import PUBLISHED, published_file
 from vdvae_lr.model.precision import float32_convolutions
 from vdvae_lr.processes.world import World, joined_world
@@ -82,10 +81,10 @@ def claim_of(name: str) -> Claim:
     if name in PUBLISHED:
         model = PUBLISHED[name]
         return Claim(model.dataset, model.bound, model.unit, model.last_digit)
-    folder = bundled_folder("models")
-    bundled = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    # the numbers of lrvdvae-NAME are of a part of the test split
+    bundled = {each: folder for each, folder in bundled_models().items() if not each.startswith(LR_PREFIX)}
     if name in bundled:
-        (evaluation,) = read_evaluations(folder / name / COMPARISON_NAME).values()
+        (evaluation,) = read_evaluations(bundled[name] / COMPARISON_NAME).values()
         bound = evaluation.quantity("negative_elbo")
         assert bound is not None and bound.total is not None
         return Claim(evaluation.dataset, bound.total.value, "nats/dim", 0.0)
@@ -129,4 +128,4 @@ def _load(settings: VerifySettings) -> VDVAE:
     """The model that the claim is about, even if the working folder holds something with the same name."""
     if settings.name in PUBLISHED:
         return VDVAE.from_pretrained(published_file(settings.name, "model-ema", settings.weights.mirror))
-    return VDVAE.from_pretrained(bundled_folder("models") / settings.name)
+    return VDVAE.from_pretrained(bundled_models()[settings.name])
