@@ -27,7 +27,7 @@ test: $(STAMP) ## run every test (two processes of one thread each)
 faults: $(STAMP) ## run the long tests of failures: runs killed at random moments, 20,000 steps (some minutes)
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 -m faults tests/faults
 
-demo: $(STAMP) ## fine-tune the small bundled model with and without LR, and compare with the bundled LRVDVAE; writes runs/demo and demo
+demo: $(STAMP) ## the small bundled model with LR and without, beside the bundled LRVDVAE; writes runs/demo and demo
 	$(RUN) train.py --hps fashion --save_dir runs/demo --desc lr
 	$(RUN) train.py --hps fashion --save_dir runs/demo --desc plain --alpha_T 0
 	$(RUN) -m vdvae_lr compare $(DEMO_MODELS) --dataset fashion_small --examples 500 --content_dimensions 784 --out demo

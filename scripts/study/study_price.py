@@ -59,11 +59,6 @@ class Study:
     """Folder of images, runs, logs and locks."""
     results: Path
 
-    @property
-    def preset(self) -> str:
-        """Settings of the model."""
-        return preset_of(self.data)
-
     def run(self, label: str) -> Path:
         """The folder of a row's run."""
         return self.work / "runs" / self.data / label
@@ -71,9 +66,9 @@ class Study:
     def job(self, row: Row) -> Job:
         """What a row runs."""
         images = ["--data_root", str(self.work / self.data)]
-        iters = round(row.lengths * read_presets(self.preset)["iters"])
-        words = row.words.format(preset=self.preset)
-        train = ["train.py", *([] if "--hps" in words else ["--hps", self.preset]), *words.split(), *images]
+        iters = round(row.lengths * read_presets(preset_of(self.data))["iters"])
+        words = row.words.format(preset=preset_of(self.data))
+        train = ["train.py", *([] if "--hps" in words else ["--hps", preset_of(self.data)]), *words.split(), *images]
         train += ["--iters", str(iters), "--seed", str(row.seed), "--desc", row.label]
         train += ["--save_dir", str(self.run(row.label).parent)]
         start = str(self.run(f"{row.start}-seed{row.seed}")) if row.start else "none"

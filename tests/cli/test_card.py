@@ -1,5 +1,6 @@
 """The model card of a run leads with what changed against other runs, as the report says it."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,10 +61,9 @@ def test_without_a_comparison_the_export_says_how_to_get_one(
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_a_sentence(
-    run: Path, tmp_path: Path, spoil: object, sentence: str, capsys: pytest.CaptureFixture[str]
+    run: Path, tmp_path: Path, spoil: Callable[[Path, Path], object], sentence: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     start = measured(tmp_path / "start", 1.5)
-    assert callable(spoil)
     spoil(run, start)
     assert main(["export", str(run), str(tmp_path / "weights"), "--against", str(start)]) == 2
     assert sentence in capsys.readouterr().err

@@ -11,13 +11,6 @@ import numpy as np
 from vdvae_lr.losses.objective import ObjectiveSettings
 
 SETTLED: Mapping[str, Mapping[float, tuple[float, float]]] = {
-    "prior": {
-        0.03: (0.015, 0.0002),
-        0.1: (0.053, 0.0027),
-        0.3: (0.178, 0.0283),
-        0.5: (0.347, 0.0966),
-        0.8: (0.805, 0.4047),
-    },
     "constant": {
         0.03: (0.015, 0.0002),
         0.1: (0.047, 0.0021),
@@ -34,12 +27,13 @@ SETTLED: Mapping[str, Mapping[float, tuple[float, float]]] = {
         0.8: (0.281, 0.0890),
     },
 }
-"""By kind of LR and α: information gained and price, in nats a closed direction (docs/theory.md; learned prior)."""
+"""By target and α: information gained and price of posterior latents, in nats a closed direction (docs/theory.md; the
+prior is learned)."""
 MEASURED: Mapping[str, Mapping[float, tuple[float, float]]] = {
     "prior": {0.1: (16, 0.05), 0.3: (59, 0.9)},
     "constant": {0.3: (17, 0.3), 1.0: (50, 2.8)},
 }
-"""The same: eq. 5 and bound of fine-tuning with LR, in % above fine-tuning without it (docs/study_price.md)."""
+"""By kind of LR and α: eq. 5 and bound of fine-tuning, in % above fine-tuning without LR (docs/study_price.md)."""
 STUDY_ITERATIONS = 2_000
 STUDY_PULL = 1.63
 """Of those rows: the sum over iterations of α × learning rate, for α 1. The rate that LR adds depends on this sum."""
@@ -59,9 +53,11 @@ def notices(settings: ObjectiveSettings, run_iterations: int, lr_at: Callable[[i
     if not settings.uses_lr:
         return []
     kind = "prior" if settings.lr_latents == "prior" else settings.lr_target
-    plain = (settings.lr_form, settings.lr_reduction, settings.lr_reading) == ("information", "sum", "full")
-    pull = _pull(settings, run_iterations, lr_at) if plain else 0.0
-    found = [_expectation(settings.alpha_T, kind, run_iterations, pull)] if plain else []
+    found = []
+    form = (settings.lr_form, settings.lr_reduction, settings.lr_reading)
+    # of other losses, theory and study say too little
+    if form == ("information", "sum", "full") and settings.beta == 1 and not settings.alpha_end_iters:
+        found.append(_expectation(settings.alpha_T, kind, run_iterations, _pull(settings, run_iterations, lr_at)))
     if settings.lr_reduction == "sum" and settings.alpha_T >= _DEAR_FROM and run_iterations >= _LONG_RUN:
         cost = "so large a weight is dear" if kind == "constant" else "only the run's length limits what it costs"
         found.append(
@@ -88,25 +84,37 @@ def _pull(settings: ObjectiveSettings, iterations: int, lr_at: Callable[[int, in
     return math.fsum(products) / len(products) * iterations
 
 
+def settled(kind: str, alpha: float) -> tuple[float, float] | None:
+    """Information gained and price in the end, in nats a closed direction; None if there is none, or it is not known.
+
+    `kind` is "prior" for latents from the prior, else the target of posterior latents.
+    """
+    if kind == "prior":
+        if alpha >= 1:
+            return None
+        return -math.log1p(-alpha) / 2, (-math.log1p(-alpha) - alpha) / 2
+    known = SETTLED[kind]
+    if alpha > max(known):
+        return None
+    gain, price = (float(np.interp(alpha, [0, *known], [0, *each])) for each in zip(*known.values(), strict=True))
+    return gain, price
+
+
 def _expectation(alpha: float, kind: str, iterations: int, pull: float) -> str:
-    said = f"What to expect of α {alpha:g} over {iterations:,} iterations: "
-    settled = SETTLED[kind]
-    if alpha <= max(settled):
-        gain, price = (
-            float(np.interp(alpha, [0, *settled], [0, *each])) for each in zip(*settled.values(), strict=True)
+    end = settled(kind, alpha)
+    theory = "no prediction"
+    if end is not None:
+        theory = (
+            f"once settled, {end[0]:.2g} nats of information for {end[1]:.2g} nats of the bound in each closed latent "
+            "direction; then pixel noise moves into latents while the run lasts"
         )
-        said += (
-            f"once settled, {gain:.2g} nats of information for {price:.2g} nats of the bound in each closed latent "
-            "direction; after that, pixel noise moves into latents while the run lasts (docs/theory.md)"
-        )
-    else:
-        said += "the theory knows no cheap end of it (docs/theory.md)"
+    said = f"What to expect of α {alpha:g} over {iterations:,} iterations. Theory (docs/theory.md): {theory}."
     near = min(MEASURED.get(kind, {}), key=lambda each: abs(each - alpha), default=0.0)
     if near and near / 2 <= alpha <= 2 * near:
         gain, price = MEASURED[kind][near]
         said += (
-            f"; in {STUDY_ITERATIONS:,} iterations of fine-tuning, α {near:g} gave a small model {gain:g}% more eq. 5 "
-            f"for {price:g}% of the bound, at a sum of α × learning rate of {near * STUDY_PULL:.2g}; this run's is "
-            f"{pull:.2g} (docs/study_price.md)"
+            f" Study (docs/study_price.md), a small model fine-tuned for {STUDY_ITERATIONS:,} iterations: α {near:g} "
+            f"gave {gain:g}% more eq. 5 for {price:g}% of the bound, at a sum of α × learning rate of "
+            f"{near * STUDY_PULL:.2g}. This run's sum is {pull:.2g}."
         )
-    return f"{said}."
+    return said

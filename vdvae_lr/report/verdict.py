@@ -115,7 +115,9 @@ def _sentence(pair: _Pair, variance: str) -> str:
     sentence = f"{pair.title}: {'; '.join(filter(None, (price, gain, read, seen)))}."
     bound = pair.difference(_BOUND)
     if bound is not None and bound.is_clear is None:
-        sentence += " Whether this is clear cannot be said: an earlier version measured, so evaluate again."
+        sentence += (
+            " An earlier version measured, so it is not known whether the bound's change is clear; evaluate again."
+        )
     return sentence
 
 
@@ -133,21 +135,21 @@ def _opened(pair: _Pair, key: str) -> str:
 
     Noise in all groups moves the image mostly through the coarsest ones, and hides the others.
     """
-    ours, theirs = pair.model.quantity(key), pair.base.quantity(key)
-    if pair.difference(key) is None or ours is None or theirs is None or ours.total is None:
+    ours, theirs, sizes = pair.model.quantity(key), pair.base.quantity(key), pair.model.resolutions
+    if pair.difference(key) is None or sizes != pair.base.resolutions or not ours or not theirs or not ours.total:
         return ""
-    found = [
-        (abs(math.log(one.value / other.value)), group, one.value / other.value)
-        for group, (one, other) in enumerate(zip(ours.groups, theirs.groups, strict=False))
+    ratios = {
+        group: one.value / other.value
+        for group, (one, other) in enumerate(zip(ours.groups, theirs.groups, strict=True))
         if min(one.value, other.value) > 0
         and max(one.value, other.value) >= _MATTERS * ours.total.value
         and abs(one.value - other.value) >= CLEAR * math.hypot(one.standard_error or 0.0, other.standard_error or 0.0)
-    ]
-    _, group, ratio = max(found, default=(0.0, 0, 1.0))
-    if abs(ratio - 1) < _MATTERS:
+    }
+    group = max(ratios, key=lambda each: abs(math.log(ratios[each])), default=None)
+    if group is None or abs(ratios[group] - 1) < _MATTERS:
         return ""
-    size = pair.model.resolutions[group]
-    return f"and to noise in latent group {group} ({size}×{size}) alone it is {ratio:.2g} times as strong"
+    where = f"latent group {group} ({sizes[group]}×{sizes[group]})"
+    return f"and to noise in {where} alone it is {ratios[group]:.2g} times as strong"
 
 
 def _percent(found: Difference) -> str:

@@ -39,7 +39,7 @@ class CardSettings(LoadingSettings):
             raise InputError(f"{source} is no training run, and the card compares only runs; leave --against out.")
         folder = Path(source)
         run = folder.parent.parent if folder.resolve().parent.name == CHECKPOINTS else folder
-        *others, own = models = read_reported([*self.against, str(run)])
+        first, *_, own = models = read_reported([*self.against, str(run)])
         for each in models:
             if each.evaluation is None:
                 raise InputError(f"{each.folder} has no evaluation; run `vdvae-lr evaluate {each.folder}` first.")
@@ -48,10 +48,10 @@ class CardSettings(LoadingSettings):
                 f"the evaluation of {run} is not of the checkpoint of iteration {record.iteration:,}; run "
                 f"`vdvae-lr evaluate {source}` again."
             )
-        found = verdict([*others, own])
+        found = verdict(models)
         if found is None or not found.compares:
             raise InputError(
-                f"the evaluations of {run} and {others[0].folder} are not alike, so nothing can be compared; evaluate "
+                f"the evaluations of {run} and {first.folder} are not alike, so nothing can be compared; evaluate "
                 "both on the same images with the same settings."
             )
         rows = [found.chief.head, *found.chief.rows]
