@@ -69,8 +69,8 @@ def test_the_expectation_names_theory_study_and_length() -> None:
     assert sentence == (
         "What to expect of α 0.3 over 3,000 iterations. Theory (docs/theory.md): once settled, 0.12 nats of "
         "information for 0.013 nats of the bound in each closed latent direction; then pixel noise moves into latents "
-        "while the run lasts. Study (docs/study_price.md), a small model fine-tuned for 2,000 iterations: α 0.3 gave 17% more eq. 5 "
-        "for 0.3% of the bound, at a sum of α × learning rate of 0.49. This run's sum is 1.8."
+        "while the run lasts. Study (docs/study_price.md), a small model fine-tuned for 2,000 iterations: α 0.3 "
+        "gave 17% more eq. 5 for 0.3% of the bound, at a sum of α × learning rate of 0.49. This run's sum is 1.8."
     )
     assert said(ObjectiveSettings(alpha_T=0), 3_000) == []
 
