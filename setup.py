@@ -45,7 +45,7 @@ EXTRAS = {
     ],
 }
 BUNDLED = {
-    "hps": ["*.toml"],
+    "hps": ["*.toml", "*/*.toml"],
     "data/fashion_small": ["*.gz", "README.md", "SHA256SUMS"],
     "models": ["*/*"],
 }

@@ -11,18 +11,18 @@ from typing import Any
 import pytest
 
 import vdvae_lr
-from vdvae_lr.cli.shared.config import apply_values
+from vdvae_lr.cli.shared.config import settings_of_presets
 from vdvae_lr.datasets.catalogue import DATASETS
 from vdvae_lr.files.bundled import CHECKOUT_ROOT, bundled_folder
-from vdvae_lr.files.presets import read_presets
-from vdvae_lr.training.settings import Settings
+from vdvae_lr.files.presets import preset_names, read_presets
+from vdvae_lr.hub.pretrained import model_class
 
 FOLDERS = ("vdvae_lr", "tests", "data", "scripts")
 SOURCES = sorted(
     [*CHECKOUT_ROOT.glob("*.py"), *(path for folder in FOLDERS for path in (CHECKOUT_ROOT / folder).rglob("*.py"))]
 )
 DOCUMENTS = sorted([*CHECKOUT_ROOT.glob("*.md"), *(CHECKOUT_ROOT / "docs").rglob("*.md")])
-PRESETS = sorted(path.stem for path in bundled_folder("hps").glob("*.toml"))
+PRESETS = preset_names()
 OVERLAYS = {"paper"}  # presets that go on top of another one and describe no model themselves
 INSTALLED_AS = {"PIL": "pillow"}  # where the name to import is not the name to install
 LONGEST_FILE, LONGEST_FUNCTION = 400, 60
@@ -102,10 +102,13 @@ def test_a_binary_file_needs_no_encoding(call: str) -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_preset_resolves_to_what_it_says(name: str) -> None:
     values = read_presets(name)
-    resolved = apply_values(Settings(), values, name).flat()
+    settings = settings_of_presets(name)
+    assert model_class(settings.model).__name__ == values.pop("model", "VDVAE")
+    resolved = settings.flat()
     assert {key: resolved[key] for key in values} == values
     if name not in OVERLAYS:
-        assert {"dataset", "image_size", "image_channels", "enc_blocks", "dec_blocks", "input_shift"} <= values.keys()
+        own = {"likelihood", "latents"} if name.startswith("shallow/") else {"enc_blocks", "dec_blocks", "input_shift"}
+        assert {"dataset", "image_size", "image_channels"} | own <= values.keys()
         assert values["dataset"] in DATASETS
 
 
@@ -119,9 +122,9 @@ def test_base_of_a_preset_is_another_preset(name: str) -> None:
 def test_bundled_folder_is_found_and_packaged(folder: str) -> None:
     patterns = packaging("BUNDLED")[folder]
     found = bundled_folder(folder)
-    packaged = {path.name for pattern in patterns for path in found.glob(pattern)}
+    packaged = {path for pattern in patterns for path in found.glob(pattern)}
     assert packaged
-    assert packaged == {path.name for path in found.iterdir() if path.is_file() and path.suffix != ".py"}
+    assert packaged == {path for path in found.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
 
 
 def test_files_beside_the_code_are_packaged() -> None:

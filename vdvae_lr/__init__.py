@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vdvae_lr.cli.main import main_for
-    from vdvae_lr.hub.pretrained import VDVAE, PretrainedModel
+    from vdvae_lr.hub.pretrained import VDVAE, PretrainedModel, ShallowVAE
     from vdvae_lr.model.vdvae.vae import VAEConfig
     from vdvae_lr.pictures.interpolating import interpolate
     from vdvae_lr.pictures.reconstructing import reconstruct
@@ -22,6 +22,7 @@ __version__ = "0.1.0"
 __all__ = [
     "VDVAE",
     "PretrainedModel",
+    "ShallowVAE",
     "VAEConfig",
     "__version__",
     "interpolate",
@@ -33,6 +34,7 @@ __all__ = [
 ]
 _MODULES = {
     "VDVAE": "hub.pretrained",
+    "ShallowVAE": "hub.pretrained",
     "VAEConfig": "model.vdvae.vae",
     "PretrainedModel": "hub.pretrained",
     "main_for": "cli.main",

@@ -55,7 +55,7 @@ def test_the_average_stays_what_it_was(run: Path) -> None:
 
 
 def test_the_noise_is_the_seeds(run: Path) -> None:
-    first, again, other = (fingerprint(started(run, open_at_start=0.1, seed=seed))["values"] for seed in (1, 1, 2))
+    first, again, other = (fingerprint(started(run, open_at_start=0.1, seed=seed))["state"] for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 

@@ -204,9 +204,9 @@ def test_a_step_at_extreme_log_scales_has_finite_terms(precision: Precision, pos
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_log_scale_beyond_the_range_costs_an_update_and_no_weight(precision: Precision, log_scale: float) -> None:
     training = with_log_scales(minimal_training(precision), log_scale, 0.0)
-    before = fingerprint(training)["values"]
+    before = fingerprint(training)["state"]
     training(0, 1.0, batches_of(grey_pixels(8), 8))
-    assert torch.equal(fingerprint(training)["values"], before)
+    assert torch.equal(fingerprint(training)["state"], before)
     assert int(training.optimiser.skipped) == 1
 
 
@@ -240,7 +240,7 @@ def test_an_overflowing_step_is_skipped_halves_the_scale_and_training_goes_on() 
     step_on(training, 2)
     assert [int(count) for count in counts] == [1, 0, 3]
     assert loss_scale(training) == (scale, 1)
-    assert not torch.equal(fingerprint(training)["values"], before["values"])
+    assert not torch.equal(fingerprint(training)["state"], before["state"])
 
 
 def test_scale_and_growth_tracker_go_on_after_a_resume(tmp_path: Path) -> None:

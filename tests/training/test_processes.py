@@ -122,7 +122,7 @@ def test_updates_are_what_their_names_say(worlds: Worlds, size: int) -> None:
     }
     assert updates["clipped"]["gradient_norm"] > GRAD_CLIP
     for update in updates.values():
-        for key in ("values", "average"):
+        for key in ("state", "average"):
             assert torch.equal(update[key], update["before"]) == (int(update["skipped"]) == 2), key
 
 

@@ -85,7 +85,7 @@ def run_in(folder: Path, **changes: Any) -> int:
 def test_a_published_run_goes_on_with_everything_it_had(published_files: dict[str, str], tmp_path: Path) -> None:
     training = built(**published_files)
     found = held(training)
-    assert_same_bits(dict(random_model(0, CONFIG).state_dict()), found["values"])
+    assert_same_bits(dict(random_model(0, CONFIG).state_dict()), found["state"])
     assert_same_bits(dict(random_model(1, CONFIG).state_dict()), found["average"])
     for kind, named in write_optimiser(tmp_path / "again.th").items():
         assert_same_bits(named, found[kind])
@@ -101,7 +101,7 @@ def test_one_file_serves_for_weights_and_averages(
     files = published_files | {"pretrained": published_files["restore_ema_path"]}
     training = built(**{name: files[name] for name in given})
     found = held(training)
-    for seed, kind in zip(seeds, ("values", "average"), strict=True):
+    for seed, kind in zip(seeds, ("state", "average"), strict=True):
         assert_same_bits(dict(random_model(seed, CONFIG).state_dict()), found[kind])
     assert int(training.optimiser.update_count()) == 0
 
@@ -131,7 +131,7 @@ def test_published_names_stand_for_their_files(tmp_path: Path, monkeypatch: pyte
     names = dict.fromkeys(("restore_path", "restore_ema_path", "restore_optimizer_path"), PUBLISHED_NAME)
     training = built(**names, weights_mirror=str(tmp_path))
     found = held(training)
-    assert_same_bits(dict(random_model(1, CONFIG).state_dict()), found["values"])
+    assert_same_bits(dict(random_model(1, CONFIG).state_dict()), found["state"])
     assert_same_bits(dict(random_model(0, CONFIG).state_dict()), found["average"])
     assert int(training.optimiser.update_count()) == UPDATES
 

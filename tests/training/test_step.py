@@ -44,7 +44,7 @@ def test_a_step_depends_on_seed_and_iteration_only() -> None:
     runs = [tiny_training() for _ in range(3)]
     for training, iteration in zip(runs, (7, 7, 8), strict=True):
         training(iteration, 1.0, batches_of(pixels, 2))
-    first, again, later = (fingerprint(training)["values"] for training in runs)
+    first, again, later = (fingerprint(training)["state"] for training in runs)
     assert torch.equal(first, again)
     assert not torch.equal(first, later)
 

@@ -13,15 +13,14 @@ from typing import Annotated, Any
 
 import tyro
 
-from vdvae_lr.cli.shared.config import apply_values
+from vdvae_lr.cli.shared.config import settings_of_presets
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.paths import is_folder
-from vdvae_lr.files.presets import read_presets
 from vdvae_lr.files.whole_file import write_whole
 from vdvae_lr.report.page import FIRST_LINE, report_page
 from vdvae_lr.report.reported import Reported, read_reported
 from vdvae_lr.setting_checks import check_settings
-from vdvae_lr.training.settings import NEUTRAL, Settings
+from vdvae_lr.training.settings import NEUTRAL
 
 REPORT_NAME = "report.html"
 
@@ -75,8 +74,7 @@ def _check_replaceable(target: Path) -> None:
 def _with_choices(reported: Reported) -> Reported:
     """Add the names of the settings that differ from the run's preset, if that preset is known here."""
     try:
-        values = read_presets(str(reported.settings.get("hps", "")))
-        preset: Mapping[str, Any] = apply_values(Settings(), values, "").flat()
+        preset: Mapping[str, Any] = settings_of_presets(str(reported.settings.get("hps", ""))).flat()
     except (InputError, ValueError, OSError):  # such as a name that no file can have
         return reported
     chosen = {

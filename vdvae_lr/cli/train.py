@@ -41,10 +41,10 @@ def describe(settings: Settings, console: Console) -> None:
     console.print(table)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     latents = sum(channels * height * width for channels, height, width in model.latent_shapes)
-    dimensions = model.dimensions
+    groups, dimensions = len(model.latent_shapes), model.dimensions
     console.print(
-        f"Model: {parameters:,} parameters; {len(model.latent_shapes)} latent groups, {latents:,} latents an image, "
-        f"{latents / dimensions:.1f} for each of its {dimensions:,} numbers."
+        f"Model: {parameters:,} parameters; {groups} latent group{'s' * (groups > 1)}, {latents:,} latents an image, "
+        f"{latents / dimensions:.2g} for each of its {dimensions:,} numbers."
     )
     console.print(_schedule(settings))
     for sentence in notices(settings.objective, settings.run.iters, settings.optimisation.lr_at):
@@ -55,6 +55,7 @@ def _schedule(settings: Settings) -> str:
     run, objective, optimisation = settings.run, settings.objective, settings.optimisation
     iteration_images = run.global_batch or run.n_batch
     each = "" if run.global_batch else " for each process"
+    rise = f"0 → {optimisation.lr:g} over {optimisation.warmup_iters:,}" if optimisation.warmup_iters else None
     final = "" if optimisation.lr_final_share == 1 else f", then to {optimisation.lr * optimisation.lr_final_share:g}"
     alpha = "no Latent Reconstruction (alpha_T 0)"
     if objective.uses_lr:
@@ -62,8 +63,8 @@ def _schedule(settings: Settings) -> str:
         if objective.alpha_end_iters:
             alpha += f", then to {objective.alpha_end:g} over the last {objective.alpha_end_iters:,}"
     return (
-        f"Schedule: {run.iters:,} iterations of {iteration_images} images{each}; learning rate 0 → {optimisation.lr:g} "
-        f"over {optimisation.warmup_iters:,}{final}; {alpha}; start from {run.starts[0].name or 'none'}."
+        f"Schedule: {run.iters:,} iterations of {iteration_images} images{each}; "
+        f"learning rate {rise or f'{optimisation.lr:g}'}{final}; {alpha}; start from {run.starts[0].name or 'none'}."
     )
 
 

@@ -91,6 +91,7 @@ def train_reader(
         tick()
     if not read.isfinite().all():
         raise UnmeasurableError("the training of a fresh reader diverged; lower --reader_lr.")
+    reader.network.eval()
     parts = read.tensor_split(min(_PARTS, iterations))
     return reader, [part.mean().item() for part in parts]
 

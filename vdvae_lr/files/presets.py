@@ -1,4 +1,7 @@
-"""Presets: TOML files of settings, in `hps/` or your own; `base = "other"` builds on another preset."""
+"""Presets: TOML files of settings, in `hps/` or your own.
+
+`base = "other"` builds on another preset, `model = "ShallowVAE"` names the class of models that is trained.
+"""
 
 import tomllib
 from pathlib import Path
@@ -16,6 +19,12 @@ def preset_words(names: str) -> list[str]:
     """The entries of a comma-separated list of presets; the home folder replaces `~` (raises InputError)."""
     words = names.split(",")
     return [expanded(word.strip(), "hps") if word.strip().startswith("~") else word for word in words]
+
+
+def preset_names() -> list[str]:
+    """The names of all presets in hps/, as --hps takes them; those in a folder are FOLDER/NAME."""
+    folder = bundled_folder("hps")
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.toml"))
 
 
 def read_presets(names: str) -> dict[str, Any]:
@@ -75,13 +84,16 @@ def _read_text(path: Path) -> str:
 
 
 def _unknown(name: str, above: tuple[Path, ...]) -> InputError:
-    known = sorted(path.stem for path in bundled_folder("hps").glob("*.toml"))
+    known = preset_names()
     if above and name.endswith(".toml"):
         beside = above[-1].parent / name
         hint = f"; there is {beside}, but relative paths start in the working folder" if is_file(beside) else ""
         return InputError(f"preset {above[-1]} has base {name!r}, which does not exist{hint}; mend the base.")
-    plain = name.lower().removesuffix(".toml").rpartition("/")[2]
-    hint = nearest_name_hint(plain or name, known)
+    lower = name.lower().removesuffix(".toml")
+    hint = nearest_name_hint(lower if lower.startswith("shallow/") else lower.rpartition("/")[2] or name, known)
     if not hint and is_file(Path(f"{name}.toml")):
         hint = f" (did you mean '{name}.toml'?)"
-    return InputError(f"there is no preset '{name[:100]}'{hint}; --hps knows {', '.join(known)}, or a .toml file.")
+    top = ", ".join(each for each in known if "/" not in each)
+    return InputError(
+        f"there is no preset '{name[:100]}'{hint}; --hps knows {top}, those of hps/shallow, or a .toml file."
+    )

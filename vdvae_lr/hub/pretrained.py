@@ -26,8 +26,16 @@ from vdvae_lr.hub.model_card import CARD_NAME, FIGURES, PICTURE_NAME, Provenance
 from vdvae_lr.hub.run_record import read_run_record
 from vdvae_lr.hub.sources import WeightSettings, WeightSource, find_weights, read_state, settings_of
 from vdvae_lr.hub.vdvae.published import PUBLISHED
-from vdvae_lr.hub.weight_folder import CONFIG_NAME, WEIGHTS_NAME, make_known, write_config, write_weights
+from vdvae_lr.hub.weight_folder import (
+    CONFIG_NAME,
+    WEIGHTS_NAME,
+    make_known,
+    stored_tensors,
+    write_config,
+    write_weights,
+)
 from vdvae_lr.model.latent_model import LatentModel
+from vdvae_lr.model.shallow.vae import ShallowConfig, ShallowModel
 from vdvae_lr.model.vdvae.vae import VAEConfig, VeryDeepVAE
 
 _SAVING = ".saving-"
@@ -41,6 +49,18 @@ _CLASSES: dict[type, type["PretrainedModel"]] = {}
 def model_class(config: Any) -> type["PretrainedModel"]:
     """The class that is built from these settings."""
     return _CLASSES[type(config)]
+
+
+def class_called(name: object) -> type["PretrainedModel"]:
+    """The class with this name, of those that are defined.
+
+    Raises:
+        InputError: there is none.
+    """
+    kinds = {kind.__name__: kind for kind in _CLASSES.values()}
+    if not isinstance(name, str) or name not in kinds:
+        raise InputError(f"there is no class of models called {name!r:.100}; known are {', '.join(sorted(kinds))}.")
+    return kinds[name]
 
 
 def config_of(model: type["PretrainedModel"]) -> type:
@@ -179,7 +199,7 @@ class PretrainedModel(LatentModel, ModelHubMixin, library_name=LIBRARY):
 
     def _save_pretrained(self, save_directory: Path) -> None:
         write_config(save_directory, self.config, self.dataset)
-        write_weights(save_directory / WEIGHTS_NAME, self.state_dict())
+        write_weights(save_directory / WEIGHTS_NAME, stored_tensors(self))
         write_digests(save_directory, (CONFIG_NAME, WEIGHTS_NAME))  # without the card: people edit cards
         if (card := self._kept_card()) is not None:
             (save_directory / CARD_NAME).write_bytes(card)
@@ -205,6 +225,10 @@ class PretrainedModel(LatentModel, ModelHubMixin, library_name=LIBRARY):
 
 class VDVAE(VeryDeepVAE, PretrainedModel, config=VAEConfig):
     """A very deep VAE (Child 2020) with weights in and out."""
+
+
+class ShallowVAE(ShallowModel, PretrainedModel, config=ShallowConfig):
+    """A VAE of the paper's shallow study (docs/shallow_study.md) with weights in and out."""
 
 
 def _clear_leftovers(folder: Path) -> None:

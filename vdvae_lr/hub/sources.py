@@ -50,6 +50,7 @@ from vdvae_lr.hub.weight_folder import (
     read_config,
     read_shapes,
     read_weights,
+    stored_tensors,
 )
 from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.setting_checks import PathText, check_settings
@@ -286,16 +287,16 @@ def _fetch_digests(url: str, target: Path) -> None:
 
 
 def read_state(source: WeightSource, model: LatentModel) -> dict[str, Tensor]:
-    """The tensors of `source` under the parameter names of `model`, which may lie on the meta device.
+    """The tensors of `source` under the names of `stored_tensors` of `model`, which may lie on the meta device.
 
-    Raises InputError if the file is damaged, or if it does not hold exactly the model's parameters; in a safetensors
+    Raises InputError if the file is damaged, or if it does not hold exactly the model's tensors; in a safetensors
     file this is found before the tensors take memory.
     """
     check_listed_digest(source.path, source.remedy)
     if source.path.suffix in TORCH_SUFFIXES:
         state = from_published(model, read_tensors(source.path), source.path)
     else:
-        shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+        shapes = {name: tuple(tensor.shape) for name, tensor in stored_tensors(model).items()}
         check_fit(shapes, read_shapes(source.path), source.path)
         state = read_weights(source.path)
     odd = next((name for name, tensor in state.items() if not tensor.is_floating_point()), None)

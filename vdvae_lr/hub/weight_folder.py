@@ -86,6 +86,20 @@ def read_config(path: Path, remedy: str = "") -> tuple[Any, str]:
         raise InputError(f"{path} describes no model that can be made: {plain(str(error))}") from None
 
 
+def running_statistics(model: nn.Module) -> dict[str, Tensor]:
+    """The floating-point buffers in a model's state by name, such as the running statistics of batch normalisation.
+
+    Its count of batches is an integer, and left out: torch starts it anew, and nothing here uses it.
+    """
+    kept = model.state_dict().keys()
+    return {name: buffer for name, buffer in model.named_buffers() if name in kept and buffer.is_floating_point()}
+
+
+def stored_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """What a file of a model's weights holds: its parameters and its running statistics, by name."""
+    return dict(model.named_parameters()) | running_statistics(model)
+
+
 def write_weights(path: Path, state: Mapping[str, Tensor]) -> None:
     """Write a safetensors file that every user who may enter the folder can read; raises OSError."""
     try:

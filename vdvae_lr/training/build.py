@@ -90,7 +90,7 @@ def build_training(settings: Settings, world: World, start: StartWeights) -> Tra
     precision = resolve_precision(run, world.device)
     weights = FlatWeights(model)
     if states is not None:
-        weights.load(weights.values.data, states[0])
+        weights.load(weights.state, states[0])
     optimiser = Optimiser(weights, settings.optimisation, run_iterations=run.iters, loss_scaling=precision == "fp16")
     if states is not None:
         weights.load(optimiser.ema.average, states[1])

@@ -108,7 +108,7 @@ class Snapshot:
         """Write every file into `folder`, and wait until they are on the disk (raises OSError, InputError)."""
         named = {name: self._step.optimiser.weights.named(buffer) for name, buffer in self._buffers.items()}
         write_config(folder, self._step.model.config, self._settings.data.dataset)
-        write_weights(folder / WEIGHTS_NAME, named.pop("values"))
+        write_weights(folder / WEIGHTS_NAME, named.pop("state"))
         write_weights(folder / EMA_NAME, named.pop("average"))
         moments = {f"{kind}/{name}": tensor for kind, group in named.items() for name, tensor in group.items()}
         write_weights(folder / _OPTIMISER_NAME, moments | {_COUNT_NAME: self._update_count})
@@ -268,7 +268,7 @@ def restore(step: TrainingStep, checkpoint: Path, state: Mapping[str, Any]) -> P
     """Put a run back to where `checkpoint` left it, bit for bit, and return where that is."""
     optimiser = step.optimiser
     weights = optimiser.weights
-    weights.load(weights.values.data, read_weights(checkpoint / WEIGHTS_NAME))
+    weights.load(weights.state, read_weights(checkpoint / WEIGHTS_NAME))
     weights.load(optimiser.ema.average, read_weights(checkpoint / EMA_NAME))
     moments: dict[str, dict[str, Tensor]] = {}
     tensors = read_weights(checkpoint / _OPTIMISER_NAME)

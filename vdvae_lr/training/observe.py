@@ -4,6 +4,7 @@ docs/logged_numbers.md explains the numbers of the records.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from vdvae_lr.pictures.picture_grid import picture_grid, save_png
 from vdvae_lr.training.interruption import StopRequest
 from vdvae_lr.training.metrics import LoggedValue
 from vdvae_lr.training.run import Run
-from vdvae_lr.training.step import autocast
+from vdvae_lr.training.step import TrainingStep, autocast
 
 _SAMPLE_TEMPERATURES = (1.0, 0.9, 0.8)
 
@@ -34,7 +35,7 @@ def evaluate(run: Run, stop: StopRequest) -> None:
     count = min(len(run.held_out_images), run_settings.eval_examples or len(run.held_out_images))
     watched_count = min(count, run_settings.watch_examples)
     watched = None
-    with step.optimiser.weights.holding(step.optimiser.ema.average), autocast(world.device, step.precision):
+    with _averaged_weights(step):
         bound = evaluate_bound(step.model, _held_out(run, stop, count), seed=run_settings.seed, world=world)
         if stop.agreed(world):
             return  # some process left images out
@@ -52,6 +53,18 @@ def evaluate(run: Run, stop: StopRequest) -> None:
         f"-ELBO {bound.negative_elbo:.4f} nats/dim ({bound.negative_elbo_bits_per_dim:.4f} bits/dim) "
         f"= rate {bound.rate:.4f} + distortion {bound.distortion:.4f}{_price(bound, first)}"
     )
+
+
+@contextmanager
+def _averaged_weights(step: TrainingStep) -> Iterator[None]:
+    """Inside, the model computes with the averaged weights, in evaluation mode and in the run's precision."""
+    weights, average = step.optimiser.weights, step.optimiser.ema.average
+    step.model.eval()
+    try:
+        with weights.holding(average), autocast(step.world.device, step.precision):
+            yield
+    finally:
+        step.model.train()
 
 
 def _price(bound: Bound, first: tuple[int, Mapping[str, Any]] | None) -> str:
@@ -134,7 +147,7 @@ def _draw_here(run: Run) -> None:
     run_settings, step = run.settings.run, run.step
     count = min(run_settings.num_images_visualize, len(run.held_out_images))
     pixels = torch.from_numpy(run.held_out_images.read(range(count))).permute(0, 3, 1, 2).to(run.world.device)
-    with step.optimiser.weights.holding(step.optimiser.ema.average), autocast(run.world.device, step.precision):
+    with _averaged_weights(step):
         rows = reconstructions(step.model, pixels, seed=run_settings.seed)
         drawn = samples(step.model, count, _SAMPLE_TEMPERATURES, seed=run_settings.seed)
     labels = ["image", "reconstruction", *(f"sample, t = {t:g}" for t in _SAMPLE_TEMPERATURES)]

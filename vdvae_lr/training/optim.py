@@ -62,17 +62,17 @@ class OptimisationSettings:
 class MovingAverage:
     """The exponential moving average of the weights (EMA), which samples and evaluates better than the weights.
 
-    `average` (N,) ← rate · average + (1 − rate) · values, after every update that was not skipped (as published).
+    `average` (N + M,) ← rate · average + (1 − rate) · state, after every update that was not skipped (as published).
     """
 
-    def __init__(self, values: Tensor, rate: float) -> None:
-        self.average = values.detach().clone()
+    def __init__(self, state: Tensor, rate: float) -> None:
+        self.average = state.detach().clone()
         self.rate = rate
 
     @torch.no_grad()
-    def update(self, values: Tensor, applied: Tensor) -> None:
+    def update(self, state: Tensor, applied: Tensor) -> None:
         """Update the average; `applied` () is 1 if the optimiser stepped and 0 if it skipped, still on the device."""
-        self.average.lerp_(values, (1 - self.rate) * applied.to(values.dtype))
+        self.average.lerp_(state, (1 - self.rate) * applied.to(state.dtype))
 
 
 class Optimiser:
@@ -100,7 +100,7 @@ class Optimiser:
         self.weights = weights
         self.settings = settings
         self._run_iterations = run_iterations
-        self.ema = MovingAverage(weights.values.data, settings.ema_rate)
+        self.ema = MovingAverage(weights.state, settings.ema_rate)
         device = weights.values.device
         self.scaler = torch.amp.GradScaler(device.type, enabled=loss_scaling)
         self.gradient_norm = torch.zeros((), dtype=weights.values.dtype, device=device)
@@ -124,7 +124,8 @@ class Optimiser:
         self._update(apply)
         self.scaler.update()
         applied = apply.float()
-        self.ema.update(self.weights.values.data, applied)
+        self.weights.statistics.add_(torch.where(apply, self.weights.statistics_change, 0))
+        self.ema.update(self.weights.state, applied)
         self.skipped += whole * (1 - applied)
         self.consecutive_skips.add_(whole).mul_(1 - applied)
 
@@ -136,10 +137,13 @@ class Optimiser:
             self._rule.step()
 
     def flat_state(self) -> dict[str, Tensor]:
-        """Buffers (N,) by name: "values", "average" and, after the first update, AdamW's "exp_avg" and "exp_avg_sq"."""
+        """Buffers by name: "state" and "average" (N + M,), and AdamW's "exp_avg" and "exp_avg_sq" (N,).
+
+        Before the first update AdamW has none.
+        """
         state = self._rule.state.get(self.weights.values, {})
         moments = {kind: state[kind] for kind in ("exp_avg", "exp_avg_sq") if kind in state}
-        return {"values": self.weights.values.data, "average": self.ema.average} | moments
+        return {"state": self.weights.state, "average": self.ema.average} | moments
 
     def checksum(self) -> int:
         """A number from every bit of `flat_state`; waits for the device."""

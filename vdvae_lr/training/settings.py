@@ -133,7 +133,8 @@ class RunSettings:
     @property
     def name(self) -> str:
         """The run's folder name; a preset of your own gives its file's name without the path."""
-        return self.desc or "-".join(Path(preset.strip()).stem for preset in self.hps.split(","))
+        names = (Path(preset.strip()).name.removesuffix(".toml") for preset in self.hps.split(","))
+        return self.desc or "-".join(names)
 
 
 def _check_run_name(name: str) -> None:

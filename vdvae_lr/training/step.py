@@ -134,7 +134,7 @@ class TrainingStep:
         self._alpha.fill_(alpha)
         self._beta.fill_(self.beta)
         self._step_terms.zero_()
-        weights.gradients.zero_()
+        weights.message.zero_()
         try:
             for batch in batches:
                 self._pixels.copy_(batch.pixels, non_blocking=True)
@@ -160,7 +160,8 @@ class TrainingStep:
 
     def _forward_backward(self) -> None:
         """Add one micro-batch's gradient to the buffer and its terms to the step's."""
-        with autocast(self.world.device, self.precision):
+        collecting = self.optimiser.weights.collecting_statistics(self._local_share)
+        with autocast(self.world.device, self.precision), collecting:
             levels = self._pixels.float()
             terms = batch_terms(self.model, self.objective, levels, self.noise, self._alpha, self._beta)
         # `_local_share` and the reduction's mean over processes together make the mean over the global batch.
@@ -172,8 +173,8 @@ class TrainingStep:
 
     def _captured(self) -> Callable[[], None]:
         """`_forward_backward` as a CUDA graph over the buffers. The buffers keep their content."""
-        gradients = self.optimiser.weights.gradients
-        before = gradients.clone()
+        message = self.optimiser.weights.message
+        before = message.clone()
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -183,6 +184,6 @@ class TrainingStep:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # the loader pins memory in its own thread
             self._forward_backward()
-        gradients.copy_(before)
+        message.copy_(before)
         self._step_terms.zero_()
         return graph.replay

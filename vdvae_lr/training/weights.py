@@ -1,8 +1,8 @@
-"""A model's parameters in one flat buffer.
+"""A model's parameters and running statistics in one flat buffer.
 
 Weights, gradients and EMA each lie in one buffer. So a step needs one all-reduce, one norm, one AdamW and one average,
 whatever the number of tensors (1,436 in the cifar10 configuration). The model's own parameters are views into the
-buffer.
+buffer. So are its running statistics: floating-point buffers in its state, such as those of batch normalisation.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,36 +11,53 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from vdvae_lr.hub.weight_folder import running_statistics
+
 _ALIGNMENT = 64  # elements; in float32 every tensor starts on a 256-byte boundary, which convolution kernels prefer
 
 
 class FlatWeights:
-    """Owns `values` and `gradients` (N,), and knows where each of the model's parameters lies in such a buffer.
+    """Owns `state` (N + M,) and its gradient, and knows where each of the model's tensors lies in such a buffer.
 
     The model must already be on its device and in its memory format: strides are kept.
 
     Attributes:
-        message: (N + 64,) what the processes reduce at each step: `gradients`, `lacks_images`, then padding.
+        state: (N + M,) `values`, then `statistics`.
+        values: (N,) all parameters.
+        gradients: (N,) their gradient.
+        statistics: (M,) all running statistics. The model changes them when it computes in training mode.
+        message: (N + M + 64,) what the processes reduce at each step: `gradients`, `statistics_change`,
+            `lacks_images`, then padding.
+        statistics_change: (M,) what the micro-batches of a step add to the statistics.
         lacks_images: () above 0 after the reduction if some process could not read its images of this step.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._slots: dict[str, tuple[int, torch.Size, tuple[int, ...]]] = {}
-        size = 0
         parameters = dict(model.named_parameters())
-        for name, parameter in parameters.items():
-            self._slots[name] = (size, parameter.shape, parameter.stride())
-            size += -(-parameter.numel() // _ALIGNMENT) * _ALIGNMENT
+        statistics = running_statistics(model)
+        count = self._allot(parameters, 0)
+        size = self._allot(statistics, count)
         first = next(iter(parameters.values()))
-        self.values = nn.Parameter(torch.zeros(size, dtype=first.dtype, device=first.device))
+        self.state = torch.zeros(size, dtype=first.dtype, device=first.device)
+        self.values, self.statistics = nn.Parameter(self.state[:count]), self.state[count:]
         self.message = torch.zeros(size + _ALIGNMENT, dtype=first.dtype, device=first.device)
-        self.gradients, self.lacks_images = self.message[:size], self.message[size]
+        self.gradients, self.statistics_change = self.message[:count], self.message[count:size]
+        self.lacks_images = self.message[size]
         self.values.grad = self.gradients
         self._parameters = list(parameters.values())
         self._gradient_views = list(self.named(self.gradients).values())
-        for name, view in self.named(self.values.data).items():
-            view.copy_(parameters[name].data)
-            parameters[name].data = view
+        tensors = parameters | statistics
+        for name, view in self.named(self.state).items():
+            view.copy_(tensors[name].data)
+            tensors[name].data = view
+
+    def _allot(self, tensors: Mapping[str, Tensor], start: int) -> int:
+        """Give each tensor its place from `start` on; returns where the next one may begin."""
+        for name, tensor in tensors.items():
+            self._slots[name] = (start, tensor.shape, tensor.stride())
+            start += -(-tensor.numel() // _ALIGNMENT) * _ALIGNMENT
+        return start
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradient of `loss` () to `gradients`.
@@ -54,29 +71,47 @@ class FlatWeights:
         for parameter in self._parameters:
             parameter.grad = None
 
+    @contextmanager
+    def collecting_statistics(self, share: float) -> Iterator[None]:
+        """Inside, the model may change its running statistics.
+
+        Afterwards they are as before, and `statistics_change` has this share of the change: each micro-batch starts
+        from the same statistics, so a step does not depend on how processes share its micro-batches.
+        """
+        before = self.statistics.clone()
+        yield
+        self.statistics_change.add_(self.statistics - before, alpha=share)
+        self.statistics.copy_(before)
+
     def named(self, buffer: Tensor) -> dict[str, Tensor]:
-        """Views into a buffer (N,) by parameter name, with the parameters' shapes and strides."""
-        return {name: buffer.as_strided(shape, stride, start) for name, (start, shape, stride) in self._slots.items()}
+        """Views into a buffer, with the tensors' shapes and strides, by name.
+
+        Those of all tensors in a buffer (N + M,), and of the parameters in a buffer (N,).
+        """
+        size = buffer.numel()
+        slots = {name: slot for name, slot in self._slots.items() if slot[0] < size}
+        return {name: buffer.as_strided(shape, stride, start) for name, (start, shape, stride) in slots.items()}
 
     def buffer_from(self, state: Mapping[str, Tensor]) -> Tensor:
-        """A new buffer with the tensors of `state`, which has exactly the model's names and shapes."""
+        """A new buffer (N,) with the tensors of `state`, which has exactly the parameters' names and shapes."""
         buffer = torch.zeros_like(self.values.data)
         self.load(buffer, state)
         return buffer
 
     def load(self, buffer: Tensor, state: Mapping[str, Tensor]) -> None:
-        """Copy `state` into an existing buffer (raises KeyError for other names than the model's)."""
-        if state.keys() != self._slots.keys():
-            raise KeyError(f"names differ: {sorted(state.keys() ^ self._slots.keys())[:4]}")
-        for name, view in self.named(buffer).items():
+        """Copy `state` into an existing buffer (raises KeyError for other names than that of the buffer's tensors)."""
+        views = self.named(buffer)
+        if state.keys() != views.keys():
+            raise KeyError(f"names differ: {sorted(state.keys() ^ views.keys())[:4]}")
+        for name, view in views.items():
             view.copy_(state[name])
 
     @contextmanager
     def holding(self, other: Tensor) -> Iterator[None]:
-        """Inside, the model computes with the weights of `other` (N,); afterwards, or after an error, with its own."""
-        own = self.values.data.clone()
-        self.values.data.copy_(other)
+        """Inside, the model computes with the state `other` (N + M,); afterwards, or after an error, with its own."""
+        own = self.state.clone()
+        self.state.copy_(other)
         try:
             yield
         finally:
-            self.values.data.copy_(own)
+            self.state.copy_(own)

@@ -17,9 +17,8 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.files.bundled import bundled_folder
 from vdvae_lr.files.network_errors import without_secrets
 from vdvae_lr.files.presets import read_presets
-from vdvae_lr.hub.pretrained import VDVAE, PretrainedModel, config_of
+from vdvae_lr.hub.pretrained import VDVAE, PretrainedModel, class_called, config_of
 from vdvae_lr.hub.sources import WeightSettings, WeightSource, find_weights, settings_of
-from vdvae_lr.model.vdvae.vae import VAEConfig
 from vdvae_lr.setting_checks import check_types
 from vdvae_lr.training.settings import RunSettings, Settings, settings_for
 
@@ -55,11 +54,24 @@ def resolve_settings(
 
 def _settings_of_preset(hps: str | None, model: type[PretrainedModel]) -> Settings:
     """The presets of a command line; a model of one's own has none by default, and its run has the class's name."""
-    defaults = settings_for(config_of(model))()
     if hps is None and model is not VDVAE:
+        defaults = settings_for(config_of(model))()
         return apply_values(defaults, {"hps": "", "desc": model.__name__.lower()}, model.__name__)
-    hps = hps or RunSettings.hps
-    return apply_values(defaults, {**read_presets(hps), "hps": hps}, f"--hps {hps}")
+    return settings_of_presets(hps or RunSettings.hps, model)
+
+
+def settings_of_presets(presets: str, model: type[PretrainedModel] = VDVAE) -> Settings:
+    """The settings that comma-separated presets describe, of a run that trains `model` unless they name another class.
+
+    Raises:
+        InputError: an unknown preset, or a mistake in one.
+    """
+    values, source = read_presets(presets), f"--hps {presets}"
+    try:
+        kind = class_called(values.pop("model")) if "model" in values else model
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
+    return apply_values(settings_for(config_of(kind))(), values | {"hps": presets}, source)
 
 
 def _found(arguments: Sequence[str]) -> dict[str, str | None]:
@@ -76,7 +88,7 @@ def _settings_of_weights(source: WeightSource, pretrained: str) -> Settings:
     """The preset that describes the same model, if there is one; else the model's settings on top of the defaults."""
     config = settings_of(source)
     for path in sorted(bundled_folder("hps").glob("*.toml")):
-        preset = apply_values(Settings(), {**read_presets(path.stem), "hps": path.stem}, path.name)
+        preset = settings_of_presets(path.stem)
         if preset.model == config and preset.run.pretrained != "none":
             return preset
     name = f"from-{Path(without_secrets(pretrained)).stem}"  # the weights may lie in a run: do not take its name
@@ -86,13 +98,13 @@ def _settings_of_weights(source: WeightSource, pretrained: str) -> Settings:
     return apply_values(settings_for(type(config))(), values, f"--pretrained {pretrained}")
 
 
-def model_settings(presets: str) -> VAEConfig | None:
+def model_settings(presets: str) -> Any:
     """The model that comma-separated presets describe, for weights that come without settings; None without a preset.
 
     Raises:
         InputError: an unknown preset, or a mistake in one.
     """
-    return apply_values(Settings(), read_presets(presets), f"--hps {presets}").model if presets else None
+    return settings_of_presets(presets).model if presets else None
 
 
 def apply_values(settings: Settings, values: Mapping[str, Any], source: str) -> Settings:

@@ -1,0 +1,130 @@
+"""Models with batch normalisation: running statistics are part of the weights, their average, and what goes on."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from training_runs import ALONE, assert_same_bits, fingerprint, tiny_pixels, write_images
+
+from vdvae_lr.cli.shared.config import apply_values
+from vdvae_lr.datasets.loader import Batch
+from vdvae_lr.hub.pretrained import ShallowVAE
+from vdvae_lr.hub.weight_folder import stored_tensors
+from vdvae_lr.model.shallow.vae import ShallowConfig
+from vdvae_lr.training.build import StartWeights, build_training
+from vdvae_lr.training.loop import train
+from vdvae_lr.training.settings import Settings, settings_for
+from vdvae_lr.training.step import TrainingStep
+
+SHALLOW: dict[str, Any] = {
+    "image_size": 8,
+    "image_channels": 3,
+    "latents": 3,
+    "encoder_channels": "4,6",
+    "likelihood": "optimal",
+    "dataset": "folder",
+    "num_workers": 0,
+    "device": "cpu",
+    "n_batch": 4,
+    "global_batch": 8,
+    "iters": 6,
+    "lr": 0.01,
+    "warmup_iters": 0,
+    "ema_rate": 0.5,
+    "alpha_T": 0.5,
+    "iters_per_print": 2,
+    "iters_per_save": 3,
+    "num_images_visualize": 2,
+}
+
+
+def settings(**changes: Any) -> Settings:
+    return apply_values(settings_for(ShallowConfig)(), SHALLOW | changes, "test")
+
+
+def training(**changes: Any) -> TrainingStep:
+    return build_training(settings(**changes), ALONE, StartWeights())
+
+
+def batches(n_batch: int, count: int = 8) -> list[Batch]:
+    parts = tiny_pixels(count).split(n_batch)
+    return [Batch(pixels, torch.arange(len(pixels)).numpy(), number, 0, 0) for number, pixels in enumerate(parts)]
+
+
+def statistics(step: TrainingStep) -> dict[str, torch.Tensor]:
+    named = step.optimiser.weights.named(step.optimiser.weights.state)
+    return {name: tensor.clone() for name, tensor in named.items() if "running" in name or name == "pixel_variance"}
+
+
+def test_a_step_moves_them_by_the_mean_change_of_its_micro_batches() -> None:
+    step = training()
+    before = statistics(step)
+    assert {"pixel_variance", "encoder.0.first_norm.running_mean"} <= before.keys()
+    changes = []
+    for batch in batches(4):
+        alone = training(global_batch=4)
+        alone(0, 0.1, [batch])
+        changes.append({name: tensor - before[name] for name, tensor in statistics(alone).items()})
+    step(0, 0.1, batches(4))
+    for name, tensor in statistics(step).items():
+        assert changes[0][name].abs().max() > 0
+        torch.testing.assert_close(tensor, before[name] + (changes[0][name] + changes[1][name]) / 2)
+
+
+def test_a_skipped_step_leaves_them() -> None:
+    step = training(skip_threshold=1e-9)
+    before = fingerprint(step)
+    step(0, 0.1, batches(4))
+    assert step.optimiser.skipped == 1
+    assert torch.equal(fingerprint(step)["state"], before["state"])
+
+
+def test_they_do_not_count_as_gradient() -> None:
+    step = training()
+    step(0, 0.1, batches(4))
+    gradients = step.optimiser.weights.gradients
+    assert len(gradients) == len(step.optimiser.weights.values) < len(step.optimiser.weights.state)
+
+
+def run(folder: Path, images: Path, **changes: Any) -> Path:
+    places = {"data_root": str(images), "save_dir": str(folder), "desc": "run"}
+    assert train(settings(**places, **changes), ALONE) == 0
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("data") / "images", 40)
+
+
+def test_a_run_that_goes_on_is_equal_bit_for_bit(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = run(tmp_path / "whole", images)
+    from vdvae_lr.training import loop
+
+    save = loop._save
+
+    def save_and_stop(run: Any) -> None:
+        save(run)
+        run.saver.wait()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(loop, "_save", save_and_stop)
+        run(tmp_path / "broken", images)
+    broken = run(tmp_path / "broken", images)
+    found = [ShallowVAE.from_pretrained(folder, ema=ema) for folder in (whole, broken) for ema in (True, False)]
+    states = [stored_tensors(model) for model in found]
+    assert_same_bits(states[0], states[2])
+    assert_same_bits(states[1], states[3])
+    assert not torch.equal(states[0]["pixel_variance"], states[1]["pixel_variance"])  # the average lags behind
+
+
+def test_weights_that_were_saved_again_evaluate_the_same(tmp_path: Path, images: Path) -> None:
+    model = ShallowVAE.from_pretrained(run(tmp_path, images))
+    assert not model.training
+    model.save_pretrained(tmp_path / "saved")
+    again = ShallowVAE.from_pretrained(tmp_path / "saved")
+    levels = tiny_pixels(4).float()
+    assert torch.equal(model.encode(levels).mean, again.encode(levels).mean)
+    assert_same_bits(stored_tensors(model), stored_tensors(again))
