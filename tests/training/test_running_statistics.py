@@ -1,50 +1,16 @@
 """Models with batch normalisation: running statistics are part of the weights, their average, and what goes on."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from training_runs import ALONE, assert_same_bits, fingerprint, tiny_pixels, write_images
+from shallow_runs import broken_run, run, training
+from training_runs import assert_same_bits, fingerprint, tiny_pixels, write_images
 
-from vdvae_lr.cli.shared.config import apply_values
 from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.hub.pretrained import ShallowVAE
 from vdvae_lr.hub.weight_folder import stored_tensors
-from vdvae_lr.model.shallow.vae import ShallowConfig
-from vdvae_lr.training.build import StartWeights, build_training
-from vdvae_lr.training.loop import train
-from vdvae_lr.training.settings import Settings, settings_for
 from vdvae_lr.training.step import TrainingStep
-
-SHALLOW: dict[str, Any] = {
-    "image_size": 8,
-    "image_channels": 3,
-    "latents": 3,
-    "encoder_channels": "4,6",
-    "likelihood": "optimal",
-    "dataset": "folder",
-    "num_workers": 0,
-    "device": "cpu",
-    "n_batch": 4,
-    "global_batch": 8,
-    "iters": 6,
-    "lr": 0.01,
-    "warmup_iters": 0,
-    "ema_rate": 0.5,
-    "alpha_T": 0.5,
-    "iters_per_print": 2,
-    "iters_per_save": 3,
-    "num_images_visualize": 2,
-}
-
-
-def settings(**changes: Any) -> Settings:
-    return apply_values(settings_for(ShallowConfig)(), SHALLOW | changes, "test")
-
-
-def training(**changes: Any) -> TrainingStep:
-    return build_training(settings(**changes), ALONE, StartWeights())
 
 
 def batches(n_batch: int, count: int = 8) -> list[Batch]:
@@ -87,12 +53,6 @@ def test_they_do_not_count_as_gradient() -> None:
     assert len(gradients) == len(step.optimiser.weights.values) < len(step.optimiser.weights.state)
 
 
-def run(folder: Path, images: Path, **changes: Any) -> Path:
-    places = {"data_root": str(images), "save_dir": str(folder), "desc": "run"}
-    assert train(settings(**places, **changes), ALONE) == 0
-    return folder / "run"
-
-
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_images(tmp_path_factory.mktemp("data") / "images", 40)
@@ -100,19 +60,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_that_goes_on_is_equal_bit_for_bit(tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(tmp_path / "whole", images)
-    from vdvae_lr.training import loop
-
-    save = loop._save
-
-    def save_and_stop(run: Any) -> None:
-        save(run)
-        run.saver.wait()
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(loop, "_save", save_and_stop)
-        run(tmp_path / "broken", images)
-    broken = run(tmp_path / "broken", images)
+    broken = broken_run(tmp_path / "broken", images, monkeypatch)
     found = [ShallowVAE.from_pretrained(folder, ema=ema) for folder in (whole, broken) for ema in (True, False)]
     states = [stored_tensors(model) for model in found]
     assert_same_bits(states[0], states[2])

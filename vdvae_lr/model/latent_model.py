@@ -217,6 +217,13 @@ class LatentModel(nn.Module, ABC):
         """
         return ()
 
+    def encoder_weights(self) -> Sequence[str]:
+        """Names of the parameters on which the posteriors alone depend, for --encoder_steps.
+
+        The default is none: then that setting is refused.
+        """
+        return ()
+
     def compile_parts(self) -> Sequence[nn.Module]:
         """The modules that --compile compiles one by one. The default is the model's own children."""
         return list(self.children())

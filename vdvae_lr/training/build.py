@@ -1,6 +1,6 @@
 """From settings to a training step that can run: model, weights to start from, optimiser, precision, compilation."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,7 +88,7 @@ def build_training(settings: Settings, world: World, start: StartWeights) -> Tra
     model.to(device=world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.recompute_activations(run.checkpoint_resolution if run.checkpoint_activations else None)
     precision = resolve_precision(run, world.device)
-    weights = FlatWeights(model)
+    weights = FlatWeights(model, _own_part(model) if settings.optimisation.encoder_steps else ())
     if states is not None:
         weights.load(weights.state, states[0])
     optimiser = Optimiser(weights, settings.optimisation, run_iterations=run.iters, loss_scaling=precision == "fp16")
@@ -119,6 +119,17 @@ def build_training(settings: Settings, world: World, start: StartWeights) -> Tra
         precision=precision,
         cuda_graph=run.cuda_graph,
     )
+
+
+def _own_part(model: LatentModel) -> Sequence[str]:
+    """Names of the encoder's weights.
+
+    Raises:
+        InputError: the model names none.
+    """
+    if names := model.encoder_weights():
+        return names
+    raise InputError(f"{type(model).__name__} names no weights of an encoder alone; leave --encoder_steps out.")
 
 
 @torch.no_grad()

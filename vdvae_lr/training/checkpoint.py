@@ -52,12 +52,14 @@ class Position:
         bad_images: images that were replaced since the start, on all processes.
         processes: how many processes did the last iterations.
         images: inventory of the data; empty if an earlier version saved the checkpoint.
+        encoder_first: state of Lagging VAE's schedule, in a run that has one.
     """
 
     iteration: int = 0
     bad_images: int = 0
     processes: int = 1
     images: Inventory = field(default_factory=dict)
+    encoder_first: dict[str, Any] | None = None
 
 
 class Snapshot:
@@ -73,8 +75,11 @@ class Snapshot:
         self._buffers: dict[str, Tensor] = {}
         self._state: dict[str, Any] = {}
 
-    def take(self, iteration: int, bad_images: int) -> None:
-        """Copy the state after `iteration` iterations; waits for the device, and for nothing else."""
+    def take(self, iteration: int, bad_images: int, encoder_first: Mapping[str, Any] | None = None) -> None:
+        """Copy the state after `iteration` iterations; waits for the device, and for nothing else.
+
+        Other arguments are as in `Position`.
+        """
         step, optimiser = self._step, self._step.optimiser
         for name, buffer in optimiser.flat_state().items():
             if name not in self._buffers:
@@ -87,7 +92,7 @@ class Snapshot:
         self._state = {
             "iteration": iteration,
             "processes": step.world.size,
-            "loop": {"bad_images": bad_images},
+            "loop": {"bad_images": bad_images} | ({"encoder_first": encoder_first} if encoder_first else {}),
             "images": dict(self._images),
             "scaler": optimiser.scaler.state_dict(),
             "skipped": float(optimiser.skipped),
@@ -211,10 +216,13 @@ class BackgroundSaver:
         self._writer = ThreadPoolExecutor(1, "checkpoint writer")
         self._writing: Future[None] | None = None
 
-    def save(self, iteration: int, bad_images: int) -> None:
-        """Copy the state and begin to write it; first waits for the checkpoint before (raises InputError for that)."""
+    def save(self, iteration: int, bad_images: int, encoder_first: Mapping[str, Any] | None = None) -> None:
+        """Copy the state and begin to write it; first waits for the checkpoint before (raises InputError for that).
+
+        Arguments are those of `Snapshot.take`.
+        """
         self.wait()
-        self._snapshot.take(iteration, bad_images)
+        self._snapshot.take(iteration, bad_images, encoder_first)
         self._writing = self._writer.submit(self._checkpoints.write, self._snapshot)
 
     def check(self) -> None:
@@ -285,5 +293,6 @@ def restore(step: TrainingStep, checkpoint: Path, state: Mapping[str, Any]) -> P
         share = step.world.size / state["processes"]  # from here on each process adds its own share
         step.sums.copy_(torch.tensor(state["sums"], dtype=torch.float64) * share)
         step.finite_steps.fill_(state["finite_steps"] * share)
-    bad_images = int(state["loop"].get("bad_images", 0))
-    return Position(state["iteration"], bad_images, state["processes"], state.get("images", {}))
+    loop, images = state["loop"], state.get("images", {})
+    bad_images = int(loop.get("bad_images", 0))
+    return Position(state["iteration"], bad_images, state["processes"], images, loop.get("encoder_first"))

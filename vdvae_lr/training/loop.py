@@ -12,8 +12,9 @@ from vdvae_lr.files.paths import exists
 from vdvae_lr.hub.sources import WeightSource
 from vdvae_lr.processes.world import World
 from vdvae_lr.training.interruption import StopRequest, listening_for_signals
+from vdvae_lr.training.lagging import EncoderFirst, shared_loss
 from vdvae_lr.training.metrics import console_line, read_line
-from vdvae_lr.training.observe import draw, evaluate, picture_path
+from vdvae_lr.training.observe import draw, evaluate, held_out_information, picture_path
 from vdvae_lr.training.run import Run, prepared_run
 from vdvae_lr.training.settings import Settings
 from vdvae_lr.training.step import NEVER
@@ -61,12 +62,15 @@ def _iterate(run: Run, stop: StopRequest) -> bool:
         return False
     while run.iteration < run_settings.iters:
         alpha = run.settings.objective.alpha_at(run.iteration, run_settings.iters)
-        run.step(run.iteration, alpha, _counted(run, islice(run.batches, run.step.local_micro_batches)))
+        moving = run.encoder_first.moving if run.encoder_first else None
+        run.step(run.iteration, alpha, _counted(run, islice(run.batches, run.step.local_micro_batches)), moving)
         run.iteration += 1
         run.speed.step()
         run.display.advance(run.iteration)
         if _meets(run):
             _end_if_images_lack(run)
+        if run.encoder_first:
+            run.encoder_first = _advanced(run, run.encoder_first)
         if run.due(run_settings.iters_per_print):
             _report(run, alpha)
         if run.iteration % _SKIP_CHECK_ITERATIONS == 0:
@@ -103,6 +107,24 @@ def _look(run: Run, stop: StopRequest) -> bool:
     return True
 
 
+def _advanced(run: Run, schedule: EncoderFirst) -> EncoderFirst:
+    """Lagging VAE's schedule after the last update, and after a measurement where one is due."""
+    optimisation, decoded = run.settings.optimisation, schedule.decoder_updates
+    schedule = schedule.after_update(shared_loss(run.step.total, run.world), optimisation)
+    if schedule.over or schedule.decoder_updates == decoded or schedule.decoder_updates % run.epoch:
+        return schedule
+    information = held_out_information(run)
+    schedule = schedule.after_epoch(information, optimisation)
+    record = {"mutual_information_nats_per_dim": information, "decoder_updates": schedule.decoder_updates}
+    run.log.write("encoder_first", run.iteration, record)
+    after = "; from here on every update is of encoder and decoder" if schedule.over else ""
+    run.display.say(
+        f"step {run.iteration} · mutual information of held-out images {information:.4f} nats/dim after "
+        f"{schedule.decoder_updates:,} updates of the decoder{after}"
+    )
+    return schedule
+
+
 def _no_picture(run: Run) -> bool:
     """Whether this iteration's picture does not exist yet; every process must ask."""
     return bool(run.world.highest(run.world.is_main and not exists(picture_path(run))))
@@ -117,7 +139,7 @@ def _save_due(run: Run) -> bool:
 
 def _counted(run: Run, batches: Iterator[Batch]) -> Iterator[Batch]:
     """This process's batches of a step, with a count of the images in them that were replaced."""
-    run.bad_images_before[run.iteration] = run.bad_images
+    run.before[run.iteration] = (run.bad_images, run.encoder_first)
     step = f"step {run.iteration + 1}"
     run.world.at(f"{step}, reading images")
     try:
@@ -144,9 +166,9 @@ def _end_if_images_lack(run: Run) -> None:
     """
     whole = -run.world.highest(-run.step.unread_step)
     if whole == NEVER:
-        run.bad_images_before.clear()
+        run.before.clear()
         return
-    run.iteration, run.bad_images = whole, run.bad_images_before[whole]  # no later step moved the weights
+    run.iteration, (run.bad_images, run.encoder_first) = whole, run.before[whole]  # no later step moved the weights
     if run.iteration > run.saved_at:
         _save(run)
     run.world.on_main(run.saver.wait)
@@ -199,7 +221,8 @@ def _save(run: Run) -> None:
     bad_images = world.total(run.bad_images)
     run.log.flush()
     run.saved_at = run.iteration
-    world.on_main(lambda: run.saver.save(run.iteration, bad_images))
+    schedule = run.encoder_first.state() if run.encoder_first else None
+    world.on_main(lambda: run.saver.save(run.iteration, bad_images, schedule))
 
 
 def _agreed_to_stop(run: Run, stop: StopRequest) -> bool:

@@ -8,12 +8,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from vdvae_lr.datasets.loader import Batch, evaluation_batches
 from vdvae_lr.datasets.sampler import evaluation_shards
 from vdvae_lr.evaluation.activity import ActiveUnits
+from vdvae_lr.evaluation.batches import posterior_passes
 from vdvae_lr.evaluation.bound import Bound, evaluate_bound
+from vdvae_lr.evaluation.mutual_information import mixture_information_nats
 from vdvae_lr.evaluation.watch import WatchedLatents, watch_latents
 from vdvae_lr.files.run_folder import IMAGES
 from vdvae_lr.pictures.images import reconstructions, samples
@@ -56,15 +59,40 @@ def evaluate(run: Run, stop: StopRequest) -> None:
 
 
 @contextmanager
-def _averaged_weights(step: TrainingStep) -> Iterator[None]:
-    """Inside, the model computes with the averaged weights, in evaluation mode and in the run's precision."""
-    weights, average = step.optimiser.weights, step.optimiser.ema.average
+def _evaluating(step: TrainingStep) -> Iterator[None]:
+    """Inside, the model computes in evaluation mode and in the run's precision."""
     step.model.eval()
     try:
-        with weights.holding(average), autocast(step.world.device, step.precision):
+        with autocast(step.world.device, step.precision):
             yield
     finally:
         step.model.train()
+
+
+@contextmanager
+def _averaged_weights(step: TrainingStep) -> Iterator[None]:
+    """Inside, the model also computes with the averaged weights."""
+    with step.optimiser.weights.holding(step.optimiser.ema.average), _evaluating(step):
+        yield
+
+
+@torch.inference_mode()
+def held_out_information(run: Run) -> float:
+    """Mutual information of held-out images and their latents, by mixtures of one batch each, in nats/dim.
+
+    It is of the weights before averaging. A batch's own images make its mixture, so ln(n_batch) is the ceiling.
+    """
+    run_settings, step = run.settings.run, run.step
+    count = min(len(run.held_out_images), run_settings.eval_examples or len(run.held_out_images))
+    found = torch.zeros(2, dtype=torch.float64, device=run.world.device)
+    with _evaluating(step):
+        images = _held_out(run, StopRequest(), count)
+        for seen in posterior_passes(step.model, images, run_settings.seed, reencoding=True):
+            numbers = np.asarray(seen.examples)
+            parts = mixture_information_nats(step.model, seen.passed, numbers, iter([(numbers, seen.levels)]))
+            found += torch.stack([parts.sum(), torch.tensor(float(len(numbers))).to(parts)])
+    total, measured = run.world.all_reduce_sum_(found).tolist()
+    return float(total / measured / step.model.dimensions)
 
 
 def _price(bound: Bound, first: tuple[int, Mapping[str, Any]] | None) -> str:

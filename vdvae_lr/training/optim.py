@@ -6,18 +6,19 @@ count a skipped update.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.hub.weight_folder import checksum
 from vdvae_lr.setting_checks import Between, Count, CountOrNone, check_settings
 from vdvae_lr.training.weights import FlatWeights
 
+_MOMENTS = ("exp_avg", "exp_avg_sq")
 Decay = Annotated[float, Between(0, 1, below=True)]
 
 
@@ -45,6 +46,12 @@ class OptimisationSettings:
     """An update whose gradient norm reaches this is skipped; -1: only updates that are not finite."""
     max_consecutive_skips: Count = 100
     """End with advice after so many skipped updates in a row."""
+    encoder_steps: Annotated[int, Between(0, 100_000)] = 0
+    """Lagging VAE: at most so many updates of the encoder alone before each update of the decoder alone, until the
+    held-out images' mutual information has stopped rising; 0: every update is of both. Each counts as an iteration.
+    """
+    encoder_patience: Count = 5
+    """With encoder_steps: epochs without more mutual information after which every update is of both."""
     optimizer: Literal["adamw", "apex"] = "adamw"
     """adamw: torch's, fused; apex: NVIDIA apex's FusedAdam where it is installed (asks the host at every step)."""
 
@@ -106,22 +113,25 @@ class Optimiser:
         self.gradient_norm = torch.zeros((), dtype=weights.values.dtype, device=device)
         self.skipped = torch.zeros((), device=device)
         self.consecutive_skips = torch.zeros((), device=device)
-        self._rule = _build_rule(weights, settings)
+        self._rules = [_build_rule(part, settings) for part in weights.parts]
 
-    def step(self, iteration: int) -> None:
+    def step(self, iteration: int, moving: Sequence[bool] | None = None) -> None:
         """Clip, decide, update and average, all on the device (except with apex).
 
-        A step for which some process lacked images changes nothing, and does not count as skipped.
+        A step for which some process lacked images changes nothing, and does not count as skipped. `moving` says which
+        parts of the weights are updated; None: all.
         """
-        self._rule.param_groups[0]["lr"] = self.settings.lr_at(iteration, self._run_iterations)
-        self.scaler.unscale_(self._rule)  # does nothing without loss scaling
+        for rule in self._rules:
+            rule.param_groups[0]["lr"] = self.settings.lr_at(iteration, self._run_iterations)
+            self.scaler.unscale_(rule)  # does nothing without loss scaling
         gradients = self.weights.gradients
         torch.linalg.vector_norm(gradients, out=self.gradient_norm)
         threshold = self.settings.skip_threshold if self.settings.skip_threshold >= 0 else float("inf")
         whole = self.weights.lacks_images == 0
         apply = (self.gradient_norm < threshold) & whole  # false for NaN, and for infinity whatever the threshold
         gradients.mul_((self.settings.grad_clip / (self.gradient_norm + 1e-6)).clamp(max=1.0))
-        self._update(apply)
+        moved = zip(self._rules, moving or [True] * len(self._rules), strict=True)
+        self._update([rule for rule, moves in moved if moves], apply)
         self.scaler.update()
         applied = apply.float()
         self.weights.statistics.add_(torch.where(apply, self.weights.statistics_change, 0))
@@ -129,45 +139,63 @@ class Optimiser:
         self.skipped += whole * (1 - applied)
         self.consecutive_skips.add_(whole).mul_(1 - applied)
 
-    def _update(self, apply: Tensor) -> None:
-        if self.settings.optimizer == "adamw":
-            self._rule.found_inf = (~apply).float()  # type: ignore[attr-defined] # as GradScaler does
-            self._rule.step()
-        elif bool(apply):  # apex does not know found_inf; the one place that waits for the device
-            self._rule.step()
+    def _update(self, rules: Sequence[torch.optim.Optimizer], apply: Tensor) -> None:
+        for rule in rules:
+            if self.settings.optimizer == "adamw":
+                rule.found_inf = (~apply).float()  # type: ignore[attr-defined] # as GradScaler does
+                rule.step()
+            elif bool(apply):  # apex does not know found_inf; the one place that waits for the device
+                rule.step()
 
     def flat_state(self) -> dict[str, Tensor]:
         """Buffers by name: "state" and "average" (N + M,), and AdamW's "exp_avg" and "exp_avg_sq" (N,).
 
         Before the first update AdamW has none.
         """
-        state = self._rule.state.get(self.weights.values, {})
-        moments = {kind: state[kind] for kind in ("exp_avg", "exp_avg_sq") if kind in state}
+        states = self._states()
+        moments = {}
+        for kind in _MOMENTS:
+            if any(kind in state for state in states):
+                parts = zip(states, self.weights.parts, strict=True)
+                found = [state[kind] if kind in state else torch.zeros_like(part) for state, part in parts]
+                moments[kind] = found[0] if len(found) == 1 else torch.cat(found)
         return {"state": self.weights.state, "average": self.ema.average} | moments
+
+    def _states(self) -> list[dict[str, Any]]:
+        """AdamW's state of each part; empty before its first update."""
+        return [rule.state.get(part, {}) for rule, part in zip(self._rules, self.weights.parts, strict=True)]
 
     def checksum(self) -> int:
         """A number from every bit of `flat_state`; waits for the device."""
         return checksum(self.flat_state().values())
 
     def update_count(self) -> Tensor:
-        """The number of updates () float32 on the CPU, by which AdamW corrects the bias of its averages."""
-        state = self._rule.state.get(self.weights.values, {})
-        steps = state.get("step", self._rule.param_groups[0].get("step", 0))
-        return torch.as_tensor(steps, dtype=torch.float32).cpu().reshape(()).clone()
+        """The number of updates by which AdamW corrects the bias of its averages, float32 on the CPU: () or, of two
+        parts, (2,).
+        """
+        counts = []
+        for rule, state in zip(self._rules, self._states(), strict=True):
+            count = state.get("step", rule.param_groups[0].get("step", 0))
+            counts.append(torch.as_tensor(count, dtype=torch.float32).cpu().reshape(()))
+        return torch.stack(counts) if len(counts) > 1 else counts[0].clone()
 
     def load_moments(self, moments: Mapping[str, Mapping[str, Tensor]], update_count: Tensor) -> None:
         """Take over AdamW's averages, by kind and parameter name, and its count. Without averages, do nothing."""
         if not moments:
             return
-        entry: dict[str, Any] = {kind: self.weights.buffer_from(named) for kind, named in moments.items()}
-        if self.settings.optimizer == "apex":
-            self._rule.param_groups[0]["step"] = int(update_count)
-        else:
-            entry["step"] = update_count.to(self.weights.values.device).clone()
-        self._rule.state[self.weights.values] = entry
+        sizes = [part.numel() for part in self.weights.parts]
+        averages = {kind: self.weights.buffer_from(named).split(sizes) for kind, named in moments.items()}
+        counts = update_count.reshape(-1).expand(len(sizes))
+        for number, (rule, part) in enumerate(zip(self._rules, self.weights.parts, strict=True)):
+            entry: dict[str, Any] = {kind: parts[number] for kind, parts in averages.items()}
+            if self.settings.optimizer == "apex":
+                rule.param_groups[0]["step"] = int(counts[number])
+            else:
+                entry["step"] = counts[number].to(part.device).clone()
+            rule.state[part] = entry
 
 
-def _build_rule(weights: FlatWeights, settings: OptimisationSettings) -> torch.optim.Optimizer:
+def _build_rule(part: nn.Parameter, settings: OptimisationSettings) -> torch.optim.Optimizer:
     arguments: dict[str, Any] = {
         "lr": settings.lr,
         "betas": (settings.adam_beta1, settings.adam_beta2),
@@ -175,10 +203,10 @@ def _build_rule(weights: FlatWeights, settings: OptimisationSettings) -> torch.o
         "eps": 1e-8,
     }
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW([weights.values], fused=True, **arguments)
+        return torch.optim.AdamW([part], fused=True, **arguments)
     try:
         from apex.optimizers import FusedAdam
     except ImportError:
         raise InputError("optimizer is apex, but NVIDIA's apex cannot be imported; use --optimizer adamw.") from None
-    rule: torch.optim.Optimizer = FusedAdam([weights.values], adam_w_mode=True, **arguments)
+    rule: torch.optim.Optimizer = FusedAdam([part], adam_w_mode=True, **arguments)
     return rule

@@ -23,6 +23,7 @@ from vdvae_lr.training.checkpoint import BackgroundSaver, CheckpointFolder, Posi
 from vdvae_lr.training.claimed_folder import claimed_folder, folder_of, record_settings
 from vdvae_lr.training.console import CoreWatch, Display, Speedometer
 from vdvae_lr.training.interruption import ending_at_ctrl_c
+from vdvae_lr.training.lagging import EncoderFirst
 from vdvae_lr.training.metrics import RunLog
 from vdvae_lr.training.settings import Settings
 from vdvae_lr.training.step import TrainingStep
@@ -46,8 +47,12 @@ class Run:
     """Iterations done."""
     bad_images: int
     """Images that this process replaced by others."""
-    bad_images_before: dict[int, int] = field(default_factory=dict)
-    """`bad_images` at the beginning of each step since the processes last met."""
+    encoder_first: EncoderFirst | None
+    """Where Lagging VAE's schedule stands, in a run that has one."""
+    epoch: int
+    """Iterations in which every training image is seen once."""
+    before: dict[int, tuple[int, EncoderFirst | None]] = field(default_factory=dict)
+    """`bad_images` and `encoder_first` at the beginning of each step since the processes last met."""
 
     def __post_init__(self) -> None:
         """Start the clock."""
@@ -102,7 +107,11 @@ def prepared_run(settings: Settings, world: World, pretrained: WeightSource | No
         batches = training_batches(splits.train, order, iteration, workers, world.device.type == "cuda")
         held_out = splits.test if run_settings.test_eval else splits.valid
         bad_images = position.bad_images if world.is_main else 0
-        yield Run(settings, world, folder, step, batches, held_out, saver, display, log, iteration, bad_images)
+        first = EncoderFirst.from_state(position.encoder_first) if position.encoder_first else EncoderFirst()
+        schedule = first if settings.optimisation.encoder_steps else None
+        epoch = max(1, len(splits.train) // global_batch)
+        shown = (saver, display, log)
+        yield Run(settings, world, folder, step, batches, held_out, *shown, iteration, bad_images, schedule, epoch)
 
 
 def _start_weights(settings: Settings, world: World, pretrained: WeightSource | None) -> StartWeights:

@@ -5,7 +5,7 @@ whole forward and backward pass can be captured once as a graph and replayed. Wi
 thousands of kernels one by one would take most of the time.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -74,6 +74,7 @@ class TrainingStep:
     Attributes:
         local_micro_batches: micro-batches of one step on this process.
         beta: β of the last step.
+        total: () the loss of the last step; its mean over processes is that of the global batch.
         reading_error: why this process can no longer read its images; None while it can.
         unread_step: the step whose images it could not read; `NEVER` while it can.
     """
@@ -105,6 +106,7 @@ class TrainingStep:
         self._seed = seed
         self._local_share = world.size / micro_batches
         self._step_terms = torch.zeros(len(TERM_NAMES), device=device)
+        self.total = torch.zeros((), device=device)
         self._alpha = torch.zeros((), device=device)
         self.beta = objective.beta_at(0)
         self._beta = torch.zeros((), device=device)
@@ -122,8 +124,12 @@ class TrainingStep:
         self._accumulate: Callable[[], None] = self._forward_backward
         self._capture_at_first_use = cuda_graph and device.type == "cuda"
 
-    def __call__(self, iteration: int, alpha: float, batches: Iterable[Batch]) -> None:
+    def __call__(
+        self, iteration: int, alpha: float, batches: Iterable[Batch], moving: Sequence[bool] | None = None
+    ) -> None:
         """One update from this process's micro-batches of the step; their pixels may lie on any device.
+
+        `moving` says which parts of the weights are updated, as `Optimiser.step` takes it.
 
         If some process cannot read its images (`batches` raises InputError), it still takes part in the reduction. From
         then on no step changes anything on any process. So all of them keep the state after the last whole step, until
@@ -134,6 +140,7 @@ class TrainingStep:
         self._alpha.fill_(alpha)
         self._beta.fill_(self.beta)
         self._step_terms.zero_()
+        self.total.zero_()
         weights.message.zero_()
         try:
             for batch in batches:
@@ -147,7 +154,7 @@ class TrainingStep:
             self.reading_error, self.unread_step = error, iteration
         weights.lacks_images.fill_(self.reading_error is not None)
         self.world.all_reduce_mean_(weights.message)
-        self.optimiser.step(iteration)
+        self.optimiser.step(iteration, moving)
         counted = self._step_terms.isfinite().all() & (weights.lacks_images == 0)
         self.sums += torch.where(counted, self._step_terms, 0)
         self.finite_steps += counted
@@ -170,6 +177,7 @@ class TrainingStep:
         values = [terms.negative_elbo, terms.rate, terms.distortion]
         values.append(torch.zeros_like(terms.rate) if reconstruction is None else reconstruction)
         self._step_terms += torch.stack(values).detach().float() * self._local_share
+        self.total += terms.total.detach().float() * self._local_share
 
     def _captured(self) -> Callable[[], None]:
         """`_forward_backward` as a CUDA graph over the buffers. The buffers keep their content."""
@@ -186,4 +194,5 @@ class TrainingStep:
             self._forward_backward()
         message.copy_(before)
         self._step_terms.zero_()
+        self.total.zero_()
         return graph.replay

@@ -5,7 +5,7 @@ whatever the number of tensors (1,436 in the cifar10 configuration). The model's
 buffer. So are its running statistics: floating-point buffers in its state, such as those of batch normalisation.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -21,9 +21,14 @@ class FlatWeights:
 
     The model must already be on its device and in its memory format: strides are kept.
 
+    Args:
+        model: the model.
+        first: names of parameters that come first and are a part of their own; by default all are one part.
+
     Attributes:
         state: (N + M,) `values`, then `statistics`.
         values: (N,) all parameters.
+        parts: views into `values` with their gradients, one or two, which can be updated one by one.
         gradients: (N,) their gradient.
         statistics: (M,) all running statistics. The model changes them when it computes in training mode.
         message: (N + M + 64,) what the processes reduce at each step: `gradients`, `statistics_change`,
@@ -32,25 +37,32 @@ class FlatWeights:
         lacks_images: () above 0 after the reduction if some process could not read its images of this step.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, first: Collection[str] = ()) -> None:
         self._slots: dict[str, tuple[int, torch.Size, tuple[int, ...]]] = {}
-        parameters = dict(model.named_parameters())
+        parameters = dict(sorted(model.named_parameters(), key=lambda item: item[0] not in first))
         statistics = running_statistics(model)
-        count = self._allot(parameters, 0)
+        split = self._allot({name: parameters[name] for name in first}, 0)
+        count = self._allot({name: tensor for name, tensor in parameters.items() if name not in first}, split)
         size = self._allot(statistics, count)
-        first = next(iter(parameters.values()))
-        self.state = torch.zeros(size, dtype=first.dtype, device=first.device)
+        any_one = next(iter(parameters.values()))
+        self.state = torch.zeros(size, dtype=any_one.dtype, device=any_one.device)
         self.values, self.statistics = nn.Parameter(self.state[:count]), self.state[count:]
-        self.message = torch.zeros(size + _ALIGNMENT, dtype=first.dtype, device=first.device)
+        self.message = torch.zeros(size + _ALIGNMENT, dtype=any_one.dtype, device=any_one.device)
         self.gradients, self.statistics_change = self.message[:count], self.message[count:size]
         self.lacks_images = self.message[size]
         self.values.grad = self.gradients
+        self.parts = [self._part(0, split), self._part(split, count)] if split else [self.values]
         self._parameters = list(parameters.values())
         self._gradient_views = list(self.named(self.gradients).values())
         tensors = parameters | statistics
         for name, view in self.named(self.state).items():
             view.copy_(tensors[name].data)
             tensors[name].data = view
+
+    def _part(self, start: int, end: int) -> nn.Parameter:
+        part = nn.Parameter(self.state[start:end])
+        part.grad = self.gradients[start:end]
+        return part
 
     def _allot(self, tensors: Mapping[str, Tensor], start: int) -> int:
         """Give each tensor its place from `start` on; returns where the next one may begin."""

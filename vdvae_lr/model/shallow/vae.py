@@ -166,6 +166,10 @@ class ShallowModel(LatentModel):
         """The networks compute with pixels in [0, 1]."""
         return PixelScale(8, 0.0, 1 / 255)
 
+    def encoder_weights(self) -> Sequence[str]:
+        """All of the encoder."""
+        return [f"encoder.{name}" for name, _ in self.encoder.named_parameters()]
+
     def encode(self, levels: Tensor) -> DiagonalGaussian:
         """q(z|x) for levels (B, C, H, W); refined, if the settings say so."""
         numbers = full_precision(self.encoder(self.pixel_scale.input_from_levels(levels)))[:, :, None, None]
