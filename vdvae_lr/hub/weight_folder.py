@@ -157,7 +157,7 @@ def check_finite(model: nn.Module, name: str) -> None:
     Waits for the device once, however many tensors the model has. Raises InputError, which calls the weights `name` and
     names the first tensor with such a weight.
     """
-    tensors = model.state_dict()
+    tensors = stored_tensors(model)
     finite = [torch.isfinite(tensor).all() for tensor in tensors.values()]
     if not finite or torch.stack(finite).all():
         return

@@ -14,7 +14,7 @@ from vdvae_lr.files.network_errors import without_secrets
 from vdvae_lr.hub.pretrained import PretrainedModel
 from vdvae_lr.hub.run_record import start_of_run
 from vdvae_lr.hub.sources import WeightSettings
-from vdvae_lr.hub.weight_folder import check_finite, checksum
+from vdvae_lr.hub.weight_folder import check_finite, checksum, stored_tensors
 from vdvae_lr.processes.world import World
 from vdvae_lr.setting_checks import check_settings
 
@@ -106,7 +106,7 @@ def run_settings(model: PretrainedModel) -> Mapping[str, Any]:
 
 def _check_processes_agree(model: PretrainedModel, name: str, world: World) -> None:
     """Refuse weights that differ between processes (raises InputError). Waits for all processes."""
-    if not world.agree(checksum(model.state_dict().values())):
+    if not world.agree(checksum(stored_tensors(model).values())):
         raise InputError(
             f"the processes found different weights for '{name}'; let all read the same ones: one --revision, or one "
             "folder."
