@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vdvae_lr.datasets.array_files import IDX_TEST, IDX_TRAIN, read_idx, write_idx
-from vdvae_lr.datasets.catalogue import DataSettings, open_fashion, open_fashion_small, open_splits, pad_images
+from vdvae_lr.datasets.catalogue import DataSettings, open_fashion_small, open_idx, open_splits, pad_images
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.bundled import bundled_folder
 
@@ -28,7 +28,7 @@ def fashion(tmp_path: Path) -> Path:
 
 
 def test_the_last_training_images_are_validation(fashion: Path):
-    splits = open_fashion(fashion, 32, held_out=5)
+    splits = open_idx(fashion, 32, held_out=5)
     values = [s.read(range(len(s)))[:, 16, 16, 0].tolist() for s in (splits.train, splits.valid, splits.test)]
     assert values == [list(range(25)), list(range(25, 30)), list(range(8))]
 
@@ -73,12 +73,12 @@ def test_what_is_written_is_read_again(tmp_path: Path):
 
 def test_a_missing_file_is_named(tmp_path: Path):
     with pytest.raises(InputError, match=rf"{IDX_TRAIN}\.gz does not exist"):
-        open_fashion(tmp_path, 32)
+        open_idx(tmp_path, 32)
 
 
 def test_fewer_images_than_are_held_out_are_refused(fashion: Path):
     with pytest.raises(InputError, match="holds 30 images, but 5000 of them have to be held out"):
-        open_fashion(fashion, 32)
+        open_idx(fashion, 32)
 
 
 def test_the_bundled_part_has_its_counts_and_real_pictures():

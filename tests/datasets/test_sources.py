@@ -16,6 +16,8 @@ FILES = {
     "ffhq256": "ffhq-256.npy",
     "imagenet32": "imagenet32-train.npy",
     "fashion": "train-images-idx3-ubyte",
+    "omniglot": "omniglot-source.json",
+    "celeba": "celeba-64-train.npy",
     "cifar10": "cifar-10-batches-bin/data_batch_1.bin",
 }
 

@@ -1,4 +1,4 @@
-"""Files that hold many images: `.npy` arrays, Fashion-MNIST's `idx` files and CIFAR-10's batches.
+"""Files that hold many images: `.npy` arrays, the `idx` files of MNIST and Fashion-MNIST, and CIFAR-10's batches.
 
 Every reader checks that the file is whole and of the right kind. None of them runs code that a file contains.
 Shapes: N images, H W resolution, C channels.
@@ -9,7 +9,7 @@ import gzip
 import pickle
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from vdvae_lr.datasets.sources import Pixels
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.paths import cannot_be_read, exists, is_file, is_folder
+from vdvae_lr.files.whole_file import replacing
 
 IDX_TRAIN, IDX_VALID, IDX_TEST = (f"{part}-images-idx3-ubyte" for part in ("train", "valid", "t10k"))
 IDX_SIDE = 28
@@ -67,21 +68,33 @@ def existing(path: Path) -> Path:
     return path
 
 
-def map_npy(path: Path, image_size: int) -> Pixels:
-    """Map a `.npy` file into memory; raises InputError if it is no array (N, image_size, image_size, 3) uint8."""
+def map_npy(path: Path, image_size: int, channels: int = 3) -> Pixels:
+    """Map a `.npy` file (N, image_size, image_size, channels) uint8 into memory; raises InputError if it is none."""
     try:
         images = np.lib.format.open_memmap(existing(path), mode="r")
     except (ValueError, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.errno:
             raise cannot_be_read(path, error) from None
         raise DataFileError(f"{path} is cut short or not a .npy file of images ({error})") from error
-    expected = (image_size, image_size, 3)
+    expected = (image_size, image_size, channels)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
         raise DataFileError(
             f"{path} holds {images.dtype} numbers of shape {images.shape} instead of uint8 numbers of shape "
             f"(N, {', '.join(map(str, expected))})"
         )
     return images
+
+
+def write_npy(path: Path, shape: tuple[int, int, int, int], images: Iterable[Pixels]) -> None:
+    """Write a `.npy` file (N, H, W, C) uint8, whole or not at all, from images or blocks of them in turn.
+
+    Raises:
+        InputError: the disk refuses. A full disk is noticed here, whereas a write to a memory map would be killed.
+    """
+    with replacing(path) as part, part.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for block in images:
+            file.write(block.tobytes())
 
 
 def read_idx(root: Path, name: str) -> Pixels:

@@ -22,6 +22,7 @@ from vdvae_lr.datasets.array_files import (
 )
 from vdvae_lr.datasets.folder import BadImages, open_folder, split_by_folders
 from vdvae_lr.datasets.folder_splits import SplitFolders
+from vdvae_lr.datasets.inventory import PARTS
 from vdvae_lr.datasets.sources import ArraySource, ImageSource, MemoryMappedSource, Pixels, Rows, Splits, all_rows
 from vdvae_lr.errors import InputError, nearest_name_hint
 from vdvae_lr.files.bundled import CHECKOUT_ROOT, bundled_folder
@@ -29,14 +30,17 @@ from vdvae_lr.setting_checks import CountOrNone, PathText, check_settings
 
 __all__ = ["DATASETS", "DataSettings", "ImageSource", "Splits", "default_data_root", "open_splits", "terms_of"]
 
+OMNIGLOT, OMNIGLOT_SOURCE = "omniglot", "omniglot-source.json"
+CELEBA, CELEBA_SIDE = "celeba-64", 64
+
 
 @dataclass(frozen=True)
 class DataSettings:
     """Which images to train on and how to read them."""
 
     dataset: str = "fashion_small"
-    """Data set by name (cifar10, imagenet32, imagenet64, ffhq256, ffhq1024, fashion, fashion_small), or `folder` for
-    any folder of images."""
+    """Data set by name (cifar10, imagenet32, imagenet64, ffhq256, ffhq1024, fashion, fashion_small, mnist, omniglot,
+    celeba), or `folder` for any folder of images."""
     data_root: PathText = ""
     """Folder that holds the data set's files; empty: data/NAME, where its prepare.py puts them."""
     bad_images: BadImages = "stop"
@@ -59,7 +63,7 @@ class DataSettings:
 def open_cifar10(root: Path, held_out: int = 5_000) -> Splits:
     """CIFAR-10. Validation images are cut from the training batches, `test_batch` is the test set."""
     folder, images, test_images = read_cifar(root)
-    order = _shuffled(len(images), 11172018, held_out, folder)
+    order = shuffled(len(images), 11172018, held_out, folder)
     return Splits(  # row for row as scikit-learn's train_test_split(…, random_state=11172018), as published for VDVAE
         ArraySource(images, order[held_out:], str(folder)),
         ArraySource(images, order[:held_out], str(folder)),
@@ -70,7 +74,7 @@ def open_cifar10(root: Path, held_out: int = 5_000) -> Splits:
 def open_imagenet(root: Path, image_size: int, held_out: int = 5_000) -> Splits:
     """Downsampled ImageNet. Validation images are cut from `-train.npy`, `-valid.npy` is the test set."""
     train_path, test_path = (root / f"imagenet{image_size}-{part}.npy" for part in ("train", "valid"))
-    order = _shuffled(len(map_npy(train_path, image_size)), 42, held_out, train_path)
+    order = shuffled(len(map_npy(train_path, image_size)), 42, held_out, train_path)
     test = all_rows(map_npy(test_path, image_size))
     return Splits(
         MemoryMappedSource(train_path, order[:-held_out]),
@@ -82,7 +86,7 @@ def open_imagenet(root: Path, image_size: int, held_out: int = 5_000) -> Splits:
 def open_ffhq256(root: Path, held_out: int = 7_000) -> Splits:
     """FFHQ at 256×256. The held-out images are both validation and test, as published."""
     path = root / "ffhq-256.npy"
-    order = _shuffled(len(map_npy(path, 256)), 5, held_out, path)
+    order = shuffled(len(map_npy(path, 256)), 5, held_out, path)
     held = MemoryMappedSource(path, order[-held_out:])
     return Splits(MemoryMappedSource(path, order[:-held_out]), held, held)
 
@@ -93,8 +97,8 @@ def open_ffhq1024(root: Path, bad_images: BadImages) -> Splits:
     return split_by_folders(SplitFolders(train, valid, None, {}), 1024, 3, bad_images)
 
 
-def open_fashion(root: Path, image_size: int, held_out: int = 5_000) -> Splits:
-    """Fashion-MNIST. The last training images are validation, `t10k` is the test set."""
+def open_idx(root: Path, image_size: int, held_out: int = 5_000) -> Splits:
+    """MNIST or Fashion-MNIST. The last training images are validation, `t10k` is the test set."""
     images, test = (pad_images(read_idx(root, name), image_size) for name in (IDX_TRAIN, IDX_TEST))
     _check_enough(len(images), held_out, root / IDX_TRAIN)
     rows = all_rows(images)
@@ -115,18 +119,43 @@ def open_fashion_small(root: Path, image_size: int) -> Splits:
     return Splits(part(IDX_TRAIN), part(IDX_VALID), part(IDX_TEST))
 
 
+def open_omniglot(root: Path, image_size: int) -> Splits:
+    """Omniglot at 28×28, with one file for each split; `prepare.py` writes the record of their source last."""
+    existing(root / OMNIGLOT_SOURCE)
+
+    def part(path: Path) -> ArraySource:
+        images = pad_images(map_npy(path, IDX_SIDE, 1), image_size)
+        return ArraySource(images, all_rows(images), str(path))
+
+    train, valid, test = map(part, split_files(root, OMNIGLOT))
+    return Splits(train, valid, test)
+
+
+def open_celeba(root: Path) -> Splits:
+    """CelebA at 64×64, with one file for each split of its owners."""
+    train, valid, test = (
+        MemoryMappedSource(path, all_rows(map_npy(path, CELEBA_SIDE))) for path in split_files(root, CELEBA)
+    )
+    return Splits(train, valid, test)
+
+
+def split_files(root: Path, stem: str) -> list[Path]:
+    """The `.npy` files of the training, validation and test images."""
+    return [root / f"{stem}-{part}.npy" for part in PARTS]
+
+
 def pad_images(images: Pixels, image_size: int) -> Pixels:
     """Put images (N, 28, 28, 1) in the middle of black squares (N, image_size, image_size, 1)."""
     if image_size < IDX_SIDE or (image_size - IDX_SIDE) % 2:
         raise InputError(
-            f"image_size {image_size} does not fit Fashion-MNIST: its {IDX_SIDE}×{IDX_SIDE} images are padded evenly, "
-            f"so choose an even number from {IDX_SIDE} up, such as 32"
+            f"image_size {image_size} does not fit images of {IDX_SIDE}×{IDX_SIDE}: they are padded evenly, so choose "
+            f"an even number from {IDX_SIDE} up, such as 32"
         )
     border = (image_size - IDX_SIDE) // 2
     return np.pad(images, ((0, 0), (border, border), (border, border), (0, 0)))
 
 
-def _shuffled(n_images: int, seed: int, held_out: int, path: Path) -> Rows:
+def shuffled(n_images: int, seed: int, held_out: int, path: Path) -> Rows:
     """Permuted row numbers (N,) from numpy's legacy generator, whose stream never changes."""
     _check_enough(n_images, held_out, path)
     return np.random.RandomState(seed).permutation(n_images).astype(np.int64)
@@ -176,12 +205,27 @@ DATASETS: dict[str, KnownDataset] = {
         needs_account=True,
     ),
     "fashion": KnownDataset(
-        lambda root, size, *_: open_fashion(root, size), "Fashion-MNIST is MIT, © 2017 Zalando SE.", image_channels=1
+        lambda root, size, *_: open_idx(root, size), "Fashion-MNIST is MIT, © 2017 Zalando SE.", image_channels=1
     ),
     _BUNDLED: KnownDataset(
         lambda root, size, *_: open_fashion_small(root, size),
         "The images are from Fashion-MNIST: MIT, © 2017 Zalando SE.",
         image_channels=1,
+    ),
+    "mnist": KnownDataset(
+        lambda root, size, *_: open_idx(root, size),
+        "MNIST is © Yann LeCun and Corinna Cortes; CC BY-SA 3.0 is commonly stated.",
+        image_channels=1,
+    ),
+    "omniglot": KnownDataset(
+        lambda root, size, *_: open_omniglot(root, size), "Omniglot is MIT, © 2015 Brenden Lake.", image_channels=1
+    ),
+    "celeba": KnownDataset(
+        lambda root, *_: open_celeba(root),
+        "CelebA's agreement allows non-commercial research only.",
+        image_channels=3,
+        image_size=CELEBA_SIDE,
+        needs_account=True,
     ),
     _OWN_FOLDER: KnownDataset(open_folder, terms=""),
 }

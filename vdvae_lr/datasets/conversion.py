@@ -19,7 +19,7 @@ import numpy as np
 from vdvae_lr.datasets.array_files import DataFileError, channels_last, load_arrays, map_npy
 from vdvae_lr.datasets.catalogue import naming_the_remedy
 from vdvae_lr.datasets.decoding import SUFFIXES, UnreadableImageError, decode_image
-from vdvae_lr.datasets.preparation import argument_parser
+from vdvae_lr.datasets.preparation import advising_a_fresh_copy, argument_parser
 from vdvae_lr.datasets.sources import Pixels
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.download import part_of
@@ -50,7 +50,7 @@ def convert_imagenet(given: Sequence[Path], image_size: int, root: Path) -> dict
     Raises InputError if `given` lacks one of the parts, or holds damaged or foreign files.
     """
     written = {}
-    with ExitStack() as archives:
+    with ExitStack() as archives, advising_a_fresh_copy():
         parts = members(given, archives)
         for split in ("train", "valid"):
             target = root / f"imagenet{image_size}-{split}.npy"
@@ -70,24 +70,24 @@ def convert_imagenet(given: Sequence[Path], image_size: int, root: Path) -> dict
 def members(given: Sequence[Path], archives: ExitStack) -> list[Member]:
     """The data files in folders and archives, in natural order of their names (batch 2 before batch 10).
 
-    They can be read until `archives` closes. Raises InputError if there are none, or an archive is damaged.
+    They can be read until `archives` closes. Raises DataFileError if there are none, or an archive is damaged.
     """
     names = ", ".join(map(str, given))
     try:
         found = [member for path in given for member in _members_of(path, archives)]
     except _READ_ERRORS as error:
-        raise _fetch_again(f"{names} cannot be read ({error})") from error
+        raise DataFileError(f"{names} cannot be read ({error})") from error
     wanted = [member for member in found if _kind(member[0]) is not None]
     if not wanted:
-        raise _fetch_again(f"{names} holds neither PNG files nor batches")
+        raise DataFileError(f"{names} holds neither PNG files nor batches")
     return sorted(wanted, key=lambda member: _natural(member[0]))
 
 
 def convert(parts: Sequence[Member], image_size: int, target: Path) -> None:
     """Write the images of `parts` to `target`; goes on where an interrupted call left `target.part`.
 
-    The pixels go behind an empty header, which is filled at the end, when N is known. Raises InputError if a part
-    cannot be read, or the file cannot be written.
+    The pixels go behind an empty header, which is filled at the end, when N is known. Raises DataFileError if a
+    part cannot be read, and InputError if the file cannot be written.
     """
     part = part_of(target)
     row_bytes = 3 * image_size**2
@@ -112,10 +112,7 @@ def _images(parts: Sequence[Member], image_size: int, skip: int) -> Iterator[Pix
         if _kind(name) == "image" and skip:
             skip -= 1  # one file is one image, so it need not be decoded
             continue
-        try:
-            block = _decode(name, read, image_size)
-        except DataFileError as error:
-            raise _fetch_again(str(error)) from error
+        block = _decode(name, read, image_size)
         yield block[skip:]
         skip = max(0, skip - len(block))
 
@@ -144,10 +141,6 @@ def _decode(name: str, read: Callable[[], bytes], image_size: int) -> Pixels:
 def _is_validation(name: str) -> bool:
     """Whether a word of the path starts with `val`, as in `Imagenet32_val` and `valid_64x64`."""
     return re.search(r"(^|[/_])val", name, re.IGNORECASE) is not None
-
-
-def _fetch_again(complaint: str) -> InputError:
-    return InputError(f"{complaint}: fetch it again from the data set's own site")
 
 
 def _kind(name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""SHA-256 digests of files, and `SHA256SUMS`, the list of the digests of a folder's files.
+"""Digests of files, and `SHA256SUMS`, the list of the SHA-256 digests of a folder's files.
 
 Every folder of weights that this program writes has such a list, in the form that `sha256sum --check` reads. Loading
 compares each file with it. A file that no list names loads unchecked: other programs write no list.
@@ -22,26 +22,33 @@ _CHUNK = 1 << 20  # bytes read at once
 _LARGEST_LIST = 1 << 20  # bytes
 _LINE = re.compile(r"\\?([0-9a-fA-F]{64}) [ *](?:\./)?(.+)")  # "*" marks a binary file, "\" a name with escapes
 _SETTLED_NS = 2_000_000_000  # a file system may give two changes within its clock's tick the same time
-_known: dict[tuple[int, ...], str] = {}  # digests that this process has computed, by the state of the file
+_known: dict[tuple[str | int, ...], str] = {}  # digests that this process has computed, by the state of the file
 
 
 def file_sha256(path: Path, unpacked: bool = False, shown: bool = True) -> str:
-    """Hexadecimal SHA-256 of a file. A process reads a file once, unless the file changes or is seconds old.
+    """Hexadecimal SHA-256 of a file (arguments and errors as `file_digest`)."""
+    return file_digest(path, "sha256", unpacked, shown)
+
+
+def file_digest(path: Path, algorithm: str, unpacked: bool = False, shown: bool = True) -> str:
+    """Hexadecimal digest of a file. A process reads a file once, unless the file changes or is seconds old.
 
     Args:
         path: the file.
+        algorithm: sha256, or md5 where nobody publishes a better one: it tells damage, but not intent.
         unpacked: digest the content inside the file's gzip wrapping instead.
         shown: show a progress bar; False next to work that has a display of its own.
 
     Raises:
         InputError: the file cannot be read, or its gzip wrapping is damaged.
     """
-    digest = hashlib.sha256()
+    digest = hashlib.new(algorithm, usedforsecurity=False)
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
-            changed = max(status.st_mtime_ns, status.st_ctime_ns)  # people can set the first one only
-            state = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, unpacked)
+            times = (status.st_mtime_ns, status.st_ctime_ns)
+            changed = max(times)  # people can set the first one only
+            state = (algorithm, status.st_dev, status.st_ino, status.st_size, *times, unpacked)
             if state in _known:
                 return _known[state]
             with progress_bar(shown) as bar:
