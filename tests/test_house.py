@@ -23,7 +23,7 @@ SOURCES = sorted(
 )
 DOCUMENTS = sorted([*CHECKOUT_ROOT.glob("*.md"), *(CHECKOUT_ROOT / "docs").rglob("*.md")])
 PRESETS = preset_names()
-OVERLAYS = {"paper", "shallow/on_mnist", "shallow/on_omniglot", "shallow/on_celeba"}
+OVERLAYS = {"paper", "shallow/on_mnist", "shallow/on_omniglot", "shallow/reduced", "shallow/on_celeba"}
 """Presets that go on top of another one and describe no model themselves."""
 INSTALLED_AS = {"PIL": "pillow"}  # where the name to import is not the name to install
 LONGEST_FILE, LONGEST_FUNCTION = 400, 60

@@ -1,6 +1,7 @@
 """Jobs of a study: each runs some commands once and writes one JSON file."""
 
 import json
+import math
 import os
 import platform
 import subprocess
@@ -15,8 +16,12 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
+from vdvae_lr.evaluation.document import read_evaluation
 from vdvae_lr.files.bundled import CHECKOUT_ROOT as ROOT
 from vdvae_lr.files.whole_file import write_whole
+
+_REPORT_S = 60.0
+"""A job that runs says so often how far it is."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +81,44 @@ def timed(label: str, command: Sequence[str], work: Path) -> float:
     start = time.monotonic()
     with (work / "logs" / f"{label}.log").open("a", encoding="utf-8") as log:
         environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-        subprocess.run(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, check=True)
+        with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT) as process:
+            while _still_runs(process):
+                print(f"{time.strftime('%H:%M:%S')} {label}: {_last_line(Path(log.name))}", flush=True)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, list(command))
     return time.monotonic() - start
+
+
+def _still_runs(process: subprocess.Popen[bytes]) -> bool:
+    """Wait for a while; whether the process then still runs."""
+    try:
+        process.wait(_REPORT_S)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
+
+
+def _last_line(log: Path) -> str:
+    """The last line of a log, which says how far the job is."""
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+def measured(path: Path) -> dict[str, Any]:
+    """What an evaluation measured, as plain JSON: totals with errors, parts by group, the numbers of images and pixels.
+
+    What is not finite is left out.
+    """
+    evaluation = read_evaluation(path)
+    found = {quantity.key: quantity.total for quantity in evaluation.quantities if quantity.total is not None}
+    totals = {key: total for key, total in found.items() if math.isfinite(total.value)}
+    return {
+        "examples": evaluation.examples,
+        "measured": {
+            key: {"value": total.value, "standard_error": total.standard_error} for key, total in totals.items()
+        },
+        "by_group": {q.key: [part.value for part in q.groups] for q in evaluation.quantities if q.key in totals},
+    }
 
 
 def versions() -> dict[str, str]:

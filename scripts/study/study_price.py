@@ -12,7 +12,6 @@ and a stopped run continues. Several of these commands may share one --work fold
 
 import argparse
 import json
-import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +19,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout need not be installed
 
-from row_jobs import Job, run_jobs
+from row_jobs import Job, measured, run_jobs
 from study_lr_forms_table import read_results
 from study_price_data import DATA, prepare
 from study_price_figure import CURVES_FIGURE, PRICE_FIGURE, draw_curves, draw_price
 from study_price_rows import STAGES, Row
 from study_price_table import write_document
 
-from vdvae_lr.evaluation.document import EVALUATION_NAME, read_evaluation
+from vdvae_lr.evaluation.document import EVALUATION_NAME
 from vdvae_lr.files.bundled import CHECKOUT_ROOT as ROOT
 from vdvae_lr.files.paths import path_of
 from vdvae_lr.files.presets import read_presets
@@ -83,20 +82,13 @@ class Study:
 
     def _read(self, row: Row, iters: int) -> dict[str, Any]:
         run = self.run(row.label)
-        evaluation = read_evaluation(run / "evaluation" / EVALUATION_NAME)
-        found = {quantity.key: quantity.total for quantity in evaluation.quantities if quantity.total is not None}
-        totals = {key: total for key, total in found.items() if math.isfinite(total.value)}
         return {
             "name": row.title,
             "data": self.data,
             "seed": row.seed,
             "settings": {"words": row.words, "start": row.start},
             "iters": iters,
-            "examples": evaluation.examples,
-            "measured": {
-                key: {"value": total.value, "standard_error": total.standard_error} for key, total in totals.items()
-            },
-            "by_group": {q.key: [part.value for part in q.groups] for q in evaluation.quantities if q.key in totals},
+            **measured(run / "evaluation" / EVALUATION_NAME),
             "curve": _curve(run / "log.jsonl"),
         }
 

@@ -137,7 +137,16 @@ def test_nothing_gets_in_but_what_is_named() -> None:
     assert rules[0] == "*"
     let_in = {rule[1:] for rule in rules if rule.startswith("!")}
     prepare = {str(path.relative_to(CHECKOUT_ROOT)) for path in (CHECKOUT_ROOT / "data").glob("*/prepare.py")}
-    code = {"LICENSE", "hps/*.toml", "pyproject.toml", "scripts", "setup.py", "train.py", "vdvae_lr"}
+    code = {
+        "LICENSE",
+        "hps/*.toml",
+        "hps/shallow/*.toml",
+        "pyproject.toml",
+        "scripts",
+        "setup.py",
+        "train.py",
+        "vdvae_lr",
+    }
     assert let_in == code | prepare
     assert {"**/.*", "**/__pycache__"} == set(rules[1:]) - {f"!{name}" for name in let_in}
 

@@ -19,8 +19,9 @@ from docs_commands import DOCUMENTS, SHELL, Block, Command, all_commands, inline
 from vdvae_lr.cli.main import COMMANDS
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.bundled import CHECKOUT_ROOT
+from vdvae_lr.model.shallow.vae import ShallowConfig
 from vdvae_lr.processes.failures import DEBUG_FLAG
-from vdvae_lr.training.settings import Settings
+from vdvae_lr.training.settings import Settings, settings_for
 
 OTHER_PROGRAMS = frozenset(
     {"make", "pip", "curl", "tensorboard", "nvidia-smi", "sha256sum", "kubectl", "docker", "apptainer", "cd", "export"}
@@ -163,7 +164,7 @@ def test_python_block_imports_what_exists(block: Block, tmp_path: Path, monkeypa
 
 def options_of_vdvae_lr() -> set[str]:
     """Every option of every command, as their dataclasses have them."""
-    options = {f"--{name}" for name in Settings().flat()}
+    options = {f"--{name}" for name in [*Settings().flat(), *settings_for(ShallowConfig)().flat()]}
     options |= {f"--no_{name}" for name, value in Settings().flat().items() if isinstance(value, bool)}
     for name in COMMANDS:
         with suppress(ModuleNotFoundError):  # a command may share its file with another one

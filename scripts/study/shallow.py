@@ -1,0 +1,130 @@
+"""Run the paper's shallow study: Tables 1 to 4 and Figures 3 to 5 (docs/shallow_study.md).
+
+    python scripts/study/shallow.py table 1 --jobs 2                       every row of Table 1, the paper's protocol
+    python scripts/study/shallow.py table 1 --protocol reduced --seeds 0 1 2 --rows vae lrvae_1
+    python scripts/study/shallow.py figure 5 --protocol reduced            its rows that are missing, and the picture
+    python scripts/study/shallow.py page                                   the tables and plots of the page
+
+A row is one `train.py` and one `vdvae-lr evaluate`. Its result is one JSON file. A row that has one is not run again,
+and a stopped run continues. Several of these commands may share one --work folder: only one of them runs each row.
+--jobs runs several rows at a time, each on OMP_NUM_THREADS threads (1 if that is not set).
+"""
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout need not be installed
+
+from row_jobs import Job, measured, run_jobs
+from shallow_figures import FIGURES, draw_figure, figure_path
+from shallow_page import write_page
+from shallow_rows import DATA_SETS, PROTOCOLS, Row, presets, rows_of
+
+from vdvae_lr.evaluation.document import EVALUATION_NAME
+from vdvae_lr.files.bundled import CHECKOUT_ROOT as ROOT
+from vdvae_lr.files.paths import path_of
+
+RESULTS = ROOT / "docs" / "studies" / "shallow"
+_EVALUATION = "--images 0 --mixture_batch 50 --mixture_images 128 --importance_images 64 --gap_images 0"
+_EVALUATION += " --jacobian_images 8 --noise_variances 0 0.2 0.4 1 --noise_units raw"
+_CURVE = ("iteration", "negative_elbo_nats_per_dim", "rate_nats_per_dim", "active_latents_share", "watched_examples")
+
+
+@dataclass(frozen=True)
+class Study:
+    """The rows of one table."""
+
+    table: int
+    protocol: str
+    work: Path
+    """Folder of runs, logs and locks."""
+    results: Path
+    data_root: str = ""
+    examples: int = 0
+    """Test images to measure on; 0: all."""
+    extra: tuple[str, ...] = ()
+    """More settings of train.py."""
+
+    def run(self, row: Row, seed: int) -> Path:
+        """The folder of a row's run."""
+        return self.work / "runs" / self.protocol / DATA_SETS[self.table].name / f"{row.preset}-seed{seed}"
+
+    def job(self, row: Row, seed: int) -> Job:
+        """What a row runs."""
+        data = DATA_SETS[self.table]
+        run = self.run(row, seed)
+        images = ["--data_root", self.data_root] if self.data_root else []
+        train = ["train.py", "--hps", presets(row, self.table, self.protocol), "--seed", str(seed), *images]
+        train += ["--save_dir", str(run.parent), "--desc", run.name, *self.extra]
+        measure = ["-m", "vdvae_lr", "evaluate", str(run), *images, "--examples", str(self.examples)]
+        measure += ["--out", str(run / "evaluation"), *_EVALUATION.split()]
+        label = f"{self.protocol}-{data.name}-{run.name}"
+        result = self.results / self.protocol / data.name / f"{run.name}.json"
+        return Job(label, result, (train, measure), lambda: self._read(row, seed))
+
+    def _read(self, row: Row, seed: int) -> dict[str, Any]:
+        run, data = self.run(row, seed), DATA_SETS[self.table]
+        settings = json.loads((run / "settings.json").read_text(encoding="utf-8"))
+        lines = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+        return {
+            "name": row.preset,
+            "data": data.name,
+            "seed": seed,
+            "dimensions": data.numbers,
+            "settings": settings,
+            **measured(run / "evaluation" / EVALUATION_NAME),
+            "curve": [{key: line.get(key) for key in _CURVE} for line in lines if line["kind"] == "eval"],
+        }
+
+
+def arguments() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("table", "figure", "page"))
+    parser.add_argument("number", type=int, nargs="?", help="of the table (1 to 4) or the figure (3 to 5)")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="full", help="full: 100 epochs as in the paper")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="default: 0")
+    parser.add_argument("--rows", nargs="*", help="only the rows of these presets, such as vae lrvae_1")
+    parser.add_argument("--data_root", default="", help="folder of the data set, if it is not data/NAME")
+    parser.add_argument("--examples", type=int, default=0, help="test images to measure on (default: all)")
+    parser.add_argument("--train", default="", help="more settings of train.py, as one word in quotes")
+    parser.add_argument("--work", type=path_of, default=ROOT / "runs" / "shallow", help="for runs and logs")
+    parser.add_argument("--results", type=path_of, default=RESULTS)
+    parser.add_argument("--jobs", type=int, default=1, help="number of rows that run at a time (default: 1)")
+    given = parser.parse_args()
+    wanted = {"table": DATA_SETS, "figure": FIGURES, "page": {None: None}}[given.what]
+    if given.number not in wanted:
+        parser.error(f"{given.what} takes one of {', '.join(map(str, wanted))}, not {given.number}")
+    if given.what == "table" and given.rows:
+        known = [row.preset for row in rows_of(given.number)]
+        if unknown := sorted(set(given.rows) - set(known)):
+            parser.error(f"table {given.number} has no row {unknown[0]}; its rows are {', '.join(known)}")
+    return given
+
+
+def main() -> int:
+    """Do what the command line names; return the exit status."""
+    given = arguments()
+    work, results = given.work.resolve(), given.results.resolve()
+    if given.what == "page":
+        write_page(results)
+        return 0
+    table = given.number if given.what == "table" else FIGURES[given.number].table
+    study = Study(table, given.protocol, work, results, given.data_root, given.examples, tuple(given.train.split()))
+    rows = rows_of(table) if given.what == "table" else FIGURES[given.number].rows
+    chosen = [row for row in rows if not given.rows or row.preset in given.rows]
+    failed = run_jobs([study.job(row, seed) for seed in given.seeds for row in chosen], work, given.jobs)
+    if given.what == "figure" and not failed:
+        runs = {row.preset: study.run(row, given.seeds[0]) for row in rows}
+        target = figure_path(given.number, given.protocol)
+        draw_figure(given.number, runs, given.data_root, target)
+        print(f"saved {target}")
+    return min(1, failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

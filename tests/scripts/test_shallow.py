@@ -1,0 +1,140 @@
+"""The scripts of the shallow study: rows are settings of train.py, and results become tables beside the paper's."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from vdvae_lr.cli.shared.config import resolve_settings
+from vdvae_lr.files.bundled import CHECKOUT_ROOT
+
+
+@pytest.fixture
+def shallow(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The script as a module, called in the checkout."""
+    monkeypatch.chdir(CHECKOUT_ROOT)
+    import shallow
+
+    yield shallow
+
+
+def test_tables_have_the_papers_rows(shallow: ModuleType) -> None:
+    import shallow_rows
+
+    assert [len(shallow_rows.rows_of(table)) for table in (1, 2, 3, 4)] == [13, 14, 13, 9]
+    for row in shallow_rows.ROWS:
+        for units, kl, information in row.paper.values():
+            assert 0 <= units <= 1
+            assert kl > 0
+            assert 2 < information < 4
+
+
+@pytest.mark.parametrize("protocol", ["full", "reduced"])
+def test_rows_are_different_settings_of_train(shallow: ModuleType, tmp_path: Path, protocol: str) -> None:
+    import shallow_rows
+
+    study = shallow.Study(1, protocol, tmp_path, tmp_path)
+    seen = set()
+    for row in shallow_rows.ROWS:
+        train, measure = study.job(row, 3).commands
+        settings, _ = resolve_settings(list(train[1:]), "train.py")
+        assert (settings.run.seed, settings.data.dataset) == (3, "fashion")
+        assert settings.run.n_batch == (128 if protocol == "full" else 32)
+        assert Path(measure[3]) == Path(settings.run.save_dir) / settings.run.name
+        seen.add((str(settings.objective), str(settings.model), str(settings.optimisation)))
+    assert len(seen) == len(shallow_rows.ROWS)
+
+
+def result(preset: str, seed: int, units: float, kl: float) -> dict[str, Any]:
+    keys = ("mutual_information", "mutual_information_set", "information_from_samples", "negative_elbo", "distortion")
+    measured = dict.fromkeys(keys, 2.0) | {"active_latents": 100 * units, "rate": kl}
+    return {
+        "name": preset,
+        "seed": seed,
+        "seconds": [60, 30],
+        "dimensions": 784,
+        "measured": {
+            key: {"value": value if key == "active_latents" else value / 784} for key, value in measured.items()
+        },
+        "curve": [{"iteration": 100 * step, "rate_nats_per_dim": kl / 784} for step in (1, 2)],
+    }
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """Three rows, one of them with two seeds, whose order is that of the paper in AU and reversed in KL."""
+    place = tmp_path / "reduced" / "fashion"
+    place.mkdir(parents=True)
+    rows = (("vae", 0, 0.2, 9.0), ("vae", 1, 0.4, 11.0), ("beta_0.2", 0, 0.5, 8.0), ("lrvae_1", 0, 0.9, 9.5))
+    for preset, seed, units, kl in rows:
+        (place / f"{preset}-seed{seed}.json").write_text(json.dumps(result(preset, seed, units, kl)))
+    return tmp_path
+
+
+def test_the_page_has_the_papers_numbers_beside_ours(shallow: ModuleType, results: Path) -> None:
+    import shallow_page
+
+    page = "before\n<!-- shallow: reduced 1 -->\nold\n<!-- end of shallow -->\nafter\n"
+    lines = shallow_page.filled(page, results).splitlines()
+    assert "old" not in lines
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    assert [row[0] for row in rows[2:]] == ["VAE", "β-VAE, β 0.2", "LRVAE, α 1"]
+    assert rows[2][1:7] == ["0.30 ± 0.14", "0.13", "10.00 ± 1.41", "7.10", "2.00 ± 0.00", "3.84"]
+    assert rows[4][1:5] == ["0.90", "0.41", "9.50", "12.41"]
+    assert rows[4][-1] == "2"
+    assert any(line.endswith("over 3 rows: AU 1.00, KL -1.00.") for line in lines)
+
+
+def test_without_results_the_page_says_so(shallow: ModuleType, tmp_path: Path) -> None:
+    import shallow_page
+
+    page = shallow_page.filled("<!-- shallow: full 4 -->\n<!-- end of shallow -->\n", tmp_path)
+    assert "No row of this table has a result yet." in page
+
+
+def test_curves_are_drawn(shallow: ModuleType, results: Path, tmp_path: Path) -> None:
+    import shallow_page
+
+    target = tmp_path / "curves.png"
+    shallow_page.draw_curves(shallow_page.read_results(results, "reduced", 1), 1, target)
+    assert target.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["table", "5"], "table takes one of 1, 2, 3, 4, not 5"),
+        (["figure", "1"], "figure takes one of 3, 4, 5, not 1"),
+        (["table", "4", "--rows", "beta_0.4"], "table 4 has no row beta_0.4; its rows are vae, sa_vae"),
+    ],
+)
+def test_bad_words_are_one_sentence(
+    shallow: ModuleType,
+    words: list[str],
+    complaint: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["shallow.py", *words])
+    with pytest.raises(SystemExit):
+        shallow.main()
+    assert complaint in capsys.readouterr().err
+
+
+def test_a_job_says_how_far_it_is(
+    shallow: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import row_jobs
+
+    (tmp_path / "logs").mkdir()
+    monkeypatch.setattr(row_jobs, "_REPORT_S", 0.3)
+    script = "import time; print('step 1/2', flush=True); time.sleep(1.5)"
+    row_jobs.timed("row", [sys.executable, "-c", script], tmp_path)
+    assert "row: step 1/2" in capsys.readouterr().out
+    with pytest.raises(subprocess.CalledProcessError):
+        row_jobs.timed("row", [sys.executable, "-c", "raise SystemExit(3)"], tmp_path)
