@@ -25,13 +25,10 @@ def image_of(images: Path, rank: int) -> Path:
     return Path(source.describe(int(rows[0])))
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.parametrize(
     ("launcher", "rank", "print_every"),
-    [  # the processes meet before the line of step 4, or after step 10
-        ("torchrun", 1, 4),
-        pytest.param("mpiexec", 0, 100, marks=pytest.mark.faults),
-    ],
+    [("torchrun", 1, 4), ("mpiexec", 0, 100)],  # the processes meet before the line of step 4, or after step 10
 )
 def test_what_one_process_cannot_read_costs_no_whole_step(
     tmp_path: Path, launcher: str, rank: int, print_every: int
