@@ -11,6 +11,7 @@ from PIL import Image
 from vdvae_lr.cli.shared.picture_output import PictureSettings, Studio, counted, make_pictures
 from vdvae_lr.errors import InputError
 from vdvae_lr.hub.pretrained import PretrainedModel
+from vdvae_lr.model.latent_model import DecodedImage
 from vdvae_lr.pictures.group_temperatures import group_temperatures
 from vdvae_lr.pictures.images import Pictures
 from vdvae_lr.pictures.picture_grid import picture_grid
@@ -31,9 +32,9 @@ class SampleSettings(PictureSettings):
     temperature: tuple[str, ...] = ("1.0",)
     """Factor of the prior's scale: 0.9; a number for each group, with commas; or RESOLUTION:TEMPERATURE pairs such as
     16x16:0.8,32x32:0.7 (1 elsewhere). Several, with spaces: rows of the grid for each, from the same noise."""
-    image: Literal["sample", "mean"] = "sample"
+    image: Literal["auto", "sample", "mean"] = "auto"
     """sample: drawn from p(x|z), as in the published code; mean: the likelihood's mean, which has no noise of single
-    pixels."""
+    pixels; auto: sample for a VDVAE, mean for a VAE of the shallow study, whose noise would cover the image."""
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot be used (raises InputError)."""
@@ -58,22 +59,23 @@ def run(settings: SampleSettings) -> None:
 def _sample(settings: SampleSettings, model: PretrainedModel, studio: Studio) -> None:
     count, batch = settings.count, settings.batch
     factors = [group_temperatures(words, model.resolutions) for words in settings.temperature]
+    shown = model.sample_shows if settings.image == "auto" else settings.image
     studio.begin(model, math.ceil(count / settings.columns) * len(factors), settings.columns)
     for words, temperature in zip(settings.temperature, factors, strict=True):
-        drawn = sample_batches(model, count, temperature, settings.seed, settings.image, batch)
+        drawn = sample_batches(model, count, temperature, settings.seed, shown, batch)
         what = f"drawing {counted(count, 'picture')} at temperature {words}"
         for pictures in studio.track(drawn, math.ceil(count / batch), what):
             studio.add(pictures)
-    studio.finish(partial(_grid, settings))
+    studio.finish(partial(_grid, settings, shown))
 
 
-def _grid(settings: SampleSettings, parts: list[Pictures]) -> Image.Image:
+def _grid(settings: SampleSettings, shown: DecodedImage, parts: list[Pictures]) -> Image.Image:
     several, starts = len(settings.temperature) > 1, range(0, settings.count, settings.columns)
     blocks = np.split(np.concatenate(parts), len(settings.temperature))
     rows = [block[start : start + settings.columns] for block in blocks for start in starts]
     labels = [
         f"temperature {words}" if several and start == 0 else "" for words in settings.temperature for start in starts
     ]
-    kind = "samples" if settings.image == "sample" else "mean images of samples"
+    kind = "samples" if shown == "sample" else "mean images of samples"
     single = "" if several else f", temperature {settings.temperature[0]}"
     return picture_grid(rows, labels, title=f"{kind}{single}, seed {settings.seed}")

@@ -191,6 +191,11 @@ class LatentModel(nn.Module, ABC):
 
     # ---- What a model may override.
 
+    sample_shows: DecodedImage = "sample"
+    """What a picture of a sample from the prior shows: an image drawn from p(x|z), or the mean image, for likelihoods
+    whose noise would cover it.
+    """
+
     @property
     def pixel_scale(self) -> PixelScale:
         """The maps between levels, input and target. The default is 8-bit images and inputs in [−1, 1]."""

@@ -68,7 +68,7 @@ def samples(
     temperatures: Sequence[float | Sequence[float]] = (1.0,),
     *,
     seed: int,
-    image: DecodedImage = "sample",
+    image: DecodedImage | None = None,
 ) -> tuple[Pictures, ...]:
     """`count` pictures from the prior for each temperature, all from the same noise; `sampled_images` has the rest."""
     drawn = sampled_images(model, range(count), temperatures, seed=seed, image=image)
@@ -81,7 +81,7 @@ def sampled_images(
     temperatures: Sequence[float | Sequence[float]],
     *,
     seed: int,
-    image: DecodedImage,
+    image: DecodedImage | None,
 ) -> list[Tensor]:
     """Samples for each temperature, all from the same noise: (B, C, H, W) each, on the target scale.
 
@@ -89,8 +89,10 @@ def sampled_images(
         numbers: numbers of the samples; sample i is the same in every batch.
         temperatures: each is a factor of the prior's scale, one for all groups or one for each.
         seed: seed of the noise.
-        image: sample: an image drawn from p(x|z), as in the published code; mean: the likelihood's mean.
+        image: sample: an image drawn from p(x|z), as in the published code; mean: the likelihood's mean; None: what the
+            model's samples show.
     """
+    image = image or model.sample_shows
     noise = ExampleNoise(model, SAMPLES_NOISE, seed, prior=True, image=image == "sample").draw(numbers)
     passes = (model.generate(len(numbers), noise.prior, temperature) for temperature in temperatures)
     return [passed.decoded(image, noise.image) for passed in passes]

@@ -20,7 +20,7 @@ def sample(
     *,
     temperature: Temperature = 1.0,
     seed: int = 0,
-    image: DecodedImage = "sample",
+    image: DecodedImage | None = None,
     batch: int = 32,
 ) -> Pictures:
     """Pictures from the prior: (count, H, W, C) uint8.
@@ -31,7 +31,7 @@ def sample(
             `"16x16:0.8,32x32:0.7"`.
         seed: seed of the noise. Picture i is the same for every `count` on one kind of device, up to rounding.
         image: sample: drawn from p(x|z), as in the published code; mean: the likelihood's mean, which has no noise of
-            single pixels.
+            single pixels; None: as the model has it, which is sample for a VDVAE.
         batch: number of pictures made at once, for memory and time. It changes pictures by rounding only.
 
     Raises:
@@ -42,10 +42,11 @@ def sample(
 
 
 def sample_batches(
-    model: LatentModel, count: int, temperature: Temperature, seed: int, image: DecodedImage, batch: int
+    model: LatentModel, count: int, temperature: Temperature, seed: int, image: DecodedImage | None, batch: int
 ) -> Iterator[Pictures]:
     """The pictures of `sample`, at most `batch` at a time, so that any number of them fits in memory."""
-    check_choice("image", image, DecodedImage)
+    if image is not None:
+        check_choice("image", image, DecodedImage)
     if count < 1:
         raise InputError(f"count is {count}; it must be 1 or more.")
     factors = group_temperatures(temperature, model.resolutions)
@@ -53,6 +54,8 @@ def sample_batches(
 
 
 @torch.inference_mode()
-def _drawn(model: LatentModel, numbers: range, factors: tuple[float, ...], seed: int, image: DecodedImage) -> Pictures:
+def _drawn(
+    model: LatentModel, numbers: range, factors: tuple[float, ...], seed: int, image: DecodedImage | None
+) -> Pictures:
     (images,) = sampled_images(model, numbers, (factors,), seed=seed, image=image)
     return checked_levels(model, images)

@@ -12,6 +12,7 @@ from vdvae_lr.hub.pretrained import ShallowVAE
 from vdvae_lr.losses.elbo import rate_nats
 from vdvae_lr.losses.latent_reconstruction import latent_reconstruction
 from vdvae_lr.model.shallow.vae import ShallowConfig
+from vdvae_lr.pictures.images import samples
 
 TINY = ShallowConfig(image_size=8, latents=3, encoder_channels="4,6", convex_units=8, convex_image_units=12)
 
@@ -65,6 +66,13 @@ def test_a_pass_has_the_shapes_of_the_protocol(decoder: str, likelihood: str, ch
         passed.latents, model.reencode(passed, passed.decoded("mean")), passed.priors
     ).shape == (5,)
     assert model.generate(4).likelihood.log_prob(model.pixel_scale.target_from_levels(images[:4])).isfinite().all()
+
+
+def test_pictures_of_samples_show_mean_images() -> None:
+    model = tiny()
+    found, means, drawn = (samples(model, 2, seed=3, image=image)[0] for image in (None, "mean", "sample"))
+    assert (found == means).all()
+    assert (found != drawn).any()
 
 
 def test_an_image_does_not_depend_on_the_others_in_its_batch() -> None:
