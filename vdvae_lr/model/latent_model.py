@@ -206,6 +206,11 @@ class LatentModel(nn.Module, ABC):
         """The shapes, without B, of the uniform draws for one sampled image. The default is one draw a number."""
         return (self.image_shape,)
 
+    @property
+    def pixel_sigma(self) -> float | None:
+        """σ on the target scale, if p(x|z) is N(D(z), σ²) with one σ for all; None if it is not."""
+        return None
+
     def recompute_activations(self, lowest_resolution: int | None) -> None:
         """Store no activations from this resolution on; the backward pass computes them again. None: store all.
 

@@ -211,6 +211,25 @@ def test_bound_from_the_constant() -> None:
     assert spectrum_of([3.0, 1.0], latents=3, movable=2).constant_bound_nats(0.3) == 0
 
 
+@pytest.mark.parametrize(("image_numbers", "latents"), [(9, 4), (4, 9)])
+def test_the_constant_of_most_moves(image_numbers: int, latents: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    jacobian = 0.3 * torch.randn(image_numbers, latents, dtype=torch.float64, generator=generator)
+    moves = torch.randn(latents, 20_000, dtype=torch.float64, generator=generator)
+    response = torch.linalg.vector_norm(jacobian @ moves, dim=0) / torch.linalg.vector_norm(moves, dim=0)
+    expected = torch.maximum(response, 1 / response).quantile(0.95).item()
+    spectrum = spectrum_of(torch.linalg.svdvals(jacobian).tolist(), latents, image_numbers)
+    assert spectrum.bi_lipschitz_of_most() == pytest.approx(expected, rel=0.1)
+    assert spectrum.bi_lipschitz_of_most() < spectrum.local_bi_lipschitz
+    assert spectrum.bi_lipschitz_of_most(0.5) < spectrum.bi_lipschitz_of_most(0.99)
+
+
+def test_the_constant_of_most_moves_at_the_ends() -> None:
+    assert spectrum_of([0.25] * 3, latents=3, movable=5).bi_lipschitz_of_most() == pytest.approx(4)
+    assert spectrum_of([], latents=5, movable=0).bi_lipschitz_of_most() == math.inf
+    assert math.isnan(spectrum_of([4.0], latents=5, movable=9, complete=False).bi_lipschitz_of_most())
+
+
 @pytest.mark.parametrize("dense_dimensions", [DENSE, ITERATED])
 def test_a_decoder_that_ignores_its_latents(small_model: VDVAE, small_levels: Tensor, dense_dimensions: int) -> None:
     with torch.no_grad():

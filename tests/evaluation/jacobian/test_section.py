@@ -28,6 +28,8 @@ from vdvae_lr.evaluation.jacobian.section import LocalTable, measure_bi_lipschit
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.quantities import Quantity
 from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.losses.elbo import group_rates_nats
+from vdvae_lr.model.latent_model import LatentPass
 from vdvae_lr.model.noise import PassNoise, noise_key
 from vdvae_lr.processes.world import World
 
@@ -84,6 +86,8 @@ def test_section_averages_over_images(small_model: VDVAE, pixels: Tensor, world:
         assert raw == pytest.approx(np.mean([one.raw.spectra[3].largest for one in results]), rel=1e-9)
         assert found[f"clamped_share{suffix}"].total is not None
     check_details(details, found)
+    rates = group_rates_nats(passed.posteriors, passed.priors) / 192
+    check_divergences(details["spectra"], torch.cat([rates, rates.sum(1, keepdim=True)], dim=1), found)
     assert any("0 by rank" in note for note in notes)
 
 
@@ -99,10 +103,21 @@ def expectations(geometries: list[LocalGeometry], sigma: float) -> dict[str, np.
         "numerical_rank_prior_scale": table(lambda s: s.numerical_rank),
         "kappa_min_prior_scale": table(lambda s: s.kappa_min),
         "local_bi_lipschitz_prior_scale": table(lambda s: s.local_bi_lipschitz),
+        "bi_lipschitz_of_most_prior_scale": table(lambda s: s.bi_lipschitz_of_most()),
         "theorem_bound": table(lambda s: s.theorem_bound_nats(sigma) / 192),
         "constant_bound": table(lambda s: s.constant_bound_nats(sigma) / 192),
         "composite_deviation_prior_scale": np.array([one.deviations for one in geometries]),
     }
+
+
+def check_divergences(entries: list[dict[str, Any]], rates: Tensor, found: dict[str, Quantity]) -> None:
+    """Every image's measured KL stands beside its least KL; samples have none."""
+    images = [entry for entry in entries if (entry["of"], entry["unit"]) == ("images", "prior_scale")]
+    assert [entry["rate"] for entry in images] == pytest.approx(rates.flatten().tolist())
+    total = found["theorem_bound"].total
+    assert total is not None
+    assert np.mean([entry["least_kl"] for entry in images if entry["group"] is None]) == pytest.approx(total.value)
+    assert {entry["rate"] for entry in entries if entry["of"] == "prior_samples"} == {None}
 
 
 def check_details(details: dict[str, list[dict[str, object]]], found: dict[str, Quantity]) -> None:
@@ -192,10 +207,12 @@ def test_every_process_refuses_what_one_does(
 ) -> None:
     add = LocalTable.add
 
-    def add_or_refuse(table: LocalTable, examples: Sequence[int], found: Sequence[LocalBiLipschitz]) -> None:
+    def add_or_refuse(
+        table: LocalTable, examples: Sequence[int], found: Sequence[LocalBiLipschitz], passed: LatentPass
+    ) -> None:
         if table.where == where and 1 in examples:
             raise NoGeometryError(3)
-        add(table, examples, found)
+        add(table, examples, found, passed)
 
     monkeypatch.setattr(LocalTable, "add", add_or_refuse)
     found = in_worlds(2, refused(small_model, pixels, 2))

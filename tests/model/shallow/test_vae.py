@@ -68,6 +68,14 @@ def test_a_pass_has_the_shapes_of_the_protocol(decoder: str, likelihood: str, ch
     assert model.generate(4).likelihood.log_prob(model.pixel_scale.target_from_levels(images[:4])).isfinite().all()
 
 
+def test_a_gaussian_names_its_own_sigma_on_the_target_scale() -> None:
+    gaussian, optimal, bernoulli = (tiny(likelihood=name) for name in ("gaussian", "optimal", "bernoulli"))
+    assert gaussian.pixel_sigma == pytest.approx(2 * 0.5**0.5)
+    optimal.pixel_variance.fill_(0.01)
+    assert optimal.pixel_sigma == pytest.approx(0.2)
+    assert bernoulli.pixel_sigma is None
+
+
 def test_pictures_of_samples_show_mean_images() -> None:
     model = tiny()
     found, means, drawn = (samples(model, 2, seed=3, image=image)[0] for image in (None, "mean", "sample"))

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,6 +40,8 @@ from vdvae_lr.model.precision import float32_convolutions, without_autocast
 DENSE_DIMENSIONS = 1024
 LEAST_DEVIATION_STEPS = 20
 RANK_TOLERANCE = 1e-5
+MOST = 0.95
+_MOVES = 500
 IMAGES, DERIVATIVES = -2, -1
 """Causes of a `NoGeometryError` that are not the number of a latent group."""
 
@@ -107,6 +110,22 @@ class LatentSpectrum:
         if self.kappa_min == 0:
             return math.inf
         return math.nan if math.isnan(self.kappa_min) else max(self.largest, 1 / self.kappa_min)
+
+    def bi_lipschitz_of_most(self, share: float = MOST) -> float:
+        """The least L with which this share of random moves of the latents moves the image by 1/L to L times the move.
+
+        The moves have a uniform direction, from a fixed sequence. NaN if the spectrum is not known, infinite if so many
+        moves do not move the image.
+        """
+        if not self.complete:
+            return math.nan
+        random = np.random.default_rng(0)
+        squares = random.standard_normal((_MOVES, len(self.values))) ** 2
+        silent = random.chisquare(unused, _MOVES) if (unused := self.latents - len(self.values)) else 0.0
+        response = np.sqrt(squares @ self.values.double().numpy() ** 2 / (squares.sum(1) + silent))
+        with np.errstate(divide="ignore"):
+            constants = np.maximum(response, 1 / response)
+        return float(np.quantile(constants, share, method="higher"))
 
     @property
     def numerical_rank(self) -> int:

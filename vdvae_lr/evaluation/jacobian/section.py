@@ -21,6 +21,7 @@ from vdvae_lr.evaluation.group_choice import named_groups
 from vdvae_lr.evaluation.jacobian.bi_lipschitz import (
     DENSE_DIMENSIONS,
     IMAGES,
+    MOST,
     RANK_TOLERANCE,
     LatentSpectrum,
     LocalBiLipschitz,
@@ -32,6 +33,7 @@ from vdvae_lr.evaluation.jacobian.spectrum import MAX_STEPS
 from vdvae_lr.evaluation.moments import Moments, PerExample
 from vdvae_lr.evaluation.quantities import Findings, Measurement, Quantity
 from vdvae_lr.evaluation.task import Task
+from vdvae_lr.losses.elbo import group_rates_nats
 from vdvae_lr.model.latent_model import LatentModel, LatentPass
 
 SIGMA_IMAGES = 64
@@ -52,12 +54,13 @@ _COLUMNS = {
     "numerical_rank": "numerical rank of the decoder's Jacobian",
     "kappa_min": "κ_min, least response of the image to a latent move",
     "local_bi_lipschitz": "local bi-Lipschitz constant L(z)",
+    "bi_lipschitz_of_most": f"the same for {MOST:.0%} of random moves of the latents",
     "composite_deviation": "‖J_E∘D − I‖",
     "theorem_bound": "least KL(p(z|x)‖p(z)), from the spectrum",
     "constant_bound": "least KL(p(z|x)‖p(z)), from L(z) alone",
 }
 _BOUNDS = ("theorem_bound", "constant_bound")  # in nats/dim; they hold with latents in σ_p only
-_STATUS = ("movable", "complete", "converged", "composite_converged")
+_STATUS = ("movable", "complete", "converged", "composite_converged", "rate")
 _NAMES = (*_COLUMNS, *_STATUS)
 
 
@@ -88,8 +91,12 @@ def measure_bi_lipschitz(task: Task) -> Findings:
 
 @torch.no_grad()
 def _decoder_sigma(task: Task) -> Measurement:
-    """Root mean square of x − D(z) over the first images. Its error follows from that of the mean square."""
+    """The model's own σ; or the root mean square of x − D(z) over the first images, whose error follows from that of
+    the mean square.
+    """
     model, measuring = task.model, task.measuring
+    if (own := model.pixel_sigma) is not None:
+        return Measurement(own, None, measuring.count())
     moments = Moments((), model.device)
     for seen in posterior_passes(model, measuring.batches("decoder's σ", SIGMA_IMAGES), measuring.seed):
         moments.add(squared_residuals(seen.target, seen.passed.likelihood.mean()))
@@ -139,17 +146,24 @@ class LocalTable:
         self._shape = (images, 2, len(self.sizes), len(_NAMES) + values)
         self.rows = PerExample(images, 1 + math.prod(self._shape[1:]), model.device)
 
-    def add(self, examples: Examples, found: Sequence[LocalBiLipschitz]) -> None:
-        """Add one batch."""
-        rows = [[one.clamped_share, *self._numbers(one.raw), *self._numbers(one.prior_scale)] for one in found]
+    def add(self, examples: Examples, found: Sequence[LocalBiLipschitz], passed: LatentPass) -> None:
+        """Add one batch, with the pass at whose latents it was measured."""
+        rates = torch.full((len(found), len(self.sizes)), math.nan, dtype=torch.float64)
+        if passed.posteriors:
+            by_group = group_rates_nats(passed.posteriors, passed.priors).double().cpu() / self._dimensions
+            rates = torch.cat([by_group, by_group.sum(1, keepdim=True)], dim=1)
+        rows = [
+            [one.clamped_share, *self._numbers(one.raw, rate), *self._numbers(one.prior_scale, rate)]
+            for one, rate in zip(found, rates.tolist(), strict=True)
+        ]
         self.rows.add(examples, torch.tensor(rows, dtype=torch.float64, device=self.rows.values.device))
 
-    def _numbers(self, geometry: LocalGeometry) -> list[float]:
+    def _numbers(self, geometry: LocalGeometry, rates: Sequence[float]) -> list[float]:
         groups = zip(geometry.spectra, geometry.deviations, geometry.deviations_converged, strict=True)
         parts = [*groups, (geometry.together, math.nan, True)]
-        return [number for part in parts for number in self._part(*part)]
+        return [number for part, rate in zip(parts, rates, strict=True) for number in self._part(*part, rate)]
 
-    def _part(self, spectrum: LatentSpectrum, deviation: float, deviation_converged: bool) -> list[float]:
+    def _part(self, spectrum: LatentSpectrum, deviation: float, deviation_converged: bool, rate: float) -> list[float]:
         """In the order of `_NAMES`, then the spectrum."""
         leading = spectrum.values[: self._values].tolist()
         return [
@@ -158,6 +172,7 @@ class LocalTable:
             spectrum.numerical_rank,
             spectrum.kappa_min,
             spectrum.local_bi_lipschitz,
+            spectrum.bi_lipschitz_of_most(),
             deviation,
             spectrum.theorem_bound_nats(self._sigma) / self._dimensions,
             spectrum.constant_bound_nats(self._sigma) / self._dimensions,
@@ -165,6 +180,7 @@ class LocalTable:
             spectrum.complete,
             spectrum.converged,
             deviation_converged,
+            rate,
             *leading,
             *[math.nan] * (self._values - len(leading)),
         ]
@@ -220,6 +236,8 @@ class LocalTable:
             "converged": bool(numbers["converged"]),
             "composite_converged": bool(numbers["composite_converged"]),
             "local_bi_lipschitz": constant if math.isfinite(constant) else None,
+            "least_kl": numbers["theorem_bound"] if unit == "prior_scale" else None,
+            "rate": numbers["rate"] if math.isfinite(numbers["rate"]) else None,
         }
 
 
@@ -237,7 +255,7 @@ def _fill(table: LocalTable, passes: Iterable[tuple[Examples, LatentPass]], task
     cause = none
     try:
         for examples, passed in passes:
-            table.add(examples, local_bi_lipschitz(task.model, passed, values=values, tolerance=tolerance))
+            table.add(examples, local_bi_lipschitz(task.model, passed, values=values, tolerance=tolerance), passed)
     except NoGeometryError as refused:
         cause = refused.cause
     cause = world.highest(cause)

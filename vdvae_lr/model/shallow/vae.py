@@ -6,6 +6,7 @@ The methods are settings: β and LR belong to the objective, Lagging VAE to the 
 Shapes: B images, C channels, H = W image size, Z latents.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, cast
@@ -166,6 +167,12 @@ class ShallowModel(LatentModel):
     def pixel_scale(self) -> PixelScale:
         """The networks compute with pixels in [0, 1]."""
         return PixelScale(8, 0.0, 1 / 255)
+
+    @property
+    def pixel_sigma(self) -> float | None:
+        """Twice the standard deviation of pixels in [0, 1]; None for a Bernoulli."""
+        variance = cast(Tensor, self.pixel_variance)
+        return None if self.config.likelihood == "bernoulli" else 2 * math.sqrt(variance.item())
 
     def encoder_weights(self) -> Sequence[str]:
         """All of the encoder."""
