@@ -30,7 +30,7 @@ from vdvae_lr.training.build import StartWeights, build_training
 
 GOALS = {"VAE against plain torch": 1.1, "LRVAE": 1.9, "LIDVAE": 4.0}
 """The largest ratios that are acceptable: the first of our VAE to plain torch, the others of a step to our VAE's."""
-_PRESETS = {"VAE": "vae", "LRVAE": "lrvae_1", "LIDVAE": "lidvae", "SA-VAE": "sa_vae"}
+PRESETS = {"VAE": "vae", "LRVAE": "lrvae_1", "LIDVAE": "lidvae", "SA-VAE": "sa_vae"}
 
 
 def plain_step(pixels: torch.Tensor) -> Callable[[], None]:
@@ -78,7 +78,7 @@ def main() -> None:
     given = parser.parse_args()
     device = torch.device(given.device)
     pixels = torch.randint(0, 256, (given.images, 1, 28, 28), dtype=torch.uint8, device=device)
-    steps = {name: our_step(preset, pixels, device.type == "cuda") for name, preset in _PRESETS.items()}
+    steps = {name: our_step(preset, pixels, device.type == "cuda") for name, preset in PRESETS.items()}
     steps["plain torch"] = plain_step(pixels)
     for step in steps.values():
         step()

@@ -39,6 +39,7 @@ from benchmark import (
     small_start,
     step_cells,
 )
+from benchmark_shallow import PRESETS, our_step, timed
 from closeness import relative_error
 from gpu_check_evaluation import check_evaluation
 from gpu_check_numbers import BIG, VALUE_TOLERANCE, check_losses, check_parity, check_precisions
@@ -172,6 +173,24 @@ def _capture_beside_pinning(check: Check) -> list[str]:
     return [check.verdict(not errors), str(errors[0]).partition("\n")[0] if errors else "captured and replayed"]
 
 
+def check_shallow(check: Check) -> None:
+    """Time the shallow study's steps of 128 images, launched one by one and captured in a graph."""
+    check.report.table("Shallow study, 128 images a step", ("step", "steps/s", "steps/s in a graph"))
+    for name, preset in PRESETS.items():
+        check.row(name, 15, lambda preset=preset: [_shallow_speed(check, preset, graph) for graph in (False, True)])
+
+
+def _shallow_speed(check: Check, preset: str, graph: bool, steps: int = 50) -> str:
+    pixels = torch.randint(0, 256, (128, 1, 28, 28), dtype=torch.uint8, device=check.world.device)
+    step = our_step(preset, pixels, graph)
+    timed(step, check.world.device)  # compiles, captures
+    start = time.perf_counter()
+    for _ in range(steps - 1):
+        step()
+    timed(step, check.world.device)
+    return f"{steps / (time.perf_counter() - start):.1f}"
+
+
 def check_tests(check: Check) -> None:
     """Run the tests that need a GPU."""
     check.report.table("Tests", ("command", "verdict", "last line"))
@@ -194,6 +213,7 @@ SECTIONS: dict[str, Callable[[Check], None]] = {
     "precisions": check_precisions,
     "evaluation": check_evaluation,
     "tests": check_tests,
+    "shallow": check_shallow,
     "variants": check_more_steps,
     "behaviour": check_behaviour,
     "compile": check_compiled_steps,

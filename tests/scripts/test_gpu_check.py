@@ -49,3 +49,19 @@ def test_every_section_of_an_evaluation_is_a_row(
     verdicts = [row[1] for row in rows(capsys.readouterr().out)[2:]]
     assert verdicts == ["ok"] * (len(SECTIONS) + 1)
     assert check.sound  # type: ignore[attr-defined]
+
+
+def test_every_kind_of_shallow_step_is_a_row(
+    check: object, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gpu_check
+    from benchmark_shallow import PRESETS
+
+    monkeypatch.setattr(gpu_check, "PRESETS", {name: PRESETS[name] for name in ("VAE",)})
+    speed = gpu_check._shallow_speed
+    monkeypatch.setattr(gpu_check, "_shallow_speed", lambda *arguments: speed(*arguments, steps=2))
+    gpu_check.check_shallow(check)
+    found = rows(capsys.readouterr().out)[2:]
+    assert [row[0] for row in found] == ["VAE"]
+    assert all(float(cell) > 0 for row in found for cell in row[1:])
+    assert check.sound  # type: ignore[attr-defined]
