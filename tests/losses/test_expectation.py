@@ -100,6 +100,14 @@ def test_a_large_alpha_in_a_long_run_is_said(target: Any) -> None:
     assert about("alpha_T", ObjectiveSettings(alpha_T=1, lr_target=target, lr_reduction="mean"), 50_000) == []
 
 
+@pytest.mark.parametrize("form", ["information", "raw"])
+@pytest.mark.parametrize("standard", [False, True])
+def test_a_squared_form_settles_with_a_standard_prior(form: Any, standard: bool) -> None:
+    settings = ObjectiveSettings(alpha_T=1.0, lr_form=form, lr_target="live")
+    found = notices(settings, 50_000, lambda *_: 1e-3, standard_prior=standard)
+    assert any("only the run's length" in sentence for sentence in found) == (form == "information" or not standard)
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

@@ -47,7 +47,8 @@ def describe(settings: Settings, console: Console) -> None:
         f"{latents / dimensions:.2g} for each of its {dimensions:,} numbers."
     )
     console.print(_schedule(settings))
-    for sentence in notices(settings.objective, settings.run.iters, settings.optimisation.lr_at):
+    at, prior = settings.optimisation.lr_at, model.standard_prior
+    for sentence in notices(settings.objective, settings.run.iters, at, standard_prior=prior):
         console.print(sentence)
 
 

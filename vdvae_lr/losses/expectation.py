@@ -42,13 +42,20 @@ _DEAR_FROM = 1.0
 _LONG_RUN = 10_000  # iterations; shorter runs end long before a large α has its full effect
 
 
-def notices(settings: ObjectiveSettings, run_iterations: int, lr_at: Callable[[int, int], float]) -> list[str]:
+def notices(
+    settings: ObjectiveSettings,
+    run_iterations: int,
+    lr_at: Callable[[int, int], float],
+    *,
+    standard_prior: bool = False,
+) -> list[str]:
     """Sentences for the person who starts a run of this length; none without LR.
 
     Args:
         settings: of the loss.
         run_iterations: the length of the run.
         lr_at: the learning rate of an iteration, 0, 1, …, of a run of this length.
+        standard_prior: whether the model's prior is N(0, I); squared forms then have a minimum at every α.
     """
     if not settings.uses_lr:
         return []
@@ -58,7 +65,9 @@ def notices(settings: ObjectiveSettings, run_iterations: int, lr_at: Callable[[i
     # of other losses, theory and study say too little
     if form == ("information", "sum", "full") and settings.beta == 1 and not settings.alpha_end_iters:
         found.append(_expectation(settings.alpha_T, kind, run_iterations, _pull(settings, run_iterations, lr_at)))
-    if settings.lr_reduction == "sum" and settings.alpha_T >= _DEAR_FROM and run_iterations >= _LONG_RUN:
+    settles = standard_prior and settings.lr_form in ("raw", "standardised")
+    strong = settings.lr_reduction == "sum" and settings.alpha_T >= _DEAR_FROM
+    if strong and run_iterations >= _LONG_RUN and not settles:
         cost = "so large a weight is dear" if kind == "constant" else "only the run's length limits what it costs"
         found.append(
             f"alpha_T is {settings.alpha_T:g} in a run of {run_iterations:,} iterations: {cost}; with 0.1 to 0.3 "

@@ -191,6 +191,8 @@ class LatentModel(nn.Module, ABC):
 
     # ---- What a model may override.
 
+    standard_prior: bool = False
+    """Whether p(z) is N(0, I), and no weight changes it."""
     sample_shows: DecodedImage = "sample"
     """What a picture of a sample from the prior shows: an image drawn from p(x|z), or the mean image, for likelihoods
     whose noise would cover it.

@@ -93,7 +93,9 @@ def prepared_run(settings: Settings, world: World, pretrained: WeightSource | No
         notices += _changed_images(settings, position, inventory)
         notices += check_readers(workers, splits.train)
         if not run_settings.test_eval:
-            notices += expectation.notices(settings.objective, run_settings.iters, settings.optimisation.lr_at)
+            prior = step.model.standard_prior
+            at = settings.optimisation.lr_at
+            notices += expectation.notices(settings.objective, run_settings.iters, at, standard_prior=prior)
         world.on_main(lambda: record_settings(settings))
         iteration = position.iteration
         display = Display(shown=world.is_main, done=iteration, iterations=run_settings.iters, bar=not world.relayed)

@@ -142,6 +142,7 @@ class ShallowModel(LatentModel):
     """One group of Z latents with prior N(0, I). Its features are the posterior itself."""
 
     config: ShallowConfig
+    standard_prior = True
     sample_shows = "mean"
 
     def __init__(self, config: ShallowConfig) -> None:
