@@ -1,15 +1,13 @@
 """What the tests share: a small model, its images and their batches, and two processes as threads."""
 
-import atexit
 import os
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+import no_network  # noqa: F401 # before anything that imports huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -20,12 +18,6 @@ from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.model.noise import PassNoise
 from vdvae_lr.processes.world import World
-
-# Read when huggingface_hub is imported: no test meets the network, or anybody's cache, but through a server of its own.
-os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": tempfile.mkdtemp(prefix="vdvae_lr-tests-hf-")}
-atexit.register(shutil.rmtree, os.environ["HF_HOME"], ignore_errors=True)
-for name in ("VDVAE_LR_MIRROR", "VDVAE_LR_REPOSITORY"):
-    os.environ.pop(name, None)
 
 T = TypeVar("T")
 EXAMPLES = 7
