@@ -12,6 +12,7 @@ and a stopped run continues. Several of these commands may share one --work fold
 
 import argparse
 import json
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,9 +50,15 @@ class Study:
     extra: tuple[str, ...] = ()
     """More settings of train.py."""
 
+    @property
+    def variant(self) -> str:
+        """The protocol with everything that was changed: a changed row must not be taken for the protocol's."""
+        words = [*self.extra, *(["examples", str(self.examples)] if self.examples else [])]
+        return re.sub(r"[^\w.]+", "-", " ".join([self.protocol, *words]))
+
     def run(self, row: Row, seed: int) -> Path:
         """The folder of a row's run."""
-        return self.work / "runs" / self.protocol / DATA_SETS[self.table].name / f"{row.preset}-seed{seed}"
+        return self.work / "runs" / self.variant / DATA_SETS[self.table].name / f"{row.preset}-seed{seed}"
 
     def job(self, row: Row, seed: int) -> Job:
         """What a row runs."""
@@ -62,8 +69,8 @@ class Study:
         train += ["--save_dir", str(run.parent), "--desc", run.name, *self.extra]
         measure = ["-m", "vdvae_lr", "evaluate", str(run), *images, "--examples", str(self.examples)]
         measure += ["--out", str(run / "evaluation"), *_EVALUATION.split()]
-        label = f"{self.protocol}-{data.name}-{run.name}"
-        result = self.results / self.protocol / data.name / f"{run.name}.json"
+        label = f"{self.variant}-{data.name}-{run.name}"
+        result = self.results / self.variant / data.name / f"{run.name}.json"
         return Job(label, result, (train, measure), lambda: self._read(row, seed))
 
     def _read(self, row: Row, seed: int) -> dict[str, Any]:
@@ -99,6 +106,10 @@ def arguments() -> argparse.Namespace:
     wanted = {"table": DATA_SETS, "figure": FIGURES, "page": {None: None}}[given.what]
     if given.number not in wanted:
         parser.error(f"{given.what} takes one of {', '.join(map(str, wanted))}, not {given.number}")
+    if given.jobs < 1:
+        parser.error(f"--jobs is {given.jobs}; it must be 1 or more")
+    if given.what != "table" and given.rows:
+        parser.error("--rows goes with a table; a figure has its own rows")
     if given.what == "table" and given.rows:
         known = [row.preset for row in rows_of(given.number)]
         if unknown := sorted(set(given.rows) - set(known)):
@@ -120,6 +131,9 @@ def main() -> int:
     failed = run_jobs([study.job(row, seed) for seed in given.seeds for row in chosen], work, given.jobs)
     if given.what == "figure" and not failed:
         runs = {row.preset: study.run(row, given.seeds[0]) for row in rows}
+        if lost := next((run for run in runs.values() if not run.is_dir()), None):
+            print(f"error: {lost} is missing, though its result is there; name its --work, or other --results.")
+            return 1
         target = figure_path(given.number, given.protocol)
         draw_figure(given.number, runs, given.data_root, target)
         print(f"saved {target}")

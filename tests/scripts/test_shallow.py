@@ -35,19 +35,32 @@ def test_tables_have_the_papers_rows(shallow: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["full", "reduced"])
-def test_rows_are_different_settings_of_train(shallow: ModuleType, tmp_path: Path, protocol: str) -> None:
+@pytest.mark.parametrize("table", [1, 2, 3, 4])
+def test_rows_are_different_settings_of_train(shallow: ModuleType, tmp_path: Path, table: int, protocol: str) -> None:
     import shallow_rows
 
-    study = shallow.Study(1, protocol, tmp_path, tmp_path)
-    seen = set()
-    for row in shallow_rows.ROWS:
+    study = shallow.Study(table, protocol, tmp_path, tmp_path)
+    seen, rows = set(), shallow_rows.rows_of(table)
+    for row in rows:
         train, measure = study.job(row, 3).commands
         settings, _ = resolve_settings(list(train[1:]), "train.py")
-        assert (settings.run.seed, settings.data.dataset) == (3, "fashion")
+        assert (settings.run.seed, settings.data.dataset) == (3, shallow_rows.DATA_SETS[table].name)
         assert settings.run.n_batch == (128 if protocol == "full" else 32)
+        numbers = settings.model.image_channels * settings.model.image_size**2
+        assert numbers == shallow_rows.DATA_SETS[table].numbers
         assert Path(measure[3]) == Path(settings.run.save_dir) / settings.run.name
         seen.add((str(settings.objective), str(settings.model), str(settings.optimisation)))
-    assert len(seen) == len(shallow_rows.ROWS)
+    assert len(seen) == len(rows)
+
+
+def test_changed_settings_have_places_of_their_own(shallow: ModuleType, tmp_path: Path) -> None:
+    import shallow_rows
+
+    row = shallow_rows.ROWS[0]
+    changes = ({}, {"extra": ("--pixel_variance", "1")}, {"extra": ("--pixel_variance", "2")}, {"examples": 100})
+    jobs = [shallow.Study(1, "reduced", tmp_path, tmp_path, **change).job(row, 0) for change in changes]
+    for places in ({job.label for job in jobs}, {job.result for job in jobs}, {job.commands[1][3] for job in jobs}):
+        assert len(places) == len(jobs)
 
 
 def result(preset: str, seed: int, units: float, kl: float) -> dict[str, Any]:
@@ -110,6 +123,8 @@ def test_curves_are_drawn(shallow: ModuleType, results: Path, tmp_path: Path) ->
     [
         (["table", "5"], "table takes one of 1, 2, 3, 4, not 5"),
         (["figure", "1"], "figure takes one of 3, 4, 5, not 1"),
+        (["table", "1", "--jobs", "0"], "--jobs is 0; it must be 1 or more"),
+        (["figure", "5", "--rows", "vae"], "--rows goes with a table"),
         (["table", "4", "--rows", "beta_0.4"], "table 4 has no row beta_0.4; its rows are vae, sa_vae"),
     ],
 )

@@ -1,5 +1,7 @@
 """Models with batch normalisation: running statistics are part of the weights, their average, and what goes on."""
 
+import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -8,9 +10,11 @@ from shallow_runs import broken_run, run, training
 from training_runs import assert_same_bits, fingerprint, tiny_pixels, write_images
 
 from vdvae_lr.datasets.loader import Batch
-from vdvae_lr.hub.pretrained import ShallowVAE
+from vdvae_lr.hub.pretrained import PretrainedModel, ShallowVAE
 from vdvae_lr.hub.weight_folder import stored_tensors
+from vdvae_lr.model.shallow.vae import ShallowConfig, ShallowModel
 from vdvae_lr.training.step import TrainingStep
+from vdvae_lr.training.weights import FlatWeights
 
 
 def batches(n_batch: int, count: int = 8) -> list[Batch]:
@@ -76,3 +80,37 @@ def test_weights_that_were_saved_again_evaluate_the_same(tmp_path: Path, images:
     levels = tiny_pixels(4).float()
     assert torch.equal(model.encode(levels).mean, again.encode(levels).mean)
     assert_same_bits(stored_tensors(model), stored_tensors(again))
+
+
+@dataclass(frozen=True)
+class OddConfig(ShallowConfig):
+    """A class of settings of its own."""
+
+
+class OddVAE(ShallowModel, PretrainedModel, config=OddConfig):
+    """Buffers of every kind, and a layer that is there twice."""
+
+    def __init__(self, config: OddConfig) -> None:
+        super().__init__(config)
+        self.again = self.encoder[-1]
+        self.register_buffer("mask", torch.tensor([0.0, -math.inf]))
+        self.register_buffer("part", torch.arange(12.0).view(3, 4)[:, :2])
+        self.register_buffer("empty", torch.zeros(0))
+        self.register_buffer("exact", torch.ones(2, dtype=torch.float64))
+        self.register_buffer("ready", torch.tensor(False))
+
+
+def test_buffers_of_every_kind_train_and_return(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = OddVAE(OddConfig(8, 3, 2, "4"))
+    kept = {name: getattr(model, name).clone() for name in ("mask", "part", "empty", "exact", "ready")}
+    weights = FlatWeights(model)
+    with weights.collecting_statistics(1.0):
+        model.encoder(tiny_pixels(4).float())
+    assert weights.statistics_change.isfinite().all()
+    assert weights.statistics_change.abs().max() > 0
+    model.save_pretrained(tmp_path)
+    again = OddVAE.from_pretrained(tmp_path)
+    assert_same_bits(stored_tensors(model), stored_tensors(again))
+    for name, value in kept.items():
+        assert torch.equal(getattr(model, name), value) and torch.equal(getattr(again, name), value)

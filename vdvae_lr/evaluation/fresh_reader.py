@@ -39,7 +39,7 @@ class FreshReader:
     def __init__(self, model: LatentModel, seed: int) -> None:
         with torch.random.fork_rng():
             torch.manual_seed(noise_key(READER_NOISE, seed))
-            network: LatentModel = type(model)(model.config)
+            network: LatentModel = type(model)(model.reader_config)
         self.network = network.to(model.weight)
 
     def __call__(self, passed: LatentPass, image: Tensor) -> tuple[DiagonalGaussian, ...]:

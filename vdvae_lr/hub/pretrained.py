@@ -143,7 +143,7 @@ class PretrainedModel(LatentModel, ModelHubMixin, library_name=LIBRARY):
             state = read_state(source, made(chosen))
         model = made(chosen)
         model.provenance = _provenance(source)
-        model.load_state_dict(state)
+        model.load_state_dict(state, strict=False)  # `read_state` has checked the names; other buffers stay as made
         return model.eval()
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:

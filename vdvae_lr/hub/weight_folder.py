@@ -87,12 +87,14 @@ def read_config(path: Path, remedy: str = "") -> tuple[Any, str]:
 
 
 def running_statistics(model: nn.Module) -> dict[str, Tensor]:
-    """The floating-point buffers in a model's state by name, such as the running statistics of batch normalisation.
+    """The buffers in a model's state by name, such as the running statistics of batch normalisation.
 
-    Its count of batches is an integer, and left out: torch starts it anew, and nothing here uses it.
+    Those of another number format than the weights' are left out, such as counts and flags: training and files do not
+    keep them.
     """
-    kept = model.state_dict().keys()
-    return {name: buffer for name, buffer in model.named_buffers() if name in kept and buffer.is_floating_point()}
+    kept, formats = model.state_dict().keys(), {parameter.dtype for parameter in model.parameters()}
+    buffers = ((name, buffer) for name, buffer in model.named_buffers() if name in kept)
+    return {name: buffer for name, buffer in buffers if buffer.dtype in formats and buffer.numel()}
 
 
 def stored_tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -71,7 +71,7 @@ class Likelihood(Protocol):
         """log p(x|z) of images (B, C, H, W) in nats, in parts that add up: (B, …)."""
 
     def mean(self) -> Tensor:
-        """The mean image D(z), differentiable, in [−1, 1]: (B, C, H, W)."""
+        """The mean image D(z), differentiable: (B, C, H, W). It may leave [−1, 1]; pictures are cut to it."""
 
     def sample(self, noise: Sequence[Tensor]) -> Tensor:
         """A reparameterised draw, differentiable, in [−1, 1]: (B, C, H, W).
@@ -212,6 +212,11 @@ class LatentModel(nn.Module, ABC):
     def pixel_sigma(self) -> float | None:
         """σ on the target scale, if p(x|z) is N(D(z), σ²) with one σ for all; None if it is not."""
         return None
+
+    @property
+    def reader_config(self) -> Any:
+        """Settings of a new model whose posteriors read this one's images; the default is the model's own."""
+        return self.config
 
     def recompute_activations(self, lowest_resolution: int | None) -> None:
         """Store no activations from this resolution on; the backward pass computes them again. None: store all.

@@ -127,7 +127,13 @@ def _own_part(model: LatentModel) -> Sequence[str]:
     Raises:
         InputError: the model names none.
     """
-    if names := model.encoder_weights():
+    names = model.encoder_weights()
+    unknown = next((name for name in names if name not in dict(model.named_parameters())), None)
+    if unknown is not None:
+        raise InputError(
+            f"{type(model).__name__}.encoder_weights names '{unknown}', which is no parameter; correct it."
+        )
+    if names:
         return names
     raise InputError(f"{type(model).__name__} names no weights of an encoder alone; leave --encoder_steps out.")
 

@@ -4,6 +4,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from itertools import islice
 
 from vdvae_lr.datasets.loader import Batch
@@ -12,7 +13,7 @@ from vdvae_lr.files.paths import exists
 from vdvae_lr.hub.sources import WeightSource
 from vdvae_lr.processes.world import World
 from vdvae_lr.training.interruption import StopRequest, listening_for_signals
-from vdvae_lr.training.lagging import EncoderFirst, shared_loss
+from vdvae_lr.training.lagging import DECODER, ENCODER, EncoderFirst, encoder_turn, shared_loss
 from vdvae_lr.training.metrics import console_line, read_line
 from vdvae_lr.training.observe import draw, evaluate, held_out_information, picture_path
 from vdvae_lr.training.run import Run, prepared_run
@@ -62,15 +63,15 @@ def _iterate(run: Run, stop: StopRequest) -> bool:
         return False
     while run.iteration < run_settings.iters:
         alpha = run.settings.objective.alpha_at(run.iteration, run_settings.iters)
-        moving = run.encoder_first.moving if run.encoder_first else None
-        run.step(run.iteration, alpha, _counted(run, islice(run.batches, run.step.local_micro_batches)), moving)
+        moving = _after_encoder_turn(run, alpha)
+        run.step(run.iteration, alpha, _counted(run, run.batches), moving)
         run.iteration += 1
         run.speed.step()
         run.display.advance(run.iteration)
         if _meets(run):
             _end_if_images_lack(run)
-        if run.encoder_first:
-            run.encoder_first = _advanced(run, run.encoder_first)
+        if run.encoder_first and not run.encoder_first.over and run.iteration % run.epoch == 0:
+            _measure_information(run, run.encoder_first)
         if run.due(run_settings.iters_per_print):
             _report(run, alpha)
         if run.iteration % _SKIP_CHECK_ITERATIONS == 0:
@@ -107,22 +108,34 @@ def _look(run: Run, stop: StopRequest) -> bool:
     return True
 
 
-def _advanced(run: Run, schedule: EncoderFirst) -> EncoderFirst:
-    """Lagging VAE's schedule after the last update, and after a measurement where one is due."""
-    optimisation, decoded = run.settings.optimisation, schedule.decoder_updates
-    schedule = schedule.after_update(shared_loss(run.step.total, run.world), optimisation)
-    if schedule.over or schedule.decoder_updates == decoded or schedule.decoder_updates % run.epoch:
-        return schedule
+def _after_encoder_turn(run: Run, alpha: float) -> tuple[bool, bool] | None:
+    """Take the encoder's turn if Lagging VAE's schedule has one; returns what the iteration's own update moves."""
+    schedule, ahead = run.encoder_first, run.encoder_batches
+    if schedule is None or schedule.over or ahead is None:
+        return None
+    before = schedule.encoder_updates
+
+    def update(number: int) -> float:
+        draws = ("encoder", before + number)
+        run.step(run.iteration, alpha, _counted(run, ahead), ENCODER, draws)
+        return shared_loss(run.step.total, run.world)
+
+    made = encoder_turn(update, run.settings.optimisation.encoder_steps)
+    run.encoder_first = replace(schedule, encoder_updates=before + made)
+    return DECODER
+
+
+def _measure_information(run: Run, schedule: EncoderFirst) -> None:
+    """Decide whether Lagging VAE's schedule goes on."""
     information = held_out_information(run)
-    schedule = schedule.after_epoch(information, optimisation)
-    record = {"mutual_information_nats_per_dim": information, "decoder_updates": schedule.decoder_updates}
+    run.encoder_first = after = schedule.after_epoch(information, run.settings.optimisation)
+    record = {"mutual_information_nats_per_dim": information, "encoder_updates": schedule.encoder_updates}
     run.log.write("encoder_first", run.iteration, record)
-    after = "; from here on every update is of encoder and decoder" if schedule.over else ""
+    words = "; from here on every update is of encoder and decoder" if after.over else ""
     run.display.say(
         f"step {run.iteration} · mutual information of held-out images {information:.4f} nats/dim after "
-        f"{schedule.decoder_updates:,} updates of the decoder{after}"
+        f"{schedule.encoder_updates:,} updates of the encoder alone{words}"
     )
-    return schedule
 
 
 def _no_picture(run: Run) -> bool:
@@ -138,12 +151,12 @@ def _save_due(run: Run) -> bool:
 
 
 def _counted(run: Run, batches: Iterator[Batch]) -> Iterator[Batch]:
-    """This process's batches of a step, with a count of the images in them that were replaced."""
-    run.before[run.iteration] = (run.bad_images, run.encoder_first)
+    """This process's next batches of a step, with a count of the images in them that were replaced."""
+    run.before.setdefault(run.iteration, (run.bad_images, run.encoder_first))
     step = f"step {run.iteration + 1}"
     run.world.at(f"{step}, reading images")
     try:
-        for batch in batches:
+        for batch in islice(batches, run.step.local_micro_batches):
             run.bad_images += batch.bad_images
             run.world.at(f"{step}, computing")
             yield batch
@@ -221,7 +234,7 @@ def _save(run: Run) -> None:
     bad_images = world.total(run.bad_images)
     run.log.flush()
     run.saved_at = run.iteration
-    schedule = run.encoder_first.state() if run.encoder_first else None
+    schedule = asdict(run.encoder_first) if run.encoder_first else None
     world.on_main(lambda: run.saver.save(run.iteration, bad_images, schedule))
 
 

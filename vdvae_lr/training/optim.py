@@ -47,11 +47,12 @@ class OptimisationSettings:
     max_consecutive_skips: Count = 100
     """End with advice after so many skipped updates in a row."""
     encoder_steps: Annotated[int, Between(0, 100_000)] = 0
-    """Lagging VAE: at most so many updates of the encoder alone before each update of the decoder alone, until the
-    held-out images' mutual information has stopped rising; 0: every update is of both. Each counts as an iteration.
+    """Lagging VAE: in each iteration at most so many updates of the encoder alone, then one of the decoder alone, until
+    the held-out images' mutual information no longer rises; 0: every iteration updates both.
     """
     encoder_patience: Count = 5
-    """With encoder_steps: epochs without more mutual information after which every update is of both."""
+    """With encoder_steps: after so many epochs with less mutual information than before, every iteration updates
+    both."""
     optimizer: Literal["adamw", "apex"] = "adamw"
     """adamw: torch's, fused; apex: NVIDIA apex's FusedAdam where it is installed (asks the host at every step)."""
 

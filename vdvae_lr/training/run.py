@@ -17,6 +17,7 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.files.run_folder import CHECKPOINTS, complete_checkpoints
 from vdvae_lr.hub.sources import WeightSource
 from vdvae_lr.losses import expectation
+from vdvae_lr.model.noise import noise_key
 from vdvae_lr.processes.world import World
 from vdvae_lr.training.build import StartWeights, build_training, find_start_weights
 from vdvae_lr.training.checkpoint import BackgroundSaver, CheckpointFolder, Position, Snapshot, restore
@@ -49,6 +50,8 @@ class Run:
     """Images that this process replaced by others."""
     encoder_first: EncoderFirst | None
     """Where Lagging VAE's schedule stands, in a run that has one."""
+    encoder_batches: Iterator[Batch] | None
+    """The micro-batches of the encoder's turns in it, without end."""
     epoch: int
     """Iterations in which every training image is seen once."""
     before: dict[int, tuple[int, EncoderFirst | None]] = field(default_factory=dict)
@@ -83,7 +86,8 @@ def prepared_run(settings: Settings, world: World, pretrained: WeightSource | No
         )
     start = _start_weights(settings, world, pretrained)
     n_batch, seed, workers = run_settings.n_batch, run_settings.seed, settings.data.num_workers
-    order = TrainingOrder(len(splits.train), global_batch, n_batch, world.rank, world.size, seed)
+    place = (len(splits.train), global_batch, n_batch, world.rank, world.size)
+    order = TrainingOrder(*place, seed)
     folder = folder_of(run_settings)
     with ExitStack() as held:
         notice = world.on_main(lambda: held.enter_context(claimed_folder(settings)))
@@ -109,11 +113,14 @@ def prepared_run(settings: Settings, world: World, pretrained: WeightSource | No
         batches = training_batches(splits.train, order, iteration, workers, world.device.type == "cuda")
         held_out = splits.test if run_settings.test_eval else splits.valid
         bad_images = position.bad_images if world.is_main else 0
-        first = EncoderFirst.from_state(position.encoder_first) if position.encoder_first else EncoderFirst()
-        schedule = first if settings.optimisation.encoder_steps else None
+        first, ahead = None, None
+        if settings.optimisation.encoder_steps:
+            first = EncoderFirst(**position.encoder_first or {})
+            other = TrainingOrder(*place, noise_key("encoder", seed))
+            ahead = training_batches(splits.train, other, first.encoder_updates, workers, world.device.type == "cuda")
         epoch = max(1, len(splits.train) // global_batch)
         shown = (saver, display, log)
-        yield Run(settings, world, folder, step, batches, held_out, *shown, iteration, bad_images, schedule, epoch)
+        yield Run(settings, world, folder, step, batches, held_out, *shown, iteration, bad_images, first, ahead, epoch)
 
 
 def _start_weights(settings: Settings, world: World, pretrained: WeightSource | None) -> StartWeights:

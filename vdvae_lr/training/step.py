@@ -125,11 +125,17 @@ class TrainingStep:
         self._capture_at_first_use = cuda_graph and device.type == "cuda"
 
     def __call__(
-        self, iteration: int, alpha: float, batches: Iterable[Batch], moving: Sequence[bool] | None = None
+        self,
+        iteration: int,
+        alpha: float,
+        batches: Iterable[Batch],
+        moving: Sequence[bool] | None = None,
+        draws: tuple[str, int] | None = None,
     ) -> None:
         """One update from this process's micro-batches of the step; their pixels may lie on any device.
 
-        `moving` says which parts of the weights are updated, as `Optimiser.step` takes it.
+        `moving` says which parts of the weights are updated, as `Optimiser.step` takes it. `draws` names the noise of
+        an update beside the iteration's own.
 
         If some process cannot read its images (`batches` raises InputError), it still takes part in the reduction. From
         then on no step changes anything on any process. So all of them keep the state after the last whole step, until
@@ -145,7 +151,8 @@ class TrainingStep:
         try:
             for batch in batches:
                 self._pixels.copy_(batch.pixels, non_blocking=True)
-                self.noise.draw(noise_key("train", self._seed, iteration, batch.micro_batch))
+                purpose, number = draws or ("train", iteration)
+                self.noise.draw(noise_key(purpose, self._seed, number, batch.micro_batch))
                 if self._capture_at_first_use:
                     self._accumulate = self._captured()
                     self._capture_at_first_use = False
@@ -167,12 +174,13 @@ class TrainingStep:
 
     def _forward_backward(self) -> None:
         """Add one micro-batch's gradient to the buffer and its terms to the step's."""
-        collecting = self.optimiser.weights.collecting_statistics(self._local_share)
-        with autocast(self.world.device, self.precision), collecting:
-            levels = self._pixels.float()
-            terms = batch_terms(self.model, self.objective, levels, self.noise, self._alpha, self._beta)
-        # `_local_share` and the reduction's mean over processes together make the mean over the global batch.
-        self.optimiser.weights.backward(self.optimiser.scaler.scale(terms.total * self._local_share))
+        weights = self.optimiser.weights
+        with weights.collecting_statistics(self._local_share):
+            with autocast(self.world.device, self.precision):
+                levels = self._pixels.float()
+                terms = batch_terms(self.model, self.objective, levels, self.noise, self._alpha, self._beta)
+            # `_local_share` and the reduction's mean over processes together make the mean over the global batch.
+            weights.backward(self.optimiser.scaler.scale(terms.total * self._local_share))
         reconstruction = terms.latent_reconstruction
         values = [terms.negative_elbo, terms.rate, terms.distortion]
         values.append(torch.zeros_like(terms.rate) if reconstruction is None else reconstruction)

@@ -23,7 +23,7 @@ class FlatWeights:
 
     Args:
         model: the model.
-        first: names of parameters that come first and are a part of their own; by default all are one part.
+        own_part: names of parameters that are a part of their own, and come first; by default all are one part.
 
     Attributes:
         state: (N + M,) `values`, then `statistics`.
@@ -37,12 +37,12 @@ class FlatWeights:
         lacks_images: () above 0 after the reduction if some process could not read its images of this step.
     """
 
-    def __init__(self, model: nn.Module, first: Collection[str] = ()) -> None:
+    def __init__(self, model: nn.Module, own_part: Collection[str] = ()) -> None:
         self._slots: dict[str, tuple[int, torch.Size, tuple[int, ...]]] = {}
-        parameters = dict(sorted(model.named_parameters(), key=lambda item: item[0] not in first))
+        parameters = dict(sorted(model.named_parameters(), key=lambda item: item[0] not in own_part))
         statistics = running_statistics(model)
-        split = self._allot({name: parameters[name] for name in first}, 0)
-        count = self._allot({name: tensor for name, tensor in parameters.items() if name not in first}, split)
+        split = self._allot({name: tensor for name, tensor in parameters.items() if name in own_part}, 0)
+        count = self._allot({name: tensor for name, tensor in parameters.items() if name not in own_part}, split)
         size = self._allot(statistics, count)
         any_one = next(iter(parameters.values()))
         self.state = torch.zeros(size, dtype=any_one.dtype, device=any_one.device)
@@ -67,7 +67,10 @@ class FlatWeights:
     def _allot(self, tensors: Mapping[str, Tensor], start: int) -> int:
         """Give each tensor its place from `start` on; returns where the next one may begin."""
         for name, tensor in tensors.items():
-            self._slots[name] = (start, tensor.shape, tensor.stride())
+            dense = (
+                tensor if isinstance(tensor, nn.Parameter) else tensor.contiguous()
+            )  # a buffer may be part of another
+            self._slots[name] = (start, tensor.shape, dense.stride())
             start += -(-tensor.numel() // _ALIGNMENT) * _ALIGNMENT
         return start
 
@@ -85,15 +88,18 @@ class FlatWeights:
 
     @contextmanager
     def collecting_statistics(self, share: float) -> Iterator[None]:
-        """Inside, the model may change its running statistics.
+        """Inside, forward and backward, the model may change its running statistics.
 
         Afterwards they are as before, and `statistics_change` has this share of the change: each micro-batch starts
         from the same statistics, so a step does not depend on how processes share its micro-batches.
         """
         before = self.statistics.clone()
-        yield
-        self.statistics_change.add_(self.statistics - before, alpha=share)
-        self.statistics.copy_(before)
+        try:
+            yield
+            change = torch.where(self.statistics == before, 0, self.statistics - before)  # a constant may be infinite
+            self.statistics_change.add_(change, alpha=share)
+        finally:
+            self.statistics.copy_(before)
 
     def named(self, buffer: Tensor) -> dict[str, Tensor]:
         """Views into a buffer, with the tensors' shapes and strides, by name.

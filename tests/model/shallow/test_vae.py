@@ -8,6 +8,8 @@ import torch
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.bound import bound_nats
+from vdvae_lr.evaluation.fresh_reader import FreshReader
+from vdvae_lr.evaluation.jacobian.bi_lipschitz import local_bi_lipschitz
 from vdvae_lr.hub.pretrained import ShallowVAE
 from vdvae_lr.losses.elbo import rate_nats
 from vdvae_lr.losses.latent_reconstruction import latent_reconstruction
@@ -135,9 +137,64 @@ def test_the_gradient_goes_through_the_refinement() -> None:
         assert gradient[0].item() == pytest.approx((values[0] - values[1]) / 2e-4, rel=1e-4)
 
 
+def test_the_refined_posterior_has_the_gradient_of_its_image() -> None:
+    """As Latent Reconstruction needs it: the image is read, and its refinement looks at it again."""
+    model = tiny(refinement_steps=3).double()
+    images = levels().double().requires_grad_()
+    (gradient,) = torch.autograd.grad(model.encode(images).mean.sum(), images)
+    values = []
+    for step in (1e-3, -1e-3):
+        moved = images.detach().clone()
+        moved[0, 0, 3, 3] += step
+        values.append(model.encode(moved).mean.sum().item())
+    assert gradient[0, 0, 3, 3].item() == pytest.approx((values[0] - values[1]) / 2e-3, rel=1e-4)
+
+
+def test_a_model_whose_weights_are_frozen_refines() -> None:
+    model = tiny(refinement_steps=2)
+    expected = model.encode(levels()).mean.detach()
+    torch.testing.assert_close(model.requires_grad_(False).encode(levels()).mean, expected)
+
+
+def test_refinement_leaves_the_decoders_statistics() -> None:
+    model = tiny(refinement_steps=4).train()
+    before = {name: tensor.clone() for name, tensor in model.named_buffers() if "decoder" in name and "mean" in name}
+    model.encode(levels())
+    after = dict(model.named_buffers())
+    assert before
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    assert {norm.momentum for norm in model.modules() if isinstance(norm, torch.nn.BatchNorm1d)} == {0.1}
+
+
+def test_a_fresh_reader_of_a_refined_model_refines_nothing() -> None:
+    reader = FreshReader(tiny(refinement_steps=4), seed=0)
+    assert reader.network.config == replace(TINY, refinement_steps=0)
+
+
+@pytest.mark.parametrize("inverse_lipschitz", [0.5, 1.0])
+@pytest.mark.parametrize("dense_dimensions", [1024, 0])
+def test_the_decoders_geometry_is_that_of_autograd_and_keeps_the_promise(
+    inverse_lipschitz: float, dense_dimensions: int
+) -> None:
+    """Also where the mean image leaves [−1, 1]: nothing is clamped."""
+    model = tiny(decoder="brenier", inverse_lipschitz=inverse_lipschitz).double()
+    with torch.no_grad():
+        passed = model.decode([5 * torch.randn(2, 3, 1, 1, dtype=torch.float64)])
+        passed = replace(passed, posteriors=(model.encode(levels(2).double()),))
+    found = local_bi_lipschitz(model, passed, values=3, tolerance=1e-9, dense_dimensions=dense_dimensions)
+    assert (passed.likelihood.mean().abs() > 1).any()
+    for row, one in enumerate(found):
+        latent = passed.latents[0][row].flatten()
+        jacobian = 2 * torch.autograd.functional.jacobian(lambda z: model.decoder(z[None])[0], latent)
+        torch.testing.assert_close(one.raw.together.values, torch.linalg.svdvals(jacobian))
+        assert one.raw.together.kappa_min >= 2 * inverse_lipschitz**2  # the target scale is twice that of pixels
+        assert one.clamped_share == 0
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"decoder": "brenier", "convex_units": 2}, "must be 3 or more, as many as latents"),
         ({"image_channels": 2}, "image_channels is 2"),
         ({"inverse_lipschitz": -0.1, "decoder": "brenier"}, "inverse_lipschitz is -0.1"),
         ({"inverse_lipschitz": 0.1}, "needs an injective decoder"),

@@ -1,8 +1,8 @@
 """The Jacobian of the mean image D(z), and of the composite map E_μ∘D, at the latents of one image.
 
-D is the image that people see and that Latent Reconstruction re-encodes. It is clamped to [−1, 1], so an image number
-whose mean lies beyond has derivative 0. Groups that are not varied keep their latents, as in the noise response: z_>l
-is not drawn again from the prior that z_l changes.
+D is the image that people see and that Latent Reconstruction re-encodes. A VDVAE clamps it to [−1, 1], so an image
+number whose mean lies beyond has derivative 0. Groups that are not varied keep their latents, as in the noise response:
+z_>l is not drawn again from the prior that z_l changes.
 
 A displacement is counted in units: σ_p of each latent, or 1. The Jacobian's columns are in these units.
 
@@ -110,8 +110,11 @@ def posterior_means(model: LatentModel, at: Latents, groups: Sequence[int], imag
 
 
 def movable_numbers(image: Tensor) -> Tensor:
-    """Which numbers of D(z) are not clamped. The others have derivative 0."""
-    return image.abs() < 1
+    """Which numbers of D(z) are not clamped. The others have derivative 0, and are exactly −1 or 1.
+
+    A likelihood that does not clamp its mean may have numbers beyond; they move.
+    """
+    return image.abs() != 1
 
 
 def dense_jacobians(model: LatentModel, at: Latents) -> tuple[Tensor, Tensor]:

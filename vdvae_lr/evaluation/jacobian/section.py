@@ -268,10 +268,12 @@ def _notes(task: Task, tables: Sequence[LocalTable]) -> list[str]:
     model, values, tolerance = task.model, task.settings.jacobian_values, task.settings.jacobian_tolerance
     sizes = tables[0].sizes
     movable = int(max(table.column("movable").max().item() for table in tables))
-    notes = [
-        "The decoder's Jacobian is that of the mean image clamped to [-1, 1]: numbers beyond do not move (here at most "
-        f"{movable:,} of {model.dimensions:,} do)."
-    ]
+    notes = []
+    if movable < model.dimensions:
+        notes.append(
+            "The decoder's Jacobian is that of the mean image clamped to [-1, 1]: numbers beyond do not move (here at "
+            f"most {movable:,} of {model.dimensions:,} do)."
+        )
     if sizes[-1] > movable:
         wide = [group for group, size in enumerate(sizes[:-1]) if size > movable]
         groups = f"Latent {named_groups(wide)}, and all groups together," if wide else "All latent groups together"

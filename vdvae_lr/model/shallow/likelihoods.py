@@ -54,8 +54,8 @@ class GaussianPixels:
 class OptimalGaussianPixels(GaussianPixels):
     """A Gaussian whose variance is the mean squared error (σ-VAE, Rybkin, Daniilidis, Levine 2021).
 
-    In training that is the error of the batch itself, the variance with the highest likelihood. `log_prob` then moves
-    `running` () towards it. Everything else, samples and evaluation, uses `running`.
+    In training that is the error of the images computed together, the variance with the highest likelihood. Then
+    `log_prob` moves `running` () towards it. Everything else, samples and evaluation, uses `running`.
     """
 
     def __init__(self, pixels: Tensor, running: Tensor, *, training: bool) -> None:

@@ -15,8 +15,8 @@ from torch import Tensor
 from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.noise import noise_key
 
-NegativeElbo = Callable[[DiagonalGaussian, Tensor], Tensor]
-"""−ELBO in nats (B,), from a posterior and its noise (1, Z, 1, 1)."""
+NegativeElbo = Callable[[DiagonalGaussian, Tensor, Tensor], Tensor]
+"""−ELBO in nats (B,), from a posterior, its noise (1, Z, 1, 1) and the images."""
 _LARGEST_GRADIENT = 250.0
 """Norm for each image, of the mean's gradient and of the log-variance's: the published 5, of a mean over 50 images."""
 
@@ -29,7 +29,13 @@ def refinement_noise(steps: int, latents: int) -> Tensor:
 
 
 def refined(
-    posterior: DiagonalGaussian, negative_elbo: NegativeElbo, noise: Tensor, *, rate: float, momentum: float
+    posterior: DiagonalGaussian,
+    negative_elbo: NegativeElbo,
+    noise: Tensor,
+    images: Tensor,
+    *,
+    rate: float,
+    momentum: float,
 ) -> DiagonalGaussian:
     """The posterior after one step of gradient descent with momentum for each row of `noise`.
 
@@ -39,18 +45,20 @@ def refined(
         posterior: the encoder's.
         negative_elbo: what the steps lower.
         noise: (steps, Z, 1, 1).
+        images: (B, …), in the form that `negative_elbo` takes.
         rate: length of a step, in nats of one image.
         momentum: share of the last step that the next one repeats.
     """
-    learning = torch.is_grad_enabled() and not torch.is_inference_mode_enabled()
+    values = [posterior.mean, 2 * posterior.log_scale]
+    learning = torch.is_grad_enabled() and any(value.requires_grad for value in values)
     with torch.inference_mode(False), torch.enable_grad():
-        values = [posterior.mean, 2 * posterior.log_scale]
         if not learning:
             values = [value.detach().clone().requires_grad_() for value in values]
+            images = images.detach().clone()  # a tensor of inference mode cannot take part
         speeds = [torch.zeros_like(value) for value in values]
         for draw in noise:
             mean, log_variance = values
-            cost = negative_elbo(DiagonalGaussian(mean, 0.5 * log_variance), draw[None]).sum()
+            cost = negative_elbo(DiagonalGaussian(mean, 0.5 * log_variance), draw[None], images).sum()
             gradients = [_shortened(g) for g in torch.autograd.grad(cost, values, create_graph=learning)]
             speeds = [momentum * speed - gradient for speed, gradient in zip(speeds, gradients, strict=True)]
             values = [value + rate * speed for value, speed in zip(values, speeds, strict=True)]

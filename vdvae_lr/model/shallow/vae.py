@@ -7,8 +7,9 @@ Shapes: B images, C channels, H = W image size, Z latents.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, cast
 
 import torch
@@ -54,8 +55,8 @@ class ShallowConfig:
     white, lower ones black.
     """
     pixel_variance: Annotated[float, Between(LEAST_VARIANCE, 1e6)] = 0.5
-    """Variance of the gaussian, for pixels in [0, 1]: 0.5 makes the distortion the squared error itself, 1 half of
-    it."""
+    """Variance of the gaussian, for pixels in [0, 1]: 0.5 makes the distortion the squared error itself and a constant,
+    1 half of it and a constant."""
     refinement_steps: Annotated[int, Between(0, 1000)] = 0
     """Steps of SA-VAE that refine the encoder's posterior for each image; 0: none."""
     refinement_rate: Annotated[float, Between(0, 1e3, above=True)] = 0.02
@@ -73,6 +74,12 @@ class ShallowConfig:
             raise InputError(
                 f"latents is {self.latents}, but an injective decoder has no room for more than the image's {numbers} "
                 "numbers; lower --latents."
+            )
+        units = min(self.convex_units, self.convex_image_units)
+        if self.decoder == "brenier" and units < self.latents:
+            raise InputError(
+                f"convex_units and convex_image_units must be {self.latents} or more, as many as latents, or the "
+                f"decoder is not injective; one is {units}."
             )
         if self.decoder != "brenier" and self.inverse_lipschitz:
             raise InputError("inverse_lipschitz needs an injective decoder; add --decoder brenier, or leave it out.")
@@ -175,6 +182,11 @@ class ShallowModel(LatentModel):
         variance = cast(Tensor, self.pixel_variance)
         return None if self.config.likelihood == "bernoulli" else 2 * math.sqrt(variance.item())
 
+    @property
+    def reader_config(self) -> ShallowConfig:
+        """Without refinement, which would ask the reader's own, untrained decoder."""
+        return replace(self.config, refinement_steps=0)
+
     def encoder_weights(self) -> Sequence[str]:
         """All of the encoder."""
         return [f"encoder.{name}" for name, _ in self.encoder.named_parameters()]
@@ -186,16 +198,15 @@ class ShallowModel(LatentModel):
         posterior = DiagonalGaussian(mean, 0.5 * log_variance)
         if not self.config.refinement_steps:
             return posterior
-        with torch.inference_mode(False):
-            target = self.pixel_scale.target_from_levels(levels.detach().clone())
 
-        def negative_elbo(posterior: DiagonalGaussian, noise: Tensor) -> Tensor:
-            log_prob = self._likelihood(posterior.sample(noise)).log_prob(target)
+        def negative_elbo(posterior: DiagonalGaussian, noise: Tensor, levels: Tensor) -> Tensor:
+            log_prob = self._likelihood(posterior.sample(noise)).log_prob(self.pixel_scale.target_from_levels(levels))
             return posterior.kl_to(_standard(posterior.mean)).flatten(1).sum(1) - log_prob.flatten(1).sum(1)
 
         rate, momentum = self.config.refinement_rate, self.config.refinement_momentum
         noise = cast(Tensor, self._refinement_noise)
-        return refined(posterior, negative_elbo, noise, rate=rate, momentum=momentum)
+        with _still_statistics(self.decoder):
+            return refined(posterior, negative_elbo, noise, levels, rate=rate, momentum=momentum)
 
     def top_down(
         self,
@@ -224,6 +235,20 @@ class ShallowModel(LatentModel):
         if self.config.likelihood == "optimal":
             return OptimalGaussianPixels(image, variance, training=self.training)
         return GaussianPixels(image, variance)
+
+
+@contextmanager
+def _still_statistics(module: nn.Module) -> Iterator[None]:
+    """Inside, batch normalisation leaves its running statistics as they are: they are of the one final pass."""
+    norms = [each for each in module.modules() if isinstance(each, nn.BatchNorm1d)]
+    kept = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, kept, strict=True):
+            norm.momentum = momentum
 
 
 def _standard(like: Tensor) -> DiagonalGaussian:
