@@ -133,7 +133,7 @@ def install() -> None:
     original = TrainingStep.__call__
     started = False
 
-    def faulty(self: TrainingStep, iteration: int, alpha: float, batches: Any) -> None:
+    def faulty(self: TrainingStep, iteration: int, alpha: float, batches: Any, *others: Any) -> None:
         nonlocal started
         if self.world.rank == int(RANK):
             if KIND in AT_STEP and iteration == AT:
@@ -144,7 +144,7 @@ def install() -> None:
                 count()
             poison(iteration)
         started = True
-        original(self, iteration, alpha, batches)
+        original(self, iteration, alpha, batches, *others)
 
     TrainingStep.__call__ = faulty  # type: ignore[method-assign]
     if KIND == "save":

@@ -89,7 +89,7 @@ def gradient(world: World, dtype: torch.dtype, objective: dict[str, Any]) -> Ten
     """The flat gradient (N,) that the optimiser gets: reduced, but not clipped yet."""
     training = build_step(world, dtype, **objective)
     found = []
-    training.optimiser.step = lambda iteration: found.append(  # type: ignore[method-assign]
+    training.optimiser.step = lambda iteration, moving: found.append(  # type: ignore[method-assign]
         training.optimiser.weights.gradients.clone()
     )
     training(1, ALPHA, batches_of_step(world, 1))
