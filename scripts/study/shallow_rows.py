@@ -22,7 +22,6 @@ class Row:
 class DataSet:
     """The images of a table."""
 
-    title: str
     name: str
     """As --dataset takes it."""
     overlay: str
@@ -32,10 +31,10 @@ class DataSet:
 
 
 DATA_SETS: Mapping[int, DataSet] = {
-    1: DataSet("Fashion-MNIST", "fashion", "", 784),
-    2: DataSet("MNIST", "mnist", "on_mnist", 784),
-    3: DataSet("Omniglot", "omniglot", "on_omniglot", 784),
-    4: DataSet("CelebA", "celeba", "on_celeba", 12_288),
+    1: DataSet("fashion", "", 784),
+    2: DataSet("mnist", "on_mnist", 784),
+    3: DataSet("omniglot", "on_omniglot", 784),
+    4: DataSet("celeba", "on_celeba", 12_288),
 }
 PROTOCOLS = {"full": "", "reduced": "reduced"}
 """By name: the preset that goes behind the others."""

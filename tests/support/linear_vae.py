@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from plain_vae import GaussianImages, OneGroupModel
+from plain_vae import GaussianImages
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from vdvae_lr.losses.objective import ObjectiveSettings, ObjectiveTerms
 from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.noise import PassNoise
+from vdvae_lr.model.one_group import OneGroupModel
 from vdvae_lr.training.step import batch_terms
 
 UNIT = 1e-3

@@ -3,7 +3,6 @@
 Shapes: B images, C channels, H W image, Z latents.
 """
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 
 from vdvae_lr.hub.pretrained import PretrainedModel
 from vdvae_lr.model.gaussian import DiagonalGaussian
-from vdvae_lr.model.latent_model import LatentModel, LatentPass, Latents, LatentSource, latent_from
+from vdvae_lr.model.one_group import OneGroupModel
 
 
 @dataclass(frozen=True)
@@ -39,39 +38,6 @@ class GaussianImages:
 
     def sample(self, noise: Sequence[Tensor]) -> Tensor:
         return self._image.sample(torch.special.ndtri(noise[0].clamp(1e-6, 1 - 1e-6))).clamp(-1, 1)
-
-
-class OneGroupModel(LatentModel):
-    """A model of one group of latents (B, Z, 1, 1), whose features are the posterior itself."""
-
-    @property
-    def latent_shapes(self) -> tuple[tuple[int, int, int], ...]:
-        return ((self.config.latents, 1, 1),)
-
-    @abstractmethod
-    def prior(self, batch: int) -> DiagonalGaussian:
-        """p(z) for so many images."""
-
-    @abstractmethod
-    def likelihood(self, latent: Tensor) -> GaussianImages:
-        """p(x|z)."""
-
-    def top_down(
-        self,
-        sources: Sequence[LatentSource],
-        batch: int,
-        features: DiagonalGaussian | None = None,
-        *,
-        keep_contexts: bool = False,
-    ) -> LatentPass:
-        (source,) = sources
-        prior = self.prior(batch)
-        latent = latent_from(source, prior, features)
-        posteriors = () if features is None else (features,)
-        return LatentPass((latent,), (prior,), posteriors, (), self.likelihood(latent))
-
-    def posterior(self, group: int, latents: Latents, features: DiagonalGaussian) -> DiagonalGaussian:
-        return features
 
 
 class PlainVAE(OneGroupModel, PretrainedModel, config=PlainConfig):

@@ -10,9 +10,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import torch
-
-from vdvae_lr.processes.world import World
 from vdvae_lr.training.optim import OptimisationSettings
 
 _COMPARED = 10  # updates
@@ -56,8 +53,3 @@ def encoder_turn(update: Callable[[int], float], most: int) -> int:
                 return number + 1
             previous, loss = loss / _COMPARED, 0.0
     return most
-
-
-def shared_loss(total: torch.Tensor, world: World) -> float:
-    """The loss of the global batch, from each process's part; waits for the device."""
-    return float(world.all_reduce_mean_(total.clone()))

@@ -13,7 +13,7 @@ from vdvae_lr.files.paths import exists
 from vdvae_lr.hub.sources import WeightSource
 from vdvae_lr.processes.world import World
 from vdvae_lr.training.interruption import StopRequest, listening_for_signals
-from vdvae_lr.training.lagging import DECODER, ENCODER, EncoderFirst, encoder_turn, shared_loss
+from vdvae_lr.training.lagging import DECODER, ENCODER, EncoderFirst, encoder_turn
 from vdvae_lr.training.metrics import console_line, read_line
 from vdvae_lr.training.observe import draw, evaluate, held_out_information, picture_path
 from vdvae_lr.training.run import Run, prepared_run
@@ -118,7 +118,7 @@ def _after_encoder_turn(run: Run, alpha: float) -> tuple[bool, bool] | None:
     def update(number: int) -> float:
         draws = ("encoder", before + number)
         run.step(run.iteration, alpha, _counted(run, ahead), ENCODER, draws)
-        return shared_loss(run.step.total, run.world)
+        return run.step.loss()
 
     made = encoder_turn(update, run.settings.optimisation.encoder_steps)
     run.encoder_first = replace(schedule, encoder_updates=before + made)

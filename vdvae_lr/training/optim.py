@@ -135,7 +135,8 @@ class Optimiser:
         self._update([rule for rule, moves in moved if moves], apply)
         self.scaler.update()
         applied = apply.float()
-        self.weights.statistics.add_(torch.where(apply, self.weights.statistics_change, 0))
+        if len(self.weights.statistics):
+            self.weights.statistics.add_(torch.where(apply, self.weights.statistics_change, 0))
         self.ema.update(self.weights.state, applied)
         self.skipped += whole * (1 - applied)
         self.consecutive_skips.add_(whole).mul_(1 - applied)

@@ -74,7 +74,6 @@ class TrainingStep:
     Attributes:
         local_micro_batches: micro-batches of one step on this process.
         beta: β of the last step.
-        total: () the loss of the last step; its mean over processes is that of the global batch.
         reading_error: why this process can no longer read its images; None while it can.
         unread_step: the step whose images it could not read; `NEVER` while it can.
     """
@@ -106,7 +105,6 @@ class TrainingStep:
         self._seed = seed
         self._local_share = world.size / micro_batches
         self._step_terms = torch.zeros(len(TERM_NAMES), device=device)
-        self.total = torch.zeros((), device=device)
         self._alpha = torch.zeros((), device=device)
         self.beta = objective.beta_at(0)
         self._beta = torch.zeros((), device=device)
@@ -146,7 +144,6 @@ class TrainingStep:
         self._alpha.fill_(alpha)
         self._beta.fill_(self.beta)
         self._step_terms.zero_()
-        self.total.zero_()
         weights.message.zero_()
         try:
             for batch in batches:
@@ -165,6 +162,12 @@ class TrainingStep:
         counted = self._step_terms.isfinite().all() & (weights.lacks_images == 0)
         self.sums += torch.where(counted, self._step_terms, 0)
         self.finite_steps += counted
+
+    def loss(self) -> float:
+        """β·rate + distortion + α·LR of the last step, of the global batch; free bits aside. Waits for the device."""
+        _, rate, distortion, reconstruction = self._step_terms
+        own = self._beta * rate + distortion + self._alpha * reconstruction
+        return float(self.world.all_reduce_mean_(own))
 
     def gather_sums(self) -> None:
         """Add all processes' running sums up on the main process, which writes them into checkpoints and the log."""
@@ -185,7 +188,6 @@ class TrainingStep:
         values = [terms.negative_elbo, terms.rate, terms.distortion]
         values.append(torch.zeros_like(terms.rate) if reconstruction is None else reconstruction)
         self._step_terms += torch.stack(values).detach().float() * self._local_share
-        self.total += terms.total.detach().float() * self._local_share
 
     def _captured(self) -> Callable[[], None]:
         """`_forward_backward` as a CUDA graph over the buffers. The buffers keep their content."""
@@ -202,5 +204,4 @@ class TrainingStep:
             self._forward_backward()
         message.copy_(before)
         self._step_terms.zero_()
-        self.total.zero_()
         return graph.replay

@@ -67,10 +67,8 @@ class FlatWeights:
     def _allot(self, tensors: Mapping[str, Tensor], start: int) -> int:
         """Give each tensor its place from `start` on; returns where the next one may begin."""
         for name, tensor in tensors.items():
-            dense = (
-                tensor if isinstance(tensor, nn.Parameter) else tensor.contiguous()
-            )  # a buffer may be part of another
-            self._slots[name] = (start, tensor.shape, dense.stride())
+            own = isinstance(tensor, nn.Parameter)  # a buffer may be part of a larger tensor
+            self._slots[name] = (start, tensor.shape, (tensor if own else tensor.contiguous()).stride())
             start += -(-tensor.numel() // _ALIGNMENT) * _ALIGNMENT
         return start
 
@@ -93,6 +91,9 @@ class FlatWeights:
         Afterwards they are as before, and `statistics_change` has this share of the change: each micro-batch starts
         from the same statistics, so a step does not depend on how processes share its micro-batches.
         """
+        if not len(self.statistics):  # as in a VDVAE
+            yield
+            return
         before = self.statistics.clone()
         try:
             yield

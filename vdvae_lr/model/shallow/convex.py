@@ -39,24 +39,26 @@ class BrenierMap(nn.Module):
         self.log_second = nn.Parameter(_log_weights(units, units))
         self.log_last = nn.Parameter(_log_weights(1, units))
 
-    def _layers(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What enters φ in each of the three layers: (B, H), (B, H), (B, 1)."""
-        first = self.first(x)
-        second = F.linear(_leaky(first).square(), self.log_second.exp()) + self.second(x)
-        return first, second, F.linear(_leaky(second), self.log_last.exp()) + self.last(x)
-
     def potential(self, x: Tensor) -> Tensor:
         """f(x) + (L/2)‖x‖², whose gradient is the map: (B, N) → (B,)."""
-        return _leaky(self._layers(x)[2]).squeeze(1) + self.inverse_lipschitz / 2 * x.square().sum(1)
+        last = self._layers(x, self.log_second.exp(), self.log_last.exp())[2]
+        return _leaky(last).squeeze(1) + self.inverse_lipschitz / 2 * x.square().sum(1)
 
     def forward(self, x: Tensor) -> Tensor:
         """T(x): (B, N) → (B, N)."""
-        first, second, last = self._layers(x)
-        to_second = _slope(second) * self.log_last.exp()  # ∂f/∂(what enters φ), but for the last layer's own slope
-        to_first = torch.mm(to_second, self.log_second.exp()) * 2 * _leaky(first) * _slope(first)
+        second_weight, last_weight = self.log_second.exp(), self.log_last.exp()
+        first, second, last = self._layers(x, second_weight, last_weight)
+        to_second = _slope(second) * last_weight  # ∂f/∂(what enters φ), but for the last layer's own slope
+        to_first = torch.mm(to_second, second_weight) * 2 * _leaky(first) * _slope(first)
         gradient = torch.addmm(self.last.weight, to_second, self.second.weight)
         gradient = torch.addmm(gradient, to_first, self.first.weight)
         return _slope(last) * gradient + self.inverse_lipschitz * x
+
+    def _layers(self, x: Tensor, second_weight: Tensor, last_weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What enters φ in each of the three layers, (B, H), (B, H), (B, 1), given exp(P₂) and exp(P₃)."""
+        first = self.first(x)
+        second = F.linear(_leaky(first).square(), second_weight) + self.second(x)
+        return first, second, F.linear(_leaky(second), last_weight) + self.last(x)
 
 
 class BrenierDecoder(nn.Module):

@@ -27,7 +27,7 @@ class GaussianPixels:
 
     Args:
         pixels: the mean in [0, 1], (B, C, H, W); it may leave the interval.
-        variance: () or a number, of pixels in [0, 1].
+        variance: (), of pixels in [0, 1].
     """
 
     def __init__(self, pixels: Tensor, variance: Tensor) -> None:

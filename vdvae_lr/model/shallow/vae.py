@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.model.gaussian import DiagonalGaussian
-from vdvae_lr.model.latent_model import LatentModel, LatentPass, Latents, LatentSource, Likelihood, latent_from
+from vdvae_lr.model.latent_model import Likelihood
+from vdvae_lr.model.one_group import OneGroupModel
 from vdvae_lr.model.pixels import PixelScale
 from vdvae_lr.model.precision import full_precision
 from vdvae_lr.model.shallow.convex import BrenierDecoder
@@ -145,8 +146,8 @@ def _plain_decoder(config: ShallowConfig) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(numbers, numbers))
 
 
-class ShallowModel(LatentModel):
-    """One group of Z latents with prior N(0, I). Its features are the posterior itself."""
+class ShallowModel(OneGroupModel):
+    """One group of Z latents with prior N(0, I)."""
 
     config: ShallowConfig
     standard_prior = True
@@ -165,11 +166,6 @@ class ShallowModel(LatentModel):
         self.register_buffer("pixel_variance", torch.tensor(config.pixel_variance), persistent=kept)
         noise = refinement_noise(config.refinement_steps, config.latents)
         self.register_buffer("_refinement_noise", noise, persistent=False)
-
-    @property
-    def latent_shapes(self) -> tuple[tuple[int, int, int], ...]:
-        """(Z, 1, 1) of the one group."""
-        return ((self.config.latents, 1, 1),)
 
     @property
     def pixel_scale(self) -> PixelScale:
@@ -200,7 +196,7 @@ class ShallowModel(LatentModel):
             return posterior
 
         def negative_elbo(posterior: DiagonalGaussian, noise: Tensor, levels: Tensor) -> Tensor:
-            log_prob = self._likelihood(posterior.sample(noise)).log_prob(self.pixel_scale.target_from_levels(levels))
+            log_prob = self.likelihood(posterior.sample(noise)).log_prob(self.pixel_scale.target_from_levels(levels))
             return posterior.kl_to(_standard(posterior.mean)).flatten(1).sum(1) - log_prob.flatten(1).sum(1)
 
         rate, momentum = self.config.refinement_rate, self.config.refinement_momentum
@@ -208,26 +204,12 @@ class ShallowModel(LatentModel):
         with _still_statistics(self.decoder):
             return refined(posterior, negative_elbo, noise, levels, rate=rate, momentum=momentum)
 
-    def top_down(
-        self,
-        sources: Sequence[LatentSource],
-        batch: int,
-        features: DiagonalGaussian | None = None,
-        *,
-        keep_contexts: bool = False,
-    ) -> LatentPass:
-        """One pass; the posterior needs no contexts."""
-        (source,) = sources
-        prior = _standard(self.weight.new_zeros(batch, *self.latent_shapes[0]))
-        latent = latent_from(source, prior, features)
-        posteriors = () if features is None else (features,)
-        return LatentPass((latent,), (prior,), posteriors, (), self._likelihood(latent))
+    def prior(self, batch: int) -> DiagonalGaussian:
+        """N(0, I)."""
+        return _standard(self.weight.new_zeros(batch, *self.latent_shapes[0]))
 
-    def posterior(self, group: int, latents: Latents, features: DiagonalGaussian) -> DiagonalGaussian:
-        """q(z|x), which `encode` gave."""
-        return features
-
-    def _likelihood(self, latent: Tensor) -> Likelihood:
+    def likelihood(self, latent: Tensor) -> Likelihood:
+        """p(x|z), as the settings say."""
         image = full_precision(self.decoder(latent.flatten(1))).unflatten(1, self.image_shape)
         variance = cast(Tensor, self.pixel_variance)
         if self.config.likelihood == "bernoulli":
