@@ -44,3 +44,21 @@ def test_a_failure_of_the_main_process_ends_them_all(tmp_path: Path, launcher: s
     errors = "\n".join(one.errors for one in ended)
     assert "choose another --save_dir" in errors
     assert 'train.py", line' not in errors  # no process ends with a traceback
+
+
+AFTER_THE_GROUP = """
+from pathlib import Path
+from vdvae_lr.processes.world import joined_world
+
+with joined_world("cpu") as world:
+    import torch._dynamo  # as an optimiser does, when the group exists
+    world.highest(1)
+print([thread.read_text().strip() for thread in Path("/proc/self/task").glob("*/comm")])
+"""
+
+
+def test_no_thread_outlives_the_group(tmp_path: Path) -> None:
+    """A thread of gloo that frees a tensor while Python ends would abort the process."""
+    ended = launch("srun", tmp_path / "output", ["-c", AFTER_THE_GROUP])
+    assert [one.code for one in ended] == [0, 0], "\n".join(one.errors for one in ended)
+    assert not any("gloo" in one.output for one in ended), ended[0].output

@@ -17,6 +17,7 @@ from datetime import timedelta
 from typing import NoReturn, TypeVar
 
 import torch
+import torch.distributed.nn.functional  # now: imported later, its default arguments would keep the group alive
 from torch import Tensor, distributed
 from torch.distributed.distributed_c10d import PrefixStore
 
