@@ -90,7 +90,7 @@ def _unknown(name: str, above: tuple[Path, ...]) -> InputError:
         hint = f"; there is {beside}, but relative paths start in the working folder" if is_file(beside) else ""
         return InputError(f"preset {above[-1]} has base {name!r}, which does not exist{hint}; mend the base.")
     lower = name.lower().removesuffix(".toml")
-    hint = nearest_name_hint(lower if lower.startswith("shallow/") else lower.rpartition("/")[2] or name, known)
+    hint = nearest_name_hint(lower, known) or nearest_name_hint(lower.rpartition("/")[2], known)
     if not hint and is_file(Path(f"{name}.toml")):
         hint = f" (did you mean '{name}.toml'?)"
     top = ", ".join(each for each in known if "/" not in each)
