@@ -122,3 +122,20 @@ def test_a_squared_form_settles_with_a_standard_prior(form: Any, standard: bool)
 def test_a_low_pass_with_a_constant_target_is_warned_of(settings: dict[str, Any], said: bool) -> None:
     given = ObjectiveSettings(**{"alpha_T": 0.3, "lr_reading": 4} | settings)
     assert ["--lr_target live" in each for each in about("lr_reading", given, 10)] == [True] * said
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, True),
+        ({"alpha_T": 2.0}, True),
+        ({"alpha_T": 0.9}, False),
+        ({"lr_target": "constant"}, False),
+        ({"lr_latents": "prior"}, False),
+        ({"lr_form": "raw"}, False),
+        ({"lr_reduction": "mean"}, False),
+    ],
+)
+def test_a_live_target_that_holds_nothing_is_warned_of(settings: dict[str, Any], said: bool) -> None:
+    given = ObjectiveSettings(**{"alpha_T": 1.0, "lr_target": "live"} | settings)
+    assert ["--lr_target constant" in each for each in about("lr_target", given, 10)] == [True] * said

@@ -78,6 +78,11 @@ def notices(
             "lr_latents is prior: look at the samples while it trains, because they can become patterns; a long run "
             "destroyed its model (docs/study_price.md)."
         )
+    if kind == "live" and form[:2] == ("information", "sum") and settings.alpha_T >= 1:
+        found.append(
+            f"lr_target is live with alpha_T {settings.alpha_T:g}: from 1 on nothing holds the scale of the latents, and "
+            "the rate grows without end; take less, or --lr_target constant (docs/study_price.md)."
+        )
     if kind == "constant" and settings.lr_reading != "full":
         found.append(
             f"lr_reading is {settings.lr_reading} with a constant target: the scale of the latents can run away; use "
