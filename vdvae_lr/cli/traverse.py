@@ -1,17 +1,23 @@
 """`vdvae-lr traverse`: what the image does when single channels of one latent group move."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 import numpy as np
+from PIL import Image
 
+from vdvae_lr.cli.shared.film_settings import FilmSettings
 from vdvae_lr.cli.shared.picture_output import OwnImagesSettings, Studio, counted, make_pictures
 from vdvae_lr.errors import InputError
 from vdvae_lr.hub.pretrained import PretrainedModel
+from vdvae_lr.pictures.films import film_frame
 from vdvae_lr.pictures.group_temperatures import group_temperatures
 from vdvae_lr.pictures.image_files import find_image_files, pictures_of
+from vdvae_lr.pictures.images import Pictures
 from vdvae_lr.pictures.latent_codes import Coordinates
 from vdvae_lr.pictures.picture_grid import picture_grid
 from vdvae_lr.pictures.traversing import MoveUnit, check_place, traverse
@@ -19,8 +25,9 @@ from vdvae_lr.setting_checks import Between, CountOrNone, PathText
 
 
 @dataclass(frozen=True, kw_only=True)
-class TraverseSettings(OwnImagesSettings):
-    """Move one latent channel at a time: a row for each channel, a column for each step."""
+class TraverseSettings(FilmSettings, OwnImagesSettings):
+    """Move one latent channel at a time: a row for each channel, a column for each step. A film shows all channels at
+    once, each moved by itself."""
 
     COMMAND: ClassVar[str] = "traverse"
     NAMES: ClassVar[str] = r"-group-\d+-channel-\d+-move-[-+\d.e]+"
@@ -69,16 +76,30 @@ def _traverse(
     temperature = group_temperatures(settings.temperature, model.resolutions)
     studio.begin(model, len(moving), settings.steps)
     image = pictures_of(model, paths) if paths else None
-    moves = np.linspace(-settings.reach, settings.reach, settings.steps)
+    moves, film_moves = (np.linspace(-settings.reach, settings.reach, n) for n in (settings.steps, settings.frames))
     chosen = settings.chosen("group", "unit", "coordinates", "latents", "seed", "batch")
-    chosen |= {"moves": moves, "position": position, "temperature": temperature}
+    chosen |= {"position": position, "temperature": temperature}
+    film: list[Pictures] = []
     for channel in studio.track(moving, len(moving), f"moving {counted(len(moving), 'channel')}"):
-        (row,) = traverse(model, image, channels=[channel], **chosen)
+        (row,) = traverse(model, image, channels=[channel], moves=moves, **chosen)
+        if settings.animate:
+            film.extend(traverse(model, image, channels=[channel], moves=film_moves, **chosen))
         studio.add(row, [f"group-{settings.group}-channel-{channel}-move-{move:+.3g}" for move in moves])
     labels = [f"channel {channel}" for channel in moving]
     headers = [f"{move:+.3g}" if move else "0" for move in moves]
     title = _title(settings, model.resolutions[settings.group])
-    studio.finish(lambda rows: picture_grid(rows, labels, headers, title))
+    studio.finish(
+        lambda rows: picture_grid(rows, labels, headers, title),
+        lambda number: _frame([each[number] for each in film], moving, f"moved by {film_moves[number]:+.3g}"),
+    )
+
+
+def _frame(pictures: Sequence[Pictures], channels: Sequence[int], title: str) -> Image.Image:
+    """The pictures (H, W, C) of all channels in a square, or nearly so."""
+    side = math.ceil(math.sqrt(len(pictures)))
+    starts = range(0, len(pictures), side)
+    labels = [f"channels {', '.join(map(str, channels[start : start + side]))}" for start in starts]
+    return film_frame([np.stack(pictures[start : start + side]) for start in starts], labels, (), title)
 
 
 def _title(settings: TraverseSettings, resolution: int) -> str:

@@ -3,7 +3,8 @@
 Shapes: B images, C channels (1 or 3), H W resolution.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from vdvae_lr.evaluation.noise_response import CleanPass, LatentNoise, check_fin
 from vdvae_lr.evaluation.quantities import InputRates
 from vdvae_lr.evaluation.task import NOISE_VARIANCES, NoiseUnit, check_variances
 from vdvae_lr.model.latent_model import LatentModel
+from vdvae_lr.pictures.films import film_frame
 from vdvae_lr.pictures.images import Pictures, as_pictures, in_batches, reconstructions, samples, to_levels
 from vdvae_lr.pictures.picture_grid import picture_grid
 
@@ -126,6 +128,41 @@ def noise_picture(
     return picture_grid([row for _, row in labelled], [label for label, _ in labelled], title=title)
 
 
+def noise_film(
+    models: Mapping[str, LatentModel],
+    pixels: Tensor,
+    *,
+    most: float,
+    count: int,
+    units: Sequence[NoiseUnit],
+    seed: int,
+    groups: Collection[int] | None = None,
+    differences: bool = False,
+) -> Callable[[int], Image.Image]:
+    """Pictures 0 … count − 1 of a film: the images, and the models' mean images under one draw of noise that grows.
+
+    The noise's standard deviation grows in equal steps from 0 to that of the variance `most`. Other arguments and
+    errors are those of `noise_picture`.
+    """
+    variances = [most * share**2 for share in np.linspace(0, 1, count).tolist()]
+    shown: dict[str, list[Pictures]] = {"image": [as_pictures(pixels)] * count}
+    for unit in units:
+        for name, model in models.items():
+            label = f"{name}, {_UNITS[unit]}" if name else _UNITS[unit]
+            moved = noise_pictures(model, pixels, variances, seed=seed, unit=unit, groups=groups)
+            shown[label] = moved
+            if differences:
+                shown[f"{label}, |difference| x {_ENLARGED}"] = [_difference(row, moved[0]) for row in moved]
+    where = noisy_places(groups, next(iter(models.values())).latent_shapes)
+    digits = max(2, 2 - math.floor(math.log10(most)))  # so that the last digits move, and the text stays where it is
+
+    def frame(number: int) -> Image.Image:
+        title = f"noise of variance {variances[number]:.{digits}f} in {where}"
+        return film_frame([rows[number] for rows in shown.values()], list(shown), (), title)
+
+    return frame
+
+
 def _difference(row: Pictures, clean: Pictures) -> Pictures:
     apart = np.abs(row.astype(np.int16) - clean.astype(np.int16))
     return np.minimum(apart * _ENLARGED, 255).astype(np.uint8)
@@ -145,9 +182,12 @@ def noise_pictures(
     check_variances(variances)
     clean = CleanPass(model, pixels, range(len(pixels)), seed)
     where = None if groups is None else frozenset(groups)
-    images = list(clean.images([LatentNoise(variance, unit, where) for variance in variances], at_once=0))
-    check_finite_images(torch.stack([image.abs().amax() for image in images]), variances)
-    return [to_levels(model.pixel_scale, image) for image in images]
+    largest, pictures = [], []
+    for image in clean.images([LatentNoise(variance, unit, where) for variance in variances], at_once=0):
+        largest.append(image.abs().amax())
+        pictures.append(to_levels(model.pixel_scale, image))  # the many images of a film may not fit the device
+    check_finite_images(torch.stack(largest), variances)
+    return pictures
 
 
 def noisy_places(groups: Collection[int] | None, every: Sequence[object]) -> str:

@@ -1,7 +1,7 @@
 """What the commands that make pictures of one model share: its settings, the images to read, and where pictures go.
 
-A command writes a grid (`--out FILE.png`), single files (`--files FOLDER`), or both. It overwrites nothing without
-`--overwrite`.
+A command writes a grid (`--out FILE.png`), single files (`--files FOLDER`), or both, and some commands a film with the
+grid's name (`--animate`). It overwrites nothing without `--overwrite`.
 
 Shapes: B pictures, C channels (1 or 3), H W resolution.
 """
@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import tyro
 from PIL import Image
 
+from vdvae_lr.cli.shared.film_settings import FilmSettings
 from vdvae_lr.cli.shared.loaded_models import LoadingSettings, load_model
 from vdvae_lr.cli.shared.progress import ConsoleTracker, plain_console
 from vdvae_lr.errors import InputError
@@ -50,7 +51,7 @@ class PictureSettings(LoadingSettings):
     files: PathText = ""
     """Folder for single pictures at their own size, as numbered PNG files; empty: none."""
     overwrite: bool = False
-    """Replace a grid that exists, and the single files of an earlier call in the folder."""
+    """Replace a grid or film that exists, and the single files of an earlier call in the folder."""
     seed: int = 0
     """Seed of all noise."""
     batch: AtOnce = 32
@@ -90,8 +91,8 @@ class Studio:
         inputs: image files that the command reads; they are never overwritten.
 
     Raises:
-        InputError: the grid or single files of an earlier call exist and --overwrite is not given; one of them is an
-            input; the grid has a single file's name; or a place cannot be written.
+        InputError: the grid, film or single files of an earlier call exist and --overwrite is not given; one of them is
+            an input; the grid has a single file's name; or a place or the film's format cannot be written.
     """
 
     def __init__(self, settings: PictureSettings, inputs: Sequence[Path]) -> None:
@@ -100,7 +101,9 @@ class Studio:
         self.track = ConsoleTracker(self._console)
         self._folder = Path(settings.files) if settings.files else None
         wants_grid = settings.out or not settings.files
-        self._grid = Path(settings.out or f"{settings.COMMAND}.png") if wants_grid else None
+        grid = Path(settings.out or f"{settings.COMMAND}.png")
+        self._grid = grid if wants_grid else None
+        self._film = settings.film_beside(grid) if isinstance(settings, FilmSettings) else None
         self._ours = re.compile(rf"{settings.COMMAND}-\d{{6,}}{settings.NAMES}\.png", re.DOTALL)
         self._check_places()
         found = entries(self._folder) if self._folder is not None else []
@@ -115,11 +118,12 @@ class Studio:
             if is_file(self._folder):
                 raise InputError(f"{self._folder} is a file; name a folder for single pictures with --files.")
             _check_writable(self._folder, self._folder, os.R_OK)
+        for path in filter(None, [self._grid, self._film]):
+            _check_writable(path, path.parent)
+            if is_folder(path):
+                raise InputError(f"{path} is a folder; name a file for the grid with --out.")
         if self._grid is None:
             return
-        _check_writable(self._grid, self._grid.parent)
-        if is_folder(self._grid):
-            raise InputError(f"{self._grid} is a folder; name a file for the grid with --out.")
         among = self._folder is not None and self._grid.parent.resolve() == self._folder.resolve()
         if among and self._ours.fullmatch(self._grid.name):
             raise InputError(
@@ -129,13 +133,14 @@ class Studio:
 
     def _check_nothing_is_lost(self, earlier: Sequence[Path]) -> None:
         read = {path.resolve() for path in self._inputs}
-        for path in [*([self._grid] if self._grid else []), *earlier]:
+        results = [*filter(None, [self._grid, self._film])]
+        for path in [*results, *earlier]:
             if path.resolve() in read:
                 raise InputError(f"{path} is among the images to read, and would be replaced; write somewhere else.")
         if self._settings.overwrite:
             return
-        if self._grid is not None and exists(self._grid):
-            raise InputError(f"{self._grid} exists; name another file with --out, or replace it with --overwrite.")
+        for path in filter(exists, results):
+            raise InputError(f"{path} exists; name another file with --out, or replace it with --overwrite.")
         if earlier:
             raise InputError(
                 f"{self._folder} holds {counted(len(earlier), 'picture')} of an earlier call ({earlier[0].name} is "
@@ -175,10 +180,17 @@ class Studio:
                 self._written += 1
                 self._left.discard(path)
 
-    def finish(self, draw: Callable[[list[Pictures]], Image.Image]) -> None:
-        """Write the grid that `draw` makes of all parts, if it is wanted, and print what was written."""
+    def finish(
+        self, draw: Callable[[list[Pictures]], Image.Image], frame: Callable[[int], Image.Image] | None = None
+    ) -> None:
+        """Write what is wanted of the grid that `draw` makes of all parts and the film of `frame`'s pictures.
+
+        Then print what was written.
+        """
         if self._grid is not None:
             save_png(draw(self._parts), self._grid)
+        if self._film is not None and frame is not None and isinstance(self._settings, FilmSettings):
+            self._settings.write_film(self._film, frame)
         try:
             for path in self._left:
                 path.unlink(missing_ok=True)
@@ -187,8 +199,8 @@ class Studio:
                 f"{self._folder} keeps pictures of an earlier call beside the new ones ({error.strerror or error}); "
                 "remove them yourself."
             ) from None
-        if self._grid is not None:
-            self._console.print(f"wrote {self._grid}")
+        for path in filter(None, [self._grid, self._film]):
+            self._console.print(f"wrote {path}")
         if self._folder is not None:
             self._console.print(f"wrote {counted(self._written, 'single picture')} to {self._folder}")
 
