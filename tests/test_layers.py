@@ -11,7 +11,7 @@ import vdvae_lr
 PACKAGE = Path(vdvae_lr.__file__).parent
 LAYERS = ("cli", "report", "training", "pictures", "evaluation", "hub", "datasets", "losses", "model", "processes")
 LAYERS += ("setting_checks", "files", "errors")  # each may import itself and those to its right
-OPTIONAL = {"mpi4py", "apex", "imageio_ffmpeg", "wandb"}
+OPTIONAL = {"mpi4py", "apex", "imageio_ffmpeg", "trackio", "wandb"}
 IMPURE = {"os", "io", "pathlib", "json", "tomllib", "pickle", "shutil", "tempfile", "socket", "subprocess", "urllib"}
 IMPURE |= {"safetensors", "PIL", "vdvae_lr.processes.world", "vdvae_lr.files.bundled", "torch.distributed"}
 

@@ -26,6 +26,7 @@ from vdvae_lr.training.settings import Settings, settings_for
 OTHER_PROGRAMS = frozenset(
     {"make", "pip", "curl", "tensorboard", "nvidia-smi", "sha256sum", "kubectl", "docker", "apptainer", "cd", "export"}
     | {"source", ".", "cat", "tail", "kill", "mkdir", "sbatch", "srun", "scancel", "squeue", "pytest", "git", "rsync"}
+    | {"wandb"}
 )
 HANDING_ON = re.compile(r"(.*/)?(train\.py|scripts/cluster/(slurm|mpiexec|kubernetes/\w+)\.sh|vdvae_lr(:\w+)?)")
 """What hands the rest of its line to `train`: scripts, and the container's image."""

@@ -13,6 +13,7 @@ from vdvae_lr.files.run_folder import LOG_NAME
 from vdvae_lr.losses.objective import ObjectiveSettings
 from vdvae_lr.training.console import Speedometer
 from vdvae_lr.training.metrics import RunLog, console_line, read_line
+from vdvae_lr.training.trackers import TrackedRun, Trackers
 
 
 def test_a_line_is_the_mean_of_its_steps_and_starts_the_sums_anew() -> None:
@@ -72,11 +73,13 @@ def test_log_drops_what_a_resumed_run_does_again(tmp_path: Path) -> None:
 
 
 def test_what_is_not_finite_is_null_and_no_curve(tmp_path: Path) -> None:
-    log = RunLog(tmp_path, 0)
+    shown = Trackers("tensorboard", TrackedRun(tmp_path, "project", "run", {}, 0), print)
+    log = RunLog(tmp_path, 0, shown)
     log.write(
         "eval", 1, {"rate": float("inf"), "group_rates": [0.5, float("nan")], "share": None}, {"c/0": float("nan")}
     )
     log.close()
+    shown.close(failed=False)
     text = (tmp_path / LOG_NAME).read_text()
     assert json.loads(text) == {"kind": "eval", "iteration": 1, "rate": None, "group_rates": [0.5, None], "share": None}
     assert "NaN" not in text

@@ -2,7 +2,8 @@
 
 RUN/settings.json                         the resolved settings, flat, by their command-line names
     log.jsonl                             one JSON object a line; each has a `kind` and an `iteration`
-    tensorboard/                          the same numbers as curves
+    tensorboard/                          the same numbers as curves, and the pictures
+    wandb/, wandb.json, trackio.json      what those trackers keep, if the run has them (`--track`)
     images/step-ITERATION.png             reconstructions and samples
     checkpoints/step-ITERATION/           a folder of weights, and what the run needs to go on
     evaluation/                           what `vdvae-lr evaluate RUN` wrote

@@ -105,6 +105,8 @@ def _look(run: Run, stop: StopRequest) -> bool:
     if drawing and _no_picture(run):
         world.on_main(run.saver.wait)
         _aside(run, "drawing pictures", lambda: draw(run))
+    elif drawing and run.iteration > run.resumed_at:
+        run.log.picture(run.iteration, picture_path(run))  # TensorBoard forgets what came after the last checkpoint
     return True
 
 

@@ -1,4 +1,4 @@
-"""What a run writes about itself: JSON lines, TensorBoard curves, and one line for a person (docs/logged_numbers.md).
+"""What a run writes about itself: JSON lines, curves of trackers, and one line for a person (docs/logged_numbers.md).
 
 The step accumulates on the device. Only when a line is due, this module reads the numbers, of all processes.
 """
@@ -11,13 +11,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from torch.utils.tensorboard import SummaryWriter
-
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.run_folder import LOG_NAME, read_log
 from vdvae_lr.files.whole_file import write_whole
 from vdvae_lr.training.console import Speedometer
 from vdvae_lr.training.step import TERM_NAMES, TrainingStep
+from vdvae_lr.training.trackers import Trackers
 
 LoggedValue = float | int | Sequence[float | None] | None
 Record = Mapping[str, LoggedValue]
@@ -67,12 +66,14 @@ class RunLog:
     Args:
         folder: the run's folder; None: write nothing, as the other processes do.
         resume_at: iteration at which the run goes on. Later records are dropped, since the run does those steps again.
+        trackers: where the same numbers are shown as curves; None: nowhere.
 
     Raises:
         InputError: the disk refused; every method may raise this.
     """
 
-    def __init__(self, folder: Path | None, resume_at: int) -> None:
+    def __init__(self, folder: Path | None, resume_at: int, trackers: Trackers | None = None) -> None:
+        self._trackers = trackers
         self._file: TextIO | None = None
         self._written: set[tuple[str, int]] = set()
         self._first: dict[str, tuple[int, Mapping[str, Any]]] = {}
@@ -89,7 +90,6 @@ class RunLog:
                 self._first.setdefault(kind, (iteration, record))
                 self._last[kind] = record
             self._file = self._path.open("a", buffering=1, encoding="utf-8")
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_at + 1 if resume_at else None)
 
     def has(self, kind: str, iteration: int) -> bool:
         """Whether the log had such a record when it was opened."""
@@ -100,9 +100,9 @@ class RunLog:
         return self._first.get(kind)
 
     def write(self, kind: str, iteration: int, record: Record, curves: Mapping[str, float] | None = None) -> None:
-        """Write one JSON line, and a TensorBoard curve `kind/name` for each of its numbers.
+        """Write one JSON line, and show a curve `kind/name` of each of its numbers.
 
-        `curves` are further numbers for TensorBoard alone, by the whole names of their curves.
+        `curves` are further numbers for the trackers alone, by the whole names of their curves.
         """
         if self._file is None:
             return
@@ -111,9 +111,15 @@ class RunLog:
         named: dict[str, LoggedValue] = {f"{kind}/{name}": value for name, value in finite.items()}
         with self._disk():
             self._file.write(json.dumps({"kind": kind, "iteration": iteration} | finite) + "\n")
-            for name, value in (named | dict(curves or {})).items():
-                if isinstance(value, int | float) and math.isfinite(value):
-                    self._board.add_scalar(name, value, iteration)
+        if self._trackers is not None:
+            shown = (named | dict(curves or {})).items()
+            numbers = {name: value for name, value in shown if isinstance(value, int | float) and math.isfinite(value)}
+            self._trackers.write(kind, iteration, numbers)
+
+    def picture(self, iteration: int, path: Path) -> None:
+        """Show a picture, which is a file already, in the trackers."""
+        if self._trackers is not None:
+            self._trackers.picture(iteration, path)
 
     def note(self, kind: str, iteration: int, content: Mapping[str, object]) -> None:
         """Write one JSON line that is no measurement, unless the last line of its kind says the same."""
@@ -133,8 +139,6 @@ class RunLog:
         if self._file is not None:
             with suppress(OSError):
                 self._file.close()
-            with suppress(OSError):
-                self._board.close()
 
     @contextmanager
     def _disk(self) -> Iterator[None]:

@@ -179,7 +179,9 @@ def _draw_here(run: Run) -> None:
         rows = reconstructions(step.model, pixels, seed=run_settings.seed)
         drawn = samples(step.model, count, _SAMPLE_TEMPERATURES, seed=run_settings.seed)
     labels = ["image", "reconstruction", *(f"sample, t = {t:g}" for t in _SAMPLE_TEMPERATURES)]
-    save_png(picture_grid([*rows, *drawn], labels), picture_path(run))
+    path = picture_path(run)
+    save_png(picture_grid([*rows, *drawn], labels), path)
+    run.log.picture(run.iteration, path)
 
 
 def picture_path(run: Run) -> Path:

@@ -14,6 +14,7 @@ from vdvae_lr.datasets.loader import Batch, check_readers, training_batches
 from vdvae_lr.datasets.sampler import TrainingOrder
 from vdvae_lr.datasets.sources import ImageSource
 from vdvae_lr.errors import InputError
+from vdvae_lr.files.network_errors import without_secrets
 from vdvae_lr.files.run_folder import CHECKPOINTS, complete_checkpoints
 from vdvae_lr.hub.sources import WeightSource
 from vdvae_lr.losses import expectation
@@ -28,6 +29,7 @@ from vdvae_lr.training.lagging import EncoderFirst
 from vdvae_lr.training.metrics import RunLog
 from vdvae_lr.training.settings import Settings
 from vdvae_lr.training.step import TrainingStep
+from vdvae_lr.training.trackers import TrackedRun, Trackers, check_installed
 
 
 @dataclass
@@ -59,7 +61,7 @@ class Run:
 
     def __post_init__(self) -> None:
         """Start the clock."""
-        self.saved_at = self.iteration  # the run goes on from there
+        self.resumed_at = self.saved_at = self.iteration  # the run goes on from there
         self.speed = Speedometer(self.settings.run.iters, self.settings.run.global_batch)
         self.cores = CoreWatch(torch.get_num_threads() if self.world.device.type == "cpu" else 1)
 
@@ -74,6 +76,7 @@ def prepared_run(settings: Settings, world: World, pretrained: WeightSource | No
 
     `pretrained` and errors are as for `train`.
     """
+    world.on_main(lambda: check_installed(settings.run.track))
     # Resolve 0 once, so that settings.json records the number used.
     global_batch = settings.run.micro_batches(world.size) * settings.run.n_batch
     run_settings = replace(settings.run, global_batch=global_batch)
@@ -105,8 +108,11 @@ def prepared_run(settings: Settings, world: World, pretrained: WeightSource | No
         display = Display(shown=world.is_main, done=iteration, iterations=run_settings.iters, bar=not world.relayed)
         for line in filter(None, [notice, *notices, *inventory_lines(splits)]):
             display.say(line)
+        trackers = _trackers(settings, iteration, display) if world.is_main else None
+        if trackers is not None:  # pushed first, so that it ends last: nothing on the disk waits for a tracker
+            held.push(lambda kind, *_: trackers.close(failed=kind is not None))
         saver = BackgroundSaver(checkpoints, Snapshot(step, settings, inventory))
-        log = RunLog(folder if world.is_main else None, iteration)
+        log = RunLog(folder if world.is_main else None, iteration, trackers)
         log.note("images", iteration, inventory)
         held.callback(saver.close)
         held.callback(log.close)
@@ -121,6 +127,15 @@ def prepared_run(settings: Settings, world: World, pretrained: WeightSource | No
         epoch = max(1, len(splits.train) // global_batch)
         shown = (saver, display, log)
         yield Run(settings, world, folder, step, batches, held_out, *shown, iteration, bad_images, first, ahead, epoch)
+
+
+def _trackers(settings: Settings, iteration: int, display: Display) -> Trackers:
+    """The run's trackers. Their settings are without the passwords that an address may hold."""
+    values = settings.flat().items()
+    config = {name: without_secrets(value) if isinstance(value, str) else value for name, value in values}
+    run_settings = settings.run
+    run = TrackedRun(folder_of(run_settings), run_settings.track_project, run_settings.name, config, iteration)
+    return Trackers(run_settings.track, run, display.say)
 
 
 def _start_weights(settings: Settings, world: World, pretrained: WeightSource | None) -> StartWeights:

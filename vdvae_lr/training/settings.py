@@ -23,6 +23,7 @@ from vdvae_lr.losses.reading import check_cutoff, check_group_reading
 from vdvae_lr.model.vdvae.vae import VAEConfig
 from vdvae_lr.setting_checks import AtOnce, Between, Count, CountOrNone, PathText, TrainingSeed, check_settings
 from vdvae_lr.training.optim import OptimisationSettings
+from vdvae_lr.training.trackers import chosen_trackers
 
 _LONGEST_RUN_NAME = LONGEST_NAME - 5  # a run that is moved aside gets a number behind its name
 
@@ -107,6 +108,11 @@ class RunSettings:
     """How many of the newest checkpoints to keep."""
     num_images_visualize: AtOnce = 8
     """Images in each row of a picture."""
+    track: str = "tensorboard"
+    """Where the run also shows its numbers and pictures, with commas: tensorboard, wandb, trackio; empty or none: in
+    log.jsonl and images/ alone, which it always writes."""
+    track_project: str = "vdvae_lr"
+    """Project of the run in wandb and trackio. Its name there is that of its folder."""
 
     def __post_init__(self) -> None:
         """Refuse settings that no run can have; raises InputError."""
@@ -115,6 +121,9 @@ class RunSettings:
         if not self.save_dir:
             raise InputError("save_dir is empty; name a folder for runs, such as runs.")
         _check_run_name(self.name)
+        chosen_trackers(self.track)
+        if not self.track_project.strip():
+            raise InputError("track_project is empty; name a project, such as vdvae_lr.")
         self.micro_batches(processes=1)  # raises InputError if n_batch does not divide global_batch
 
     @property
@@ -208,7 +217,7 @@ NEUTRAL = frozenset(
     | {"test_eval", "eval_examples", "iters_per_print", "iters_per_eval", "iters_per_images", "iters_per_save"}
     | {"iters_per_ckpt", "keep_checkpoints", "num_images_visualize", "stuck_after_s"}
     | {"checkpoint_activations", "checkpoint_resolution"}
-    | {"watch_examples", "accept_changed_images", "bad_images"}
+    | {"watch_examples", "accept_changed_images", "bad_images", "track", "track_project"}
 )
 """Settings that may differ when a run goes on: none of them changes what was computed until then.
 
