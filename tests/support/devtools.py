@@ -76,15 +76,15 @@ class Page:
         assert "error" not in answer, f"{method}: {answer['error']}"
         return dict(answer["result"])
 
-    def open(self, path: Path, *, width: int, dark: bool) -> None:
-        """Load a file as on a screen of this width and theme, and wait until it is loaded."""
+    def open(self, place: Path | str, *, width: int, dark: bool) -> None:
+        """Load a file or an address as on a screen of this width and theme, and wait until it is loaded."""
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=844, deviceScaleFactor=1, mobile=width < 600
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.events.clear()
-        self.call("Page.navigate", url=path.resolve().as_uri())
+        self.call("Page.navigate", url=place if isinstance(place, str) else place.resolve().as_uri())
         while not self.named("Page.loadEventFired"):
             self.events.append(self._next())
 
@@ -93,6 +93,21 @@ class Page:
         answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
+
+    def wait_for(self, expression: str) -> Any:
+        """The value of a JavaScript expression, once it is neither false nor empty."""
+        deadline = time.monotonic() + _PATIENCE_S
+        while not (value := self.value(expression)):
+            assert time.monotonic() < deadline, (
+                f"in vain waited for {expression}: {self.value('document.body.innerText')}"
+            )
+            time.sleep(0.1)
+        return value
+
+    def press(self, key: str, code: int) -> None:
+        """Press and release a key that writes no letter, such as Tab (9)."""
+        for kind in ("rawKeyDown", "keyUp"):
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
 
     def named(self, method: str) -> list[dict[str, Any]]:
         """The parameters of all events with this name since the page was opened."""

@@ -59,6 +59,7 @@ COMMANDS: dict[str, Command] = {
     "interpolate": Command("pictures between two image files", "interpolate", "InterpolateSettings"),
     "traverse": Command("move the channels of one latent group", "traverse", "TraverseSettings"),
     "swap": Command("coarse latents of one image file, fine ones of another", "swap", "SwapSettings"),
+    "app": Command("try one or several models with sliders, in the browser", "app", "AppSettings"),
     "export": Command("write averaged weights as a folder, or in the published format", "export", "ExportSettings"),
     "pull": Command("fetch weights, for use without network, or into a folder", "pull", "PullSettings"),
     "push": Command("upload a run's weights to the Hugging Face Hub, with a model card", "push", "PushSettings"),

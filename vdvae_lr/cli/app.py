@@ -1,0 +1,134 @@
+"""`vdvae-lr app`: a page in the browser to try one or two models with sliders.
+
+vdvae-lr app                                              the two bundled models on bundled images
+vdvae-lr app before=ffhq256 LR=runs/ffhq256 --data_root data/ffhq256
+"""
+
+import socket
+import threading
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+
+from vdvae_lr.cli.shared.loaded_models import LoadingSettings, load_model
+from vdvae_lr.cli.shared.measured_models import HeldOutImages, check_comparable, named_sources
+from vdvae_lr.cli.shared.progress import plain_console
+from vdvae_lr.errors import InputError
+from vdvae_lr.hub.pretrained import PretrainedModel
+from vdvae_lr.pictures.evaluation_pictures import first_pixels
+from vdvae_lr.pictures.images import Pictures, as_pictures
+from vdvae_lr.processes.world import joined_world
+from vdvae_lr.setting_checks import Between, PathText
+
+_BUNDLED = ("before=fashion", "LRVDVAE=lrvdvae-fashion")
+_BUNDLED_IMAGES = "fashion_small"
+_LEAST_GRADIO = 6
+_FIRST_PORT, _PORTS = 7860, 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppSettings(LoadingSettings):
+    """Try models in the browser: noise by latent group, first groups, samples, two images mixed."""
+
+    models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[NAME=]RUN_OR_WEIGHTS")] = ()
+    """One model, or several of one architecture to see side by side; none: the two bundled ones."""
+    dataset: str = ""
+    """Data set of the images to begin with; empty: the one that the first model was trained on."""
+    data_root: PathText = ""
+    """Folder that holds the data set's files; empty: as for `vdvae-lr noise`."""
+    images: Annotated[int, Between(0, 64)] = 6
+    """Number of held-out images to begin with; 0: none, so that no data set is needed."""
+    host: str = "127.0.0.1"
+    """Address to answer at. The default is this machine alone; 0.0.0.0: everybody who reaches it."""
+    port: Annotated[int, Between(0, 65_535)] = 0
+    """Port to answer at; 0: the first free one from 7860 on."""
+    open: bool = False
+    """Also open the page in this machine's browser."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute."""
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """What each model is loaded from, by its name on the page (raises InputError if two have one name)."""
+        named = (word if "=" in word else f"{Path(word).name}={word}" for word in self.models or _BUNDLED)
+        return named_sources(named)
+
+
+def run(settings: AppSettings) -> None:
+    """Load the models and serve the page until Ctrl-C.
+
+    Raises:
+        InputError: Gradio is missing, a model cannot be used, models differ in architecture, or the port is taken.
+    """
+    _check_gradio()
+    port = _free_port(settings.host, settings.port)
+    with joined_world(settings.device) as world:
+        if world.size > 1:
+            raise InputError(f"app is for one process, and {world.size} were started; start it without a launcher.")
+        models = {
+            name: load_model(partial(settings.load, source), name, world) for name, source in settings.sources.items()
+        }
+        check_comparable(models)
+        _serve(settings, port, models, _first_images(settings, models))
+
+
+def _check_gradio() -> None:
+    try:
+        installed = version("gradio")
+    except PackageNotFoundError:
+        installed = ""
+    if not installed or int(installed.partition(".")[0]) < _LEAST_GRADIO:
+        has = f"Gradio {installed} is" if installed else "no Gradio is"
+        raise InputError(
+            f"app needs Gradio {_LEAST_GRADIO} or newer, and {has} installed: pip install 'vdvae_lr[app]'."
+        )
+
+
+def _first_images(settings: AppSettings, models: Mapping[str, PretrainedModel]) -> Pictures:
+    """Held-out images (B, H, W, C). Where they cannot be had, says so, and B is 0: a visitor can add one."""
+    channels, *size = next(iter(models.values())).image_shape
+    dataset = settings.dataset or ("" if settings.models else _BUNDLED_IMAGES)
+    if settings.images:
+        held_out = HeldOutImages(dataset=dataset, data_root=settings.data_root)
+        try:
+            return as_pictures(first_pixels(held_out.find(models, plain_console()).images, settings.images))
+        except InputError as error:
+            if settings.dataset or settings.data_root:
+                raise
+            plain_console().print(f"There are no images to begin with, but one can be added on the page: {error}")
+    return np.empty((0, *size, channels), np.uint8)
+
+
+def _serve(settings: AppSettings, port: int, models: Mapping[str, PretrainedModel], images: Pictures) -> None:
+    from vdvae_lr.app.page import open_page  # Gradio is optional, and slow to import
+    from vdvae_lr.app.workbench import Workbench
+
+    address = open_page(Workbench(models, images), settings.host, port, settings.open)
+    plain_console().print(f"Open {address} in a browser. Ctrl-C ends the program.")
+    with suppress(KeyboardInterrupt):
+        threading.Event().wait()
+
+
+def _free_port(host: str, wanted: int) -> int:
+    """The wanted port, or the first free one if it is 0 (raises InputError if none is free, or `host` is not here)."""
+    candidates = [wanted] if wanted else range(_FIRST_PORT, _FIRST_PORT + _PORTS)
+    for port in candidates:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port of a program that has just ended
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                failure = error
+            else:
+                return port
+    ports = f"port {wanted}" if wanted else f"a port from {_FIRST_PORT} to {_FIRST_PORT + _PORTS - 1}"
+    raise InputError(
+        f"app cannot answer at {host}, {ports} ({failure.strerror or failure}); choose another --port, or --host."
+    )
