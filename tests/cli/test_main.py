@@ -42,7 +42,9 @@ def test_every_command_explains_itself_under_its_own_name(name: str, capsys: pyt
     with pytest.raises(SystemExit) as ended:
         main([name, "--help"])
     assert not ended.value.code
-    assert f"usage: vdvae-lr {name}" in capsys.readouterr().out
+    output = re.sub(r"\s+", " ", capsys.readouterr().out)
+    assert f"usage: vdvae-lr {name}" in output
+    assert f"Example: vdvae-lr {name} {COMMANDS[name].example}".rstrip() in output
 
 
 def test_train_is_the_launcher_under_another_name(capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,12 +25,14 @@ class Command:
     Attributes:
         summary: one line of the help.
         module: of `vdvae_lr.cli`, with `run(settings)` that returns the exit code, or nothing for 0.
-        settings: the dataclass of the command line; empty: the module has `main(arguments, program)` instead.
+        settings: the dataclass of the command line; empty: the module has `main(arguments, program, example)` instead.
+        example: the rest of a line that works on the bundled model.
     """
 
     summary: str
     module: str
     settings: str = ""
+    example: str = ""
 
     def __call__(self, arguments: Sequence[str], program: str, **options: Any) -> int:
         """Run on the rest of the line.
@@ -43,27 +45,71 @@ class Command:
         with leaving_at_ctrl_c():
             module = import_module(f"vdvae_lr.cli.{self.module}")
             command_line = import_module("vdvae_lr.cli.shared.command_line")
+        example = f"{'python ' * program.endswith('.py')}{program} {self.example}".rstrip()
         if not self.settings:
-            return int(module.main(arguments, program, **options))
-        return module.run(command_line.parse_settings(getattr(module, self.settings), arguments, program)) or 0
+            return int(module.main(arguments, program, example=example, **options))
+        kind = getattr(module, self.settings)
+        return module.run(command_line.parse_settings(kind, arguments, program, example=example)) or 0
 
 
+_IMAGES = "--dataset fashion_small --examples"
+_PAIR = f"before=fashion LR=lrvdvae-fashion {_IMAGES} 50"
 COMMANDS: dict[str, Command] = {
-    "train": Command("fine-tune a model with Latent Reconstruction, or train one", "train"),
-    "evaluate": Command("measure what a model's latents do, group by group", "evaluate", "EvaluateSettings"),
-    "compare": Command("measure several models on the same held-out images", "compare", "CompareSettings"),
-    "noise": Command("show and measure what noise in the latents does to the image", "noise", "NoiseSettings"),
-    "report": Command("write runs side by side as one HTML page", "report", "ReportSettings"),
-    "sample": Command("make pictures from the prior, without any data", "sample", "SampleSettings"),
-    "reconstruct": Command("image files beside what the model keeps of them", "reconstruct", "ReconstructSettings"),
-    "interpolate": Command("pictures between two image files", "interpolate", "InterpolateSettings"),
-    "traverse": Command("move the channels of one latent group", "traverse", "TraverseSettings"),
-    "swap": Command("coarse latents of one image file, fine ones of another", "swap", "SwapSettings"),
+    "train": Command(
+        "fine-tune a model with Latent Reconstruction, or train one", "train", example="--iters 9 --desc first"
+    ),
+    "evaluate": Command(
+        "measure what a model's latents do, group by group",
+        "evaluate",
+        "EvaluateSettings",
+        f"fashion {_IMAGES} 20 --importance_images 0 --gap_images 0 --jacobian_images 0 --out measured",
+    ),
+    "compare": Command(
+        "measure several models on the same held-out images", "compare", "CompareSettings", f"{_PAIR} --out compared"
+    ),
+    "noise": Command("show and measure what noise in the latents does to the image", "noise", "NoiseSettings", _PAIR),
+    "report": Command("write runs side by side as one HTML page", "report", "ReportSettings", "measured"),
+    "sample": Command(
+        "make pictures from the prior, without any data",
+        "sample",
+        "SampleSettings",
+        "fashion --count 16 --files samples --out samples.png",
+    ),
+    "reconstruct": Command(
+        "image files beside what the model keeps of them", "reconstruct", "ReconstructSettings", "fashion samples"
+    ),
+    "interpolate": Command(
+        "pictures between two image files",
+        "interpolate",
+        "InterpolateSettings",
+        "fashion samples/sample-000000.png samples/sample-000001.png --animate webp",
+    ),
+    "traverse": Command(
+        "move the channels of one latent group", "traverse", "TraverseSettings", "fashion --group 1 --animate webp"
+    ),
+    "swap": Command(
+        "coarse latents of one image file, fine ones of another",
+        "swap",
+        "SwapSettings",
+        "fashion samples/sample-000000.png samples/sample-000001.png",
+    ),
     "app": Command("try one or several models with sliders, in the browser", "app", "AppSettings"),
-    "export": Command("write averaged weights as a folder, or in the published format", "export", "ExportSettings"),
-    "pull": Command("fetch weights, for use without network, or into a folder", "pull", "PullSettings"),
-    "push": Command("upload a run's weights to the Hugging Face Hub, with a model card", "push", "PushSettings"),
-    "verify": Command("compare a published model's bound with its published number", "verify", "VerifySettings"),
+    "export": Command(
+        "write averaged weights as a folder, or in the published format", "export", "ExportSettings", "fashion weights"
+    ),
+    "pull": Command("fetch weights, for use without network, or into a folder", "pull", "PullSettings", "fashion copy"),
+    "push": Command(
+        "upload a run's weights to the Hugging Face Hub, with a model card",
+        "push",
+        "PushSettings",
+        "fashion OWNER/NAME --private",
+    ),
+    "verify": Command(
+        "compare a published model's bound with its published number",
+        "verify",
+        "VerifySettings",
+        "fashion --examples 100",
+    ),
 }
 
 
@@ -126,6 +172,7 @@ def help_text(program: str = PROGRAM) -> str:
             *lines,
             "",
             f"{program} COMMAND --help lists a command's settings; {program} --version prints the version.",
+            f"Example, on the bundled models: {program} noise {_PAIR}",
             DEBUG_HELP,
         ]
     )

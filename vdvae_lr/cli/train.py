@@ -18,11 +18,14 @@ from vdvae_lr.training.settings import Settings
 
 @ends_with_exit_code
 def main(
-    arguments: Sequence[str] | None = None, program: str = "train.py", model: type[PretrainedModel] = VDVAE
+    arguments: Sequence[str] | None = None,
+    program: str = "train.py",
+    model: type[PretrainedModel] = VDVAE,
+    example: str = "",
 ) -> int:
     """Run `train` with a command line (default: this process's) and a class of models; returns the exit code."""
     words = take_debug_flag(sys.argv[1:] if arguments is None else arguments)
-    settings, pretrained = resolve_settings(words, program, model)
+    settings, pretrained = resolve_settings(words, program, model, example)
     if settings.run.dry_run:
         describe(settings, Console())
         return 0

@@ -20,7 +20,9 @@ _WORDS = {"true": True, "false": False}
 _registry = ConstructorRegistry()
 
 
-def parse_settings(kind: type[T], arguments: Sequence[str], program: str, default: T | None = None) -> T:
+def parse_settings(
+    kind: type[T], arguments: Sequence[str], program: str, default: T | None = None, example: str = ""
+) -> T:
     """Settings from the words of a command line; later words win over earlier ones.
 
     `--help` ends the program, and so do words that no setting understands, with tyro's message.
@@ -30,13 +32,14 @@ def parse_settings(kind: type[T], arguments: Sequence[str], program: str, defaul
         arguments: the words after the program's name.
         program: the program's name in messages.
         default: values of the settings that no word names; None: the dataclass's own.
+        example: a whole line for `--help`.
 
     Raises:
         InputError: the dataclass refuses a value, or a flag has a value that is neither true nor false.
     """
     words = list(_with_flags(arguments, set(_flags(kind))))
     given: dict[str, Any] = {} if default is None else {"default": default}
-    about = f"{inspect.getdoc(kind)}\n\n{DEBUG_HELP}"
+    about = "\n\n".join(filter(None, [inspect.getdoc(kind), example and f"Example: {example}", DEBUG_HELP]))
     return tyro.cli(
         kind, args=words, prog=program, description=about, use_underscores=True, registry=_registry, **given
     )

@@ -24,7 +24,7 @@ from vdvae_lr.training.settings import RunSettings, Settings, settings_for
 
 
 def resolve_settings(
-    arguments: Sequence[str], program: str, model: type[PretrainedModel] = VDVAE
+    arguments: Sequence[str], program: str, model: type[PretrainedModel] = VDVAE, example: str = ""
 ) -> tuple[Settings, WeightSource | None]:
     """The settings of a command line; `--help` and words that no setting understands end the program, as tyro does it.
 
@@ -34,6 +34,7 @@ def resolve_settings(
         arguments: the words behind the program's name.
         program: what the program calls itself.
         model: the class that a run trains unless its weights are of another.
+        example: a whole line for `--help`.
 
     Returns:
         The settings, and those weights; None if they brought no settings.
@@ -49,7 +50,7 @@ def resolve_settings(
         preset = _settings_of_weights(source, pretrained)
     else:
         preset = _settings_of_preset(given["hps"], model)
-    return parse_settings(type(preset), arguments, program, preset), source
+    return parse_settings(type(preset), arguments, program, preset, example), source
 
 
 def _settings_of_preset(hps: str | None, model: type[PretrainedModel]) -> Settings:
