@@ -40,9 +40,10 @@ class DataSettings:
 
     dataset: str = "fashion_small"
     """Data set by name (cifar10, imagenet32, imagenet64, ffhq256, ffhq1024, fashion, fashion_small, mnist, omniglot,
-    celeba), or `folder` for any folder of images."""
+    celeba), or `folder` for any folder or zip archive of images."""
     data_root: PathText = ""
-    """Folder that holds the data set's files; empty: data/NAME, where its prepare.py puts them."""
+    """Folder that holds the data set's files; empty: data/NAME, where its prepare.py puts them. For `folder` also a
+    .zip file."""
     bad_images: BadImages = "stop"
     """What to do about a file that is no readable image: stop and name it, or skip it and read another one instead."""
     num_workers: CountOrNone = 2
@@ -260,7 +261,7 @@ def open_splits(settings: DataSettings, image_size: int, image_channels: int) ->
 def default_data_root(dataset: str) -> Path:
     """Where a data set lies if no folder is named: `data/NAME` of the checkout, else of the working folder."""
     if dataset == _OWN_FOLDER:
-        raise InputError("data set 'folder' needs the folder of your images: name it with --data_root")
+        raise InputError("data set 'folder' needs the folder or zip archive of your images: name it with --data_root")
     if dataset == _BUNDLED:
         return bundled_folder(f"data/{dataset}")
     in_checkout = CHECKOUT_ROOT / "data" / dataset

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import IO, Protocol
 
 from vdvae_lr.datasets.decoding import SUFFIXES
 from vdvae_lr.errors import InputError
@@ -36,6 +37,37 @@ class Found:
     def identities(self) -> dict[str, Identity]:
         """The identity of each image, by name. Asks the disk once for each image."""
         return {name: _identity(self.folder / name) for name in self.names}
+
+
+class ImageTree(Protocol):
+    """Where images lie in folders: on the disk, or in an archive. Paths are complete, archive included."""
+
+    def top(self, root: Path) -> tuple[list[str], list[str]]:
+        """Names of the folders and of the files right in `root`, sorted, without hidden ones; InputError for none."""
+
+    def search(self, folder: Path, already_read: Iterable[Identity] = ()) -> Found:
+        """Find the images in and below `folder` (raises InputError if something may not be read)."""
+
+    def open(self, path: Path) -> Path | IO[bytes]:
+        """What `decode_image` takes for the image at `path` (raises UnreadableImageError)."""
+
+
+class FoldersOnDisk:
+    """The folders of the file system, as an `ImageTree`."""
+
+    def top(self, root: Path) -> tuple[list[str], list[str]]:
+        """Names of the folders (links to folders, too) and of the files right in `root`."""
+        shown = [entry for entry in entries(root) if not entry.name.startswith(".")]
+        folders = {entry.name: leads_to_folder(entry) for entry in shown}
+        return [name for name in folders if folders[name]], [name for name in folders if not folders[name]]
+
+    def search(self, folder: Path, already_read: Iterable[Identity] = ()) -> Found:
+        """As the function `search`."""
+        return search(folder, already_read)
+
+    def open(self, path: Path) -> Path:
+        """The path itself."""
+        return path
 
 
 def search(folder: Path, already_read: Iterable[Identity] = ()) -> Found:
@@ -87,7 +119,9 @@ def entries(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as found:
             return sorted(found, key=lambda entry: os.fsencode(entry.name))
     except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{folder} is not a folder: name a folder of images with --data_root") from None
+        raise InputError(
+            f"{folder} is not a folder: name a folder or a zip archive of images with --data_root"
+        ) from None
     except OSError as error:
         raise cannot_be_read(folder, error) from None
 

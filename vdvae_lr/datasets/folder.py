@@ -1,4 +1,4 @@
-"""Any folder of images: found below it, split, cut and resized to the model's size."""
+"""Any folder or zip archive of images: found below it, split, cut and resized to the model's size."""
 
 import errno
 import hashlib
@@ -11,10 +11,11 @@ from typing import Literal
 import numpy as np
 
 from vdvae_lr.datasets.decoding import SUFFIXES, UnreadableImageError, decode_image
-from vdvae_lr.datasets.finding import Found, is_image_name, search
+from vdvae_lr.datasets.finding import FoldersOnDisk, Found, ImageTree, is_image_name
 from vdvae_lr.datasets.folder_splits import SplitFolders, find_split_folders, refuse_splits_below, split_by_name
 from vdvae_lr.datasets.inventory import left_out_words
 from vdvae_lr.datasets.sources import Pixels, Rows, Splits
+from vdvae_lr.datasets.zipped_folder import ZippedFolder, archive_in
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.paths import LEADS_NOWHERE, cannot_be_read
 
@@ -22,10 +23,11 @@ BadImages = Literal["stop", "skip"]
 _OF_THE_CONTENT = frozenset({None, errno.EINVAL, errno.EOVERFLOW})
 """Error numbers of an OSError that a damaged file causes: usually none; these if it makes the decoder seek too far."""
 _SKIP = "let other images stand in for such files with --bad_images skip"
+_ON_DISK = FoldersOnDisk()
 
 
 class FolderSource:
-    """Image files below `root`, decoded when they are read.
+    """Image files below `root`, a folder of `tree`, decoded when they are read.
 
     An unreadable file raises `InputError` if `bad_images` is "stop". If it is "skip", the next readable file is read
     instead, every time, and `replaced_images` counts it. A file that the system does not hand out (no permission, a
@@ -35,9 +37,16 @@ class FolderSource:
     in_memory = False
 
     def __init__(
-        self, root: Path, names: Sequence[str], image_size: int, image_channels: int, bad_images: BadImages = "stop"
+        self,
+        root: Path,
+        names: Sequence[str],
+        image_size: int,
+        image_channels: int,
+        bad_images: BadImages = "stop",
+        tree: ImageTree = _ON_DISK,
     ) -> None:
         self._root = root
+        self._tree = tree
         self._names = list(names)
         self._image_size = image_size
         self._image_channels = image_channels
@@ -63,7 +72,7 @@ class FolderSource:
         for offset in range(len(self)):
             path = self._root / self._names[(index + offset) % len(self)]
             try:
-                return decode_image(path, self._image_size, self._image_channels)
+                return decode_image(self._tree.open(path), self._image_size, self._image_channels)
             except UnreadableImageError as error:
                 self._refuse(path, error)
                 self.replaced_images += offset == 0
@@ -91,27 +100,33 @@ class FolderSource:
 def open_folder(root: Path, image_size: int, image_channels: int, bad_images: BadImages) -> Splits:
     """Split a folder by its subfolders for training and held-out images, or by the images' names if it has none.
 
+    `root` is a folder, a zip archive, or a folder inside an archive (`photos.zip/faces`).
+
     Raises:
-        InputError: no images, unclear splits, something that may not be read, or links to nothing (with "stop").
+        InputError: no images, unclear splits, something that may not be read, a damaged archive, or links to nothing
+            (with "stop").
     """
-    parts = find_split_folders(root)
+    tree = _tree_of(root)
+    parts = find_split_folders(root, *tree.top(root))
     if parts is not None:
-        return split_by_folders(parts, image_size, image_channels, bad_images)
-    found = _images_below(root, bad_images)
+        return split_by_folders(parts, image_size, image_channels, bad_images, tree)
+    found = _images_below(tree, root, bad_images)
     refuse_splits_below(root, found.names)
     names = split_by_name(found.names, root)
-    train, valid, test = (FolderSource(root, part, image_size, image_channels, bad_images) for part in names)
+    train, valid, test = (FolderSource(root, part, image_size, image_channels, bad_images, tree) for part in names)
     return Splits(train, valid, test, found.left_out, "by their names")
 
 
-def split_by_folders(parts: SplitFolders, image_size: int, image_channels: int, bad_images: BadImages) -> Splits:
+def split_by_folders(
+    parts: SplitFolders, image_size: int, image_channels: int, bad_images: BadImages, tree: ImageTree = _ON_DISK
+) -> Splits:
     """Read each part from its folder; raises InputError as `open_folder` does.
 
     Without a test folder the validation images are the test images, too. Without a validation folder a share of the
     training images is validation, chosen by name.
     """
-    held_out = [_images_below(part, bad_images) for part in (parts.valid, parts.test) if part is not None]
-    train = _without(_images_below(parts.train, bad_images, held_out), held_out)
+    held_out = [_images_below(tree, part, bad_images) for part in (parts.valid, parts.test) if part is not None]
+    train = _without(_images_below(tree, parts.train, bad_images, held_out), held_out)
     left_out = sum((found.left_out for found in (train, *held_out)), Counter(parts.left_out))
     train_names, *held_out_names = (
         [f"{found.folder.name}/{name}" for name in found.names] for found in (train, *held_out)
@@ -123,24 +138,31 @@ def split_by_folders(parts: SplitFolders, image_size: int, image_channels: int, 
         how += f", with validation cut from '{parts.train.name}' by their names"
 
     def part_of(names: Sequence[str]) -> FolderSource:
-        return FolderSource(parts.train.parent, names, image_size, image_channels, bad_images)
+        return FolderSource(parts.train.parent, names, image_size, image_channels, bad_images, tree)
 
     valid, *others = map(part_of, held_out_names)
     return Splits(part_of(train_names), valid, others[0] if others else valid, left_out, how)
 
 
 def find_images(folder: Path) -> list[str]:
-    """The names of a folder's images, as `search` finds them; raises InputError for none and for links to nothing."""
-    return _images_below(folder).names
+    """The names of a folder's or archive's images, sorted; raises InputError for none and for links to nothing."""
+    return _images_below(_tree_of(folder), folder).names
 
 
-def _images_below(folder: Path, bad_images: BadImages | None = None, held_out: Sequence[Found] = ()) -> Found:
+def _tree_of(root: Path) -> ImageTree:
+    archive = archive_in(root)
+    return _ON_DISK if archive is None else ZippedFolder(archive)
+
+
+def _images_below(
+    tree: ImageTree, folder: Path, bad_images: BadImages | None = None, held_out: Sequence[Found] = ()
+) -> Found:
     """Find the images in and below a folder, without those in folders that were read as held out.
 
     With "skip", a link to nothing counts as an unreadable image if its name ends as one, else it is left out. None
     means that there is no such setting here, so the error does not name it.
     """
-    found = search(folder, [identity for other in held_out for identity in other.folders])
+    found = tree.search(folder, [identity for other in held_out for identity in other.folders])
     broken = found.links_to_nothing
     if broken and bad_images != "skip":
         more = f", as are {len(broken) - 1:,} more" if len(broken) > 1 else ""

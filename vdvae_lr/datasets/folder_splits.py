@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vdvae_lr.datasets.finding import entries, is_image_name, leads_to_folder
+from vdvae_lr.datasets.finding import is_image_name
 from vdvae_lr.errors import InputError
+from vdvae_lr.files.paths import is_folder
 
 HELD_OUT_SHARE = 0.05
 """Share of the images in each part that is held out by name."""
@@ -36,20 +37,22 @@ class SplitFolders:
     """What lies beside them, counted by the reason to leave it out."""
 
 
-def find_split_folders(root: Path) -> SplitFolders | None:
+def find_split_folders(root: Path, folders: Sequence[str], files: Sequence[str]) -> SplitFolders | None:
     """The folders of the parts in `root`; None unless it has one for training and one for held-out images.
 
+    Args:
+        root: where everything lies.
+        folders: names of the folders right in it.
+        files: names of the files beside those.
+
     Raises:
-        InputError: two folders are the same part, a held-out folder has no `train` beside it, names are only similar to
-            those of parts, or `root` may not be read.
+        InputError: two folders are the same part, a held-out folder has no `train` beside it, or names are only similar
+            to those of parts.
     """
-    shown = [entry for entry in entries(root) if not entry.name.startswith(".")]
-    folders = [entry.name for entry in shown if leads_to_folder(entry)]
     parts = {part: _one(root, part, [name for name in folders if _part(name) == part]) for part in _NAMES}
     train, valid, test = parts["train"], parts["valid"], parts["test"]
     if train is not None and (valid or test):
         beside = Counter(f"folder '{name}' beside '{train}'" for name in folders if _part(name) is None)
-        files = {entry.name for entry in shown} - set(folders)
         beside[f"image beside '{train}'"] = sum(map(is_image_name, files))
         return SplitFolders(root / train, root / valid if valid else None, root / test if test else None, beside)
     if valid or test:
@@ -124,7 +127,8 @@ def _similar_part(name: str) -> str | None:
 
 def _one(root: Path, part: str, names: Sequence[str]) -> str | None:
     """The only folder of a part. Two names that lead to one folder are allowed."""
-    if len(names) > 1 and not all((root / names[0]).samefile(root / other) for other in names[1:]):
+    on_disk = is_folder(root)  # in an archive no two names are one folder
+    if len(names) > 1 and not (on_disk and all((root / names[0]).samefile(root / other) for other in names[1:])):
         raise InputError(
             f"{root} has the folders {' and '.join(repr(name) for name in names)}, which would both be '{part}': keep "
             f"one of them there, called '{part}'"
