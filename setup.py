@@ -28,6 +28,7 @@ REQUIREMENTS = [
 EXTRAS = {
     "app": ["gradio>=6.0,<7"],  # 242 MB on the disk
     "film": ["imageio-ffmpeg>=0.6"],  # with an ffmpeg program: 68 MB to download, 165 MB on the disk
+    "hub-data": ["pyarrow>=18.0"],  # 55 MB to download, 170 MB unpacked
     "mpi": ["mpi4py>=4.0", "openmpi>=5.0"],
     "trackio": ["trackio>=0.43"],
     "wandb": ["wandb>=0.31"],
@@ -40,6 +41,7 @@ EXTRAS = {
         'mpi4py>=4.0; sys_platform == "linux"',  # for the test that runs a real mpiexec
         "mypy>=2.4,<2.5",  # a new minor version may find, or format, what this one did not
         'openmpi>=5.0; sys_platform == "linux"',
+        "pyarrow>=18.0",  # for tests of the extra hub-data
         "pytest>=9.0",
         "pytest-xdist>=3.6",
         "pyyaml>=6.0",

@@ -118,13 +118,15 @@ def _fields(kind: type) -> Iterator[Field]:
 
 
 def field_docstrings(kind: type) -> dict[str, str]:
-    """The docstring below each annotated attribute of a class, as one line.
+    """The docstring below each annotated attribute of a dataclass and of those it derives from, as one line.
 
     Raises:
         ValueError: a field has no docstring.
     """
     definition = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
     found: dict[str, str] = {}
+    for base in filter(dataclasses.is_dataclass, kind.__bases__):
+        found |= field_docstrings(base)
     below = None
     for node in ast.iter_child_nodes(definition):
         if isinstance(node, ast.AnnAssign):

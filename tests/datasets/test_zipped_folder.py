@@ -128,9 +128,9 @@ def test_many_processes_read_one_archive_and_count_its_bad_images(tmp_path: Path
 def test_a_forked_process_opens_the_archive_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = source_of(zipped(tmp_path / "a.zip", numbered(3)))
     source.read([0])
-    before = source._tree._zip
+    before = source._opener._zip
     monkeypatch.setattr(os, "getpid", lambda: -1)
-    assert source._tree._zip is not before
+    assert source._opener._zip is not before
     before.close()
     assert levels(source) == [0, 1, 2]
 

@@ -9,7 +9,7 @@ from loopback_files import LoopbackFiles
 from refusals import refused
 from small_config import SMALL
 
-from vdvae_lr.hub.hub_client import HubAccess
+from vdvae_lr.files.hub_client import HubAccess
 from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.hub.sources import find_weights
 

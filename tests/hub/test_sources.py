@@ -19,7 +19,7 @@ from small_published import publish, random_model
 from training_runs import assert_same_bits
 
 from vdvae_lr.files.bundled import bundled_folder
-from vdvae_lr.hub.hub_client import HubAccess
+from vdvae_lr.files.hub_client import HubAccess
 from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.hub.sources import WeightSettings, WeightSource, find_weights, settings_of
 from vdvae_lr.hub.vdvae.published import PUBLISHED

@@ -6,7 +6,7 @@ import pytest
 from refusals import refused
 
 from vdvae_lr.errors import InputError
-from vdvae_lr.hub.hub_client import check_hub_name
+from vdvae_lr.files.hub_client import check_hub_name
 from vdvae_lr.hub.sources import find_weights
 from vdvae_lr.hub.vdvae.published import published_file
 

@@ -6,8 +6,8 @@
         snapshot_download("tester/model")
 
 Differences from the real Hub: large files come from the same address instead of a redirect to a CDN, nothing is stored
-as Xet, listings have one page, `.gitignore` is not applied, a new repository has no `.gitattributes`, and only model
-repositories exist. The name of a repository says who owns it: OWNER/NAME.
+as Xet, listings have one page, `.gitignore` is not applied, and a new repository has no `.gitattributes`. The name of a
+repository says who owns it: OWNER/NAME for a model, datasets/OWNER/NAME for a data set, which can only be read.
 """
 
 import base64
@@ -26,12 +26,14 @@ from loopback_faults import LoopbackHandler, LoopbackServer
 from loopback_repositories import Repository, StoredFile, is_large
 
 _REPOSITORY = r"(?P<name>[^/]+/[^/]+)"
+_MODEL_OR_DATASET = r"(?P<name>(?:datasets/)?[^/]+/[^/]+)"
+_KIND = r"(?P<kind>models|datasets)"
 _REVISION = r"(?P<revision>[^/]+)"
 _OBJECT = r"/lfs/(?P<oid>[0-9a-f]{64})"
 _ROUTES = {
-    rf"(?:GET|HEAD) /{_REPOSITORY}/resolve/{_REVISION}/(?P<path>.+)": "_resolve",
-    rf"GET /api/models/{_REPOSITORY}(?:/revision/{_REVISION})?": "_describe",
-    rf"GET /api/models/{_REPOSITORY}/tree/{_REVISION}": "_list",
+    rf"(?:GET|HEAD) /{_MODEL_OR_DATASET}/resolve/{_REVISION}/(?P<path>.+)": "_resolve",
+    rf"GET /api/{_KIND}/{_REPOSITORY}(?:/revision/{_REVISION})?": "_describe",
+    rf"GET /api/{_KIND}/{_REPOSITORY}/tree/{_REVISION}": "_list",
     r"GET /api/whoami-v2": "_who_am_i",
     r"POST /api/validate-yaml": "_validate_card",
     r"POST /api/repos/create": "_create",
@@ -83,7 +85,7 @@ class _Endpoint(LoopbackHandler):
         return user
 
     def _repository(self, name: str, write: bool = False) -> Repository:
-        user, owner = self._user(), name.partition("/")[0]
+        user, owner = self._user(), _owner(name)
         repository = self.server.repositories.get(name)
         # The real Hub sends no code here. Over plain http, the client does not recognise a 401 without one.
         if user is None and (repository is None or repository.visibility == "private" or write):
@@ -103,9 +105,9 @@ class _Endpoint(LoopbackHandler):
     def _resolve(self, name: str, revision: str, path: str) -> None:
         repository = self._repository(name)
         user = self._user()
-        if repository.visibility == "gated" and user != name.partition("/")[0]:
+        if repository.visibility == "gated" and user != _owner(name):
             status = HTTPStatus.FORBIDDEN if user else HTTPStatus.UNAUTHORIZED
-            raise _Refused(status, f"Access to model {name} is restricted.", "GatedRepo")
+            raise _Refused(status, f"Access to {name} is restricted.", "GatedRepo")
         commit = self._commit_id(repository, revision)
         headers = {"X-Repo-Commit": commit}
         file = repository.commits[commit].get(path)
@@ -116,8 +118,8 @@ class _Endpoint(LoopbackHandler):
             headers |= {"X-Linked-Etag": f'"{file.etag}"', "X-Linked-Size": str(len(file.content))}
         self.answer_file(file.content, headers)
 
-    def _describe(self, name: str, revision: str | None) -> None:
-        repository = self._repository(name)
+    def _describe(self, kind: str, name: str, revision: str | None) -> None:
+        repository = self._repository(name if kind == "models" else f"{kind}/{name}")
         commit = self._commit_id(repository, revision or "main")
         siblings: list[dict[str, Any]] = [{"rfilename": entry["path"]} for entry in repository.entries(commit)]
         if "blobs" in parse_qs(urlsplit(self.path).query):
@@ -128,10 +130,12 @@ class _Endpoint(LoopbackHandler):
         private, gated = (repository.visibility == kind for kind in ("private", "gated"))
         dates = dict.fromkeys(("createdAt", "lastModified"), "2026-01-01T00:00:00.000Z")
         about = {"id": name, "sha": commit, "private": private, "gated": "manual" if gated else False, "tags": []}
-        self._json({**about, **dates, "siblings": siblings})
+        readme = repository.commits[commit].get("README.md")
+        card = {} if readme is None else {"cardData": _head(readme.content.decode())}
+        self._json({**about, **dates, **card, "siblings": siblings})
 
-    def _list(self, name: str, revision: str) -> None:
-        repository = self._repository(name)
+    def _list(self, kind: str, name: str, revision: str) -> None:
+        repository = self._repository(name if kind == "models" else f"{kind}/{name}")
         self._json(repository.entries(self._commit_id(repository, revision)))
 
     def _who_am_i(self) -> None:
@@ -230,6 +234,20 @@ class _Endpoint(LoopbackHandler):
         if key != "lfsFile" or value["oid"] not in self.server.objects:
             raise _Refused(HTTPStatus.BAD_REQUEST, f"cannot commit {key} {path}")
         return {path: StoredFile(self.server.objects[value["oid"]], large=True)}
+
+
+def _owner(name: str) -> str:
+    return name.removeprefix("datasets/").partition("/")[0]
+
+
+def _head(readme: str) -> object:
+    """The metadata at the head of a README; None if it has none, or damaged ones."""
+    import yaml  # a dependency of huggingface_hub
+
+    try:
+        return yaml.safe_load(readme.split("---", 2)[1])
+    except (IndexError, yaml.YAMLError):
+        return None
 
 
 class LoopbackHub(LoopbackServer):

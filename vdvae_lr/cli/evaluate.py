@@ -87,7 +87,7 @@ def _evaluate(settings: EvaluateSettings, world: World) -> None:
     name = without_secrets(settings.model)
     model = load_model(partial(settings.load, settings.model), name, world)
     console = plain_console(world.is_main)
-    found = settings.find({name: model}, console)
+    found = settings.find({name: model}, console, world)
     measuring = settings.measuring(found.images, world, console)
     check_writable(settings.folder, world)
     before, before_name, note = _before(settings, model, world)

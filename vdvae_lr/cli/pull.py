@@ -10,9 +10,9 @@ import tyro
 from vdvae_lr.cli.shared.loaded_models import LoadingSettings
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.digests import DIGESTS_NAME, check_listed_digest, write_digests
+from vdvae_lr.files.hub_client import HubAccess, optional_repository_file
 from vdvae_lr.files.paths import exists
 from vdvae_lr.files.whole_file import replacing
-from vdvae_lr.hub.hub_client import HubAccess, optional_repository_file
 from vdvae_lr.hub.model_card import CARD_NAME, FIGURES, PICTURE_NAME
 from vdvae_lr.hub.sources import WeightSource, find_weights
 from vdvae_lr.hub.vdvae.published import PUBLISHED, published_file

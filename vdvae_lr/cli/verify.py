@@ -108,7 +108,7 @@ def _verify(settings: VerifySettings, claim: Claim, world: World) -> int:
     console.print(f"{settings.name}: {len(parameters):,} tensors, {sum(parameters):,} parameters, each accounted for")
     chosen = {name: getattr(settings, name) for name in ("data_root", "examples", "batch", "seed", "num_workers")}
     held_out = HeldOutImages(dataset=claim.dataset, **chosen)
-    images = held_out.find({settings.name: model}, console).images
+    images = held_out.find({settings.name: model}, console, world).images
     measuring = held_out.measuring(images, world, console)
     count, every = measuring.count(), len(images)
     what = f"measuring the bound on {count:,} of {every:,} test images of {claim.dataset}"

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,28 +23,32 @@ from vdvae_lr.datasets.array_files import (
 )
 from vdvae_lr.datasets.folder import BadImages, open_folder, split_by_folders
 from vdvae_lr.datasets.folder_splits import SplitFolders
+from vdvae_lr.datasets.hub_images import open_hub
+from vdvae_lr.datasets.hub_listing import HubSettings
 from vdvae_lr.datasets.inventory import PARTS
 from vdvae_lr.datasets.sources import ArraySource, ImageSource, MemoryMappedSource, Pixels, Rows, Splits, all_rows
 from vdvae_lr.errors import InputError, nearest_name_hint
 from vdvae_lr.files.bundled import CHECKOUT_ROOT, bundled_folder
+from vdvae_lr.processes.world import World
 from vdvae_lr.setting_checks import CountOrNone, PathText, check_settings
 
 __all__ = ["DATASETS", "DataSettings", "ImageSource", "Splits", "default_data_root", "open_splits", "terms_of"]
 
+ON_THE_HUB = "hub"
 OMNIGLOT, OMNIGLOT_SOURCE = "omniglot", "omniglot-source.json"
 CELEBA, CELEBA_SIDE = "celeba-64", 64
 
 
 @dataclass(frozen=True)
-class DataSettings:
+class DataSettings(HubSettings):
     """Which images to train on and how to read them."""
 
     dataset: str = "fashion_small"
     """Data set by name (cifar10, imagenet32, imagenet64, ffhq256, ffhq1024, fashion, fashion_small, mnist, omniglot,
-    celeba), or `folder` for any folder or zip archive of images."""
+    celeba), `folder` for any folder or zip archive of images, or `hub` for a data set on the Hugging Face Hub."""
     data_root: PathText = ""
     """Folder that holds the data set's files; empty: data/NAME, where its prepare.py puts them. For `folder` also a
-    .zip file."""
+    .zip file, for `hub` the data set's name, OWNER/NAME."""
     bad_images: BadImages = "stop"
     """What to do about a file that is no readable image: stop and name it, or skip it and read another one instead."""
     num_workers: CountOrNone = 2
@@ -59,6 +64,9 @@ class DataSettings:
             )
         if self.bad_images not in ("stop", "skip"):
             raise InputError(f"bad_images is '{self.bad_images}'; choose stop or skip.")
+        given = next((field.name for field in fields(HubSettings) if getattr(self, field.name)), None)
+        if given is not None and self.dataset != ON_THE_HUB:
+            raise InputError(f"{given} is for data set '{ON_THE_HUB}' only; leave it out, or give --dataset hub.")
 
 
 def open_cifar10(root: Path, held_out: int = 5_000) -> Splits:
@@ -171,8 +179,8 @@ def _check_enough(n_images: int, held_out: int, path: Path) -> None:
 class KnownDataset:
     """A data set that has a name."""
 
-    open: Callable[[Path, int, int, BadImages], Splits]
-    """Reads its folder, given the image size, the channels and the policy for unreadable images."""
+    open: Callable[[Path, int, int, DataSettings], Splits]
+    """Reads its folder, given the image size, the channels and all settings of the data."""
     terms: str
     """What its owners allow, in a sentence for model cards; empty: nobody knows."""
     image_channels: int | None = None
@@ -199,7 +207,7 @@ DATASETS: dict[str, KnownDataset] = {
     "imagenet64": KnownDataset(lambda root, *_: open_imagenet(root, 64), _IMAGENET_TERMS, 3, 64, needs_account=True),
     "ffhq256": KnownDataset(lambda root, *_: open_ffhq256(root), _FFHQ_TERMS, 3, 256),
     "ffhq1024": KnownDataset(
-        lambda root, size, channels, bad_images: open_ffhq1024(root, bad_images),
+        lambda root, size, channels, data: open_ffhq1024(root, data.bad_images),
         _FFHQ_TERMS,
         image_channels=3,
         image_size=1024,
@@ -228,7 +236,12 @@ DATASETS: dict[str, KnownDataset] = {
         image_size=CELEBA_SIDE,
         needs_account=True,
     ),
-    _OWN_FOLDER: KnownDataset(open_folder, terms=""),
+    _OWN_FOLDER: KnownDataset(
+        lambda root, size, channels, data: open_folder(root, size, channels, data.bad_images), ""
+    ),
+    ON_THE_HUB: KnownDataset(
+        lambda root, size, channels, data: open_hub(str(root), data, size, channels, data.bad_images), terms=""
+    ),
 }
 
 
@@ -255,13 +268,21 @@ def open_splits(settings: DataSettings, image_size: int, image_channels: int) ->
             raise InputError(f"{setting} is {chosen}, but data set '{name}' has {fixed}: {remedy}")
     root = Path(settings.data_root) if settings.data_root else default_data_root(name)
     with naming_the_remedy(name):
-        return known.open(root, image_size, image_channels, settings.bad_images)
+        return known.open(root, image_size, image_channels, settings)
+
+
+def open_splits_together(settings: DataSettings, image_size: int, image_channels: int, world: World) -> Splits:
+    """`open_splits` on every process, which all must call this. If it downloads, the main process does so first."""
+    opened = partial(open_splits, settings, image_size, image_channels)
+    return world.main_first(opened, "fetching images") if settings.dataset == ON_THE_HUB else opened()
 
 
 def default_data_root(dataset: str) -> Path:
     """Where a data set lies if no folder is named: `data/NAME` of the checkout, else of the working folder."""
     if dataset == _OWN_FOLDER:
         raise InputError("data set 'folder' needs the folder or zip archive of your images: name it with --data_root")
+    if dataset == ON_THE_HUB:
+        raise InputError("data set 'hub' needs the name of a data set: give it as OWNER/NAME with --data_root")
     if dataset == _BUNDLED:
         return bundled_folder(f"data/{dataset}")
     in_checkout = CHECKOUT_ROOT / "data" / dataset

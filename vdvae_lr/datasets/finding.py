@@ -15,6 +15,7 @@ from vdvae_lr.datasets.decoding import SUFFIXES
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.paths import LEADS_NOWHERE, cannot_be_read
 
+SOUND_IMAGE = "put a sound image in its place"
 Identity = tuple[int, int] | None
 """Device and inode of a file or folder, which are the same whatever path leads to it; None if nothing is there."""
 
@@ -39,7 +40,17 @@ class Found:
         return {name: _identity(self.folder / name) for name in self.names}
 
 
-class ImageTree(Protocol):
+class ImageOpener(Protocol):
+    """Where images lie. Loader workers get a pickled copy."""
+
+    remedy: str
+    """What a person can do about an unreadable image, beside skipping it."""
+
+    def open(self, path: Path) -> Path | IO[bytes]:
+        """What `decode_image` takes for the image at `path` (raises UnreadableImageError)."""
+
+
+class ImageTree(ImageOpener, Protocol):
     """Where images lie in folders: on the disk, or in an archive. Paths are complete, archive included."""
 
     def top(self, root: Path) -> tuple[list[str], list[str]]:
@@ -48,12 +59,11 @@ class ImageTree(Protocol):
     def search(self, folder: Path, already_read: Iterable[Identity] = ()) -> Found:
         """Find the images in and below `folder` (raises InputError if something may not be read)."""
 
-    def open(self, path: Path) -> Path | IO[bytes]:
-        """What `decode_image` takes for the image at `path` (raises UnreadableImageError)."""
-
 
 class FoldersOnDisk:
     """The folders of the file system, as an `ImageTree`."""
+
+    remedy = SOUND_IMAGE
 
     def top(self, root: Path) -> tuple[list[str], list[str]]:
         """Names of the folders (links to folders, too) and of the files right in `root`."""

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from vdvae_lr.datasets.decoding import SUFFIXES, UnreadableImageError, decode_image
-from vdvae_lr.datasets.finding import FoldersOnDisk, Found, ImageTree, is_image_name
+from vdvae_lr.datasets.finding import FoldersOnDisk, Found, ImageOpener, ImageTree, is_image_name
 from vdvae_lr.datasets.folder_splits import SplitFolders, find_split_folders, refuse_splits_below, split_by_name
 from vdvae_lr.datasets.inventory import left_out_words
 from vdvae_lr.datasets.sources import Pixels, Rows, Splits
@@ -27,7 +27,7 @@ _ON_DISK = FoldersOnDisk()
 
 
 class FolderSource:
-    """Image files below `root`, a folder of `tree`, decoded when they are read.
+    """Images below `root`, handed out by `opener` and decoded when they are read.
 
     An unreadable file raises `InputError` if `bad_images` is "stop". If it is "skip", the next readable file is read
     instead, every time, and `replaced_images` counts it. A file that the system does not hand out (no permission, a
@@ -43,10 +43,10 @@ class FolderSource:
         image_size: int,
         image_channels: int,
         bad_images: BadImages = "stop",
-        tree: ImageTree = _ON_DISK,
+        opener: ImageOpener = _ON_DISK,
     ) -> None:
         self._root = root
-        self._tree = tree
+        self._opener = opener
         self._names = list(names)
         self._image_size = image_size
         self._image_channels = image_channels
@@ -72,12 +72,12 @@ class FolderSource:
         for offset in range(len(self)):
             path = self._root / self._names[(index + offset) % len(self)]
             try:
-                return decode_image(self._tree.open(path), self._image_size, self._image_channels)
+                return decode_image(self._opener.open(path), self._image_size, self._image_channels)
             except UnreadableImageError as error:
                 self._refuse(path, error)
                 self.replaced_images += offset == 0
         raise InputError(
-            f"none of the {len(self)} image files of a split of {self._root} can be read: check the folder"
+            f"none of the {len(self)} image files of a split of {self._root} can be read: check what it holds"
         )
 
     def _refuse(self, path: Path, error: UnreadableImageError) -> None:
@@ -94,7 +94,7 @@ class FolderSource:
                 f"{path} is no longer there: put it back, or train on without it with --accept_changed_images"
             ) from error
         what = "is a link to nothing" if not_there else f"cannot be read as an image ({error})"
-        raise InputError(f"{path} {what}: put a sound image in its place, or {_SKIP}") from error
+        raise InputError(f"{path} {what}: {self._opener.remedy}, or {_SKIP}") from error
 
 
 def open_folder(root: Path, image_size: int, image_channels: int, bad_images: BadImages) -> Splits:

@@ -49,10 +49,10 @@ def find_split_folders(root: Path, folders: Sequence[str], files: Sequence[str])
         InputError: two folders are the same part, a held-out folder has no `train` beside it, or names are only similar
             to those of parts.
     """
-    parts = {part: _one(root, part, [name for name in folders if _part(name) == part]) for part in _NAMES}
+    parts = {part: _one(root, part, [name for name in folders if part_of_split(name) == part]) for part in _NAMES}
     train, valid, test = parts["train"], parts["valid"], parts["test"]
     if train is not None and (valid or test):
-        beside = Counter(f"folder '{name}' beside '{train}'" for name in folders if _part(name) is None)
+        beside = Counter(f"folder '{name}' beside '{train}'" for name in folders if part_of_split(name) is None)
         beside[f"image beside '{train}'"] = sum(map(is_image_name, files))
         return SplitFolders(root / train, root / valid if valid else None, root / test if test else None, beside)
     if valid or test:
@@ -70,7 +70,7 @@ def refuse_splits_below(root: Path, names: Sequence[str]) -> None:
     for folder in {name.rpartition("/")[0] for name in names}:
         *above, last = folder.split("/")
         while above:
-            part = _part(last)
+            part = part_of_split(last)
             if part is not None:
                 parts.setdefault("/".join(above), {})["held out" if part != "train" else part] = last
             *above, last = above
@@ -115,14 +115,15 @@ def _by_bytes(names: Sequence[str]) -> list[str]:
     return sorted(names, key=os.fsencode)
 
 
-def _part(name: str) -> str | None:
+def part_of_split(name: str) -> str | None:
+    """`train`, `valid` or `test` if a name is a usual one for that part; else None."""
     word = re.sub(r"[ _-]", "", name.casefold())
     return next((part for part, names in _NAMES.items() if word in names), None)
 
 
 def _similar_part(name: str) -> str | None:
     match = _LIKE_A_PART.fullmatch(name.casefold())
-    return _part(match["word"]) if match else None
+    return part_of_split(match["word"]) if match else None
 
 
 def _one(root: Path, part: str, names: Sequence[str]) -> str | None:
@@ -140,7 +141,7 @@ def _refuse_similar_names(root: Path, folders: Sequence[str]) -> None:
     """Refuse names such as train2017 and val2017. They are no parts, so all their images would be trained on."""
     similar = {name: part for name in folders if (part := _similar_part(name)) is not None}
     if "train" in similar.values() and len(set(similar.values())) > 1:
-        renamed = ", ".join(f"'{name}' to '{part}'" for name, part in similar.items() if _part(name) is None)
+        renamed = ", ".join(f"'{name}' to '{part}'" for name, part in similar.items() if part_of_split(name) is None)
         raise InputError(
             f"{root} has folders that look like parts of a split, but do not have their names: rename {renamed}, or "
             "give them names that look different"

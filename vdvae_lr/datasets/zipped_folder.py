@@ -18,7 +18,7 @@ from PIL import Image
 
 from vdvae_lr.datasets.array_files import DataFileError
 from vdvae_lr.datasets.decoding import UnreadableImageError
-from vdvae_lr.datasets.finding import Found, Identity, is_image_name
+from vdvae_lr.datasets.finding import SOUND_IMAGE, Found, Identity, is_image_name
 from vdvae_lr.datasets.zipped_images import content_of, opened_zip
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.paths import is_file
@@ -39,6 +39,8 @@ class ZippedFolder:
     Raises:
         InputError: whenever it first reads an archive that is damaged or gone.
     """
+
+    remedy = SOUND_IMAGE
 
     def __init__(self, archive: Path) -> None:
         self._archive = archive

@@ -59,7 +59,7 @@ def fetch(
     with disk_errors(target):
         there = target.exists()  # without the lock: the file may lie in a folder that this user can only read
     if not there:
-        with _alone(target):
+        with alone(target):
             if not target.exists():
                 _download(url, target, remedy)
                 settle(target, without_secrets(url), remedy, sha256, unpacked, check)
@@ -165,7 +165,7 @@ def check_digest(path: Path, target: Path, remedy: str, sha256: str | None = Non
 
 
 @contextmanager
-def _alone(target: Path) -> Iterator[None]:
+def alone(target: Path) -> Iterator[None]:
     """Let one process in at a time: the others wait here, and then find the file."""
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -18,10 +18,10 @@ from huggingface_hub import ModelCard, ModelHubMixin
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.digests import DIGESTS_NAME, write_digests
+from vdvae_lr.files.hub_client import LIBRARY, HubAccess, hub_errors, upload_timeout
 from vdvae_lr.files.paths import cannot_be_read, is_file, path_of
 from vdvae_lr.files.run_folder import EMA_NAME
 from vdvae_lr.files.whole_file import remove
-from vdvae_lr.hub.hub_client import LIBRARY, HubAccess, hub_errors, upload_timeout
 from vdvae_lr.hub.model_card import CARD_NAME, FIGURES, PICTURE_NAME, Provenance, licensed, model_card
 from vdvae_lr.hub.run_record import read_run_record
 from vdvae_lr.hub.sources import WeightSettings, WeightSource, find_weights, read_state, settings_of

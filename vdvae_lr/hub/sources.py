@@ -28,10 +28,7 @@ from vdvae_lr.errors import InputError, nearest_name_hint
 from vdvae_lr.files.bundled import bundled_folder, is_bundled_model
 from vdvae_lr.files.digests import DIGESTS_NAME, check_listed_digest, listed_digests, read_digests
 from vdvae_lr.files.download import check_https, fetch, record_of
-from vdvae_lr.files.network_errors import without_secrets
-from vdvae_lr.files.paths import exists, expanded, is_file, is_folder
-from vdvae_lr.files.run_folder import CHECKPOINTS, EMA_NAME, complete_checkpoints, newest_checkpoint
-from vdvae_lr.hub.hub_client import (
+from vdvae_lr.files.hub_client import (
     HubAccess,
     asset_path,
     check_hub_name,
@@ -39,6 +36,9 @@ from vdvae_lr.hub.hub_client import (
     pull_elsewhere,
     repository_file,
 )
+from vdvae_lr.files.network_errors import without_secrets
+from vdvae_lr.files.paths import exists, expanded, is_file, is_folder
+from vdvae_lr.files.run_folder import CHECKPOINTS, EMA_NAME, complete_checkpoints, newest_checkpoint
 from vdvae_lr.hub.torch_files import TORCH_SUFFIXES, read_tensors
 from vdvae_lr.hub.vdvae.published import PUBLISHED, PublishedModel, preset_by_shapes, published_file, published_name
 from vdvae_lr.hub.vdvae.tensors import from_published

@@ -100,6 +100,15 @@ class World:
             if failed or not self.highest(not work.done()):
                 return work.result()  # raises a failure, which ends the others through the watch
 
+    def main_first(self, action: Callable[[], T], doing: str) -> T:
+        """`patiently` on the main process, and then on the others.
+
+        On a shared file system the others then find what it fetched. Elsewhere one process of each machine fetches
+        while the rest wait. `action` returns something true.
+        """
+        found = self.patiently(lambda: action() if self.is_main else None, f"{doing} on process 0")
+        return self.patiently(lambda: found or action(), doing)
+
     def highest(self, number: int) -> int:
         """The largest of all processes' numbers. Waits for the device."""
         return self._reduced(number, distributed.ReduceOp.MAX)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from vdvae_lr.datasets.catalogue import open_splits
+from vdvae_lr.datasets.catalogue import ON_THE_HUB, open_splits_together
 from vdvae_lr.datasets.inventory import Inventory, differences, inventory_lines, inventory_number, take_inventory
 from vdvae_lr.datasets.loader import Batch, check_readers, training_batches
 from vdvae_lr.datasets.sampler import TrainingOrder
@@ -81,7 +81,8 @@ def prepared_run(settings: Settings, world: World, pretrained: WeightSource | No
     global_batch = settings.run.micro_batches(world.size) * settings.run.n_batch
     run_settings = replace(settings.run, global_batch=global_batch)
     settings = replace(settings, run=run_settings)
-    splits = open_splits(settings.data, settings.model.image_size, settings.model.image_channels)
+    with ending_at_ctrl_c():
+        splits = open_splits_together(settings.data, settings.model.image_size, settings.model.image_channels, world)
     inventory = take_inventory(splits)
     if not world.agree(inventory_number(inventory)):
         raise InputError(
@@ -139,18 +140,12 @@ def _trackers(settings: Settings, iteration: int, display: Display) -> Trackers:
 
 
 def _start_weights(settings: Settings, world: World, pretrained: WeightSource | None) -> StartWeights:
-    """What a new run starts from. A run that goes on needs no such weights.
-
-    The main process fetches first. On a shared file system the others then find what it fetched. Elsewhere one process
-    of each machine fetches while the rest wait.
-    """
+    """What a new run starts from. A run that goes on needs no such weights."""
     goes_on = not settings.run.fresh and bool(complete_checkpoints(folder_of(settings.run) / CHECKPOINTS))
     if world.highest(goes_on):
         return StartWeights()
-    find = partial(find_start_weights, settings, pretrained)
     with ending_at_ctrl_c():
-        found = world.patiently(lambda: find() if world.is_main else None, "fetching weights on process 0")
-        return world.patiently(lambda: found or find(), "fetching weights")
+        return world.main_first(partial(find_start_weights, settings, pretrained), "fetching weights")
 
 
 def _found_position(checkpoints: CheckpointFolder, step: TrainingStep) -> tuple[Position, list[str]]:
@@ -189,9 +184,10 @@ def _changed_images(settings: Settings, position: Position, inventory: Inventory
         f"({'; '.join(changed)})"
     )
     if trains and not run_settings.accept_changed_images:
+        on_hub = settings.data.dataset == ON_THE_HUB
+        back = "name their commit with --hub_revision" if on_hub else "name their folder with --data_root"
         raise InputError(
-            f"{what}: put those back or name their folder with --data_root, choose another --desc, or go on with these "
-            "by --accept_changed_images."
+            f"{what}: put those back or {back}, choose another --desc, or go on with these by --accept_changed_images."
         )
     after = "; from here the run differs from an unbroken one" if trains else ""
     return [f"T{what[1:]}{after}."]

@@ -217,9 +217,10 @@ NEUTRAL = frozenset(
     | {"test_eval", "eval_examples", "iters_per_print", "iters_per_eval", "iters_per_images", "iters_per_save"}
     | {"iters_per_ckpt", "keep_checkpoints", "num_images_visualize", "stuck_after_s"}
     | {"checkpoint_activations", "checkpoint_resolution"}
-    | {"watch_examples", "accept_changed_images", "bad_images", "track", "track_project"}
+    | {"watch_examples", "accept_changed_images", "bad_images", "hub_revision", "track", "track_project"}
 )
 """Settings that may differ when a run goes on: none of them changes what was computed until then.
 
-`bad_images` changes nothing before the first unreadable image, and there a run with `stop` ends.
+`bad_images` changes nothing before the first unreadable image, and there a run with `stop` ends. `data_root` and
+`hub_revision` only say where the images are: whether they are the same is checked.
 """

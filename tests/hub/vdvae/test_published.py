@@ -11,8 +11,8 @@ from loopback_hub import LoopbackHub
 from reference_cases import PUBLISHED_MODELS, published_config
 from refusals import refused
 
+from vdvae_lr.files.hub_client import HubAccess
 from vdvae_lr.files.presets import read_presets
-from vdvae_lr.hub.hub_client import HubAccess
 from vdvae_lr.hub.vdvae.published import KNOWN_SHA256, PUBLISHED, SERVER, FileKind, PublishedModel, published_file
 
 # As the README of the published code has them, with the bounds it states.

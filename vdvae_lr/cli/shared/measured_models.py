@@ -7,7 +7,7 @@ import dataclasses
 import platform
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,7 +22,8 @@ from torch import Tensor
 from vdvae_lr import __version__
 from vdvae_lr.cli.shared.loaded_models import LoadingSettings, load_model, run_settings
 from vdvae_lr.cli.shared.progress import ConsoleTracker, plain_console
-from vdvae_lr.datasets.catalogue import DataSettings, open_splits
+from vdvae_lr.datasets.catalogue import DataSettings, open_splits_together
+from vdvae_lr.datasets.hub_listing import HubSettings
 from vdvae_lr.datasets.inventory import Inventory, inventory_lines, take_inventory
 from vdvae_lr.datasets.loader import check_readers
 from vdvae_lr.datasets.sources import ImageSource
@@ -51,7 +52,7 @@ class FoundImages:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HeldOutImages(LoadingSettings):
+class HeldOutImages(LoadingSettings, HubSettings):
     """Images to measure models on, and how they are measured."""
 
     split: Literal["train", "valid", "test"] = "test"
@@ -76,7 +77,7 @@ class HeldOutImages(LoadingSettings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute, in float32."""
 
-    def find(self, models: Mapping[str, PretrainedModel], console: Console) -> FoundImages:
+    def find(self, models: Mapping[str, PretrainedModel], console: Console, world: World) -> FoundImages:
         """Find the data for models of one architecture, by their names in messages, and print what was found.
 
         Raises:
@@ -84,7 +85,7 @@ class HeldOutImages(LoadingSettings):
         """
         data = self._data(models)
         config = next(iter(models.values())).config
-        splits = open_splits(data, config.image_size, config.image_channels)
+        splits = open_splits_together(data, config.image_size, config.image_channels, world)
         images: ImageSource = getattr(splits, self.split)
         for line in [*inventory_lines(splits), *check_readers(self.num_workers, images)]:
             console.print(line, soft_wrap=True)
@@ -101,7 +102,9 @@ class HeldOutImages(LoadingSettings):
         of_runs = [] if self.data_root else [run_settings(model) for model in models.values()]
         own = next((settings for settings in of_runs if settings.get("dataset") == chosen), {})
         root = self.data_root or str(own.get("data_root", ""))
-        return DataSettings(chosen, root, self.bad_images or own.get("bad_images", "stop"), self.num_workers)
+        on_hub = {field.name: getattr(self, field.name) or own.get(field.name, "") for field in fields(HubSettings)}
+        bad_images = self.bad_images or own.get("bad_images", "stop")
+        return DataSettings(chosen, root, bad_images, self.num_workers, **on_hub)
 
     def measuring(self, images: ImageSource, world: World, console: Console, name: str = "") -> Measuring:
         """How one model is measured on `images` (raises InputError if there are none); progress shows its name."""
@@ -187,7 +190,7 @@ def measure_models(
         models = {name: load_model(partial(settings.load, source), name, world) for name, source in sources.items()}
         check_comparable(models)
         console = plain_console(world.is_main)
-        found = settings.find(models, console)
+        found = settings.find(models, console, world)
         sections = settings.section_settings(len(found.images), next(iter(models.values())).resolutions)
         check_writable(settings.out, world)
         evaluations = {}

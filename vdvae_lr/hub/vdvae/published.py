@@ -14,9 +14,9 @@ from torch import Tensor
 
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.download import check_https, fetch
+from vdvae_lr.files.hub_client import HubAccess, asset_path, check_hub_name, pull_elsewhere, repository_file
 from vdvae_lr.files.paths import is_file, is_folder
 from vdvae_lr.files.presets import read_presets
-from vdvae_lr.hub.hub_client import HubAccess, asset_path, check_hub_name, pull_elsewhere, repository_file
 from vdvae_lr.hub.torch_files import load_pickle, read_tensors
 from vdvae_lr.hub.vdvae.tensors import published_shapes
 from vdvae_lr.model.vdvae.vae import VAEConfig, VeryDeepVAE

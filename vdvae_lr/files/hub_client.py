@@ -52,6 +52,8 @@ class HubAccess:
     """None: the usual cache (HF_HOME, HF_HUB_CACHE)."""
     force_download: bool = False
     local_files_only: bool = False
+    repo_type: str | None = None
+    """`dataset`, or None for a model."""
 
 
 def check_hub_name(name: str) -> None:

@@ -18,7 +18,7 @@ from refusals import refused
 from started_processes import Start, run_together
 
 from vdvae_lr.files.bundled import CHECKOUT_ROOT
-from vdvae_lr.hub.hub_client import HubAccess, asset_path, optional_repository_file, repository_file
+from vdvae_lr.files.hub_client import HubAccess, asset_path, optional_repository_file, repository_file
 
 CHUNK = 1024  # bytes that the client writes, and goes on after, at once
 LARGE, SMALL = "model.safetensors", "config.json"
@@ -314,7 +314,7 @@ PROGRAM = f"""
 import sys
 from pathlib import Path
 from loopback_client import client_at
-from vdvae_lr.hub.hub_client import HubAccess, repository_file
+from vdvae_lr.files.hub_client import HubAccess, repository_file
 
 with client_at(sys.argv[1], Path(sys.argv[2]), timeout=60):
     print(repository_file("{NAME}", "{LARGE}", HubAccess()).stat().st_size)
