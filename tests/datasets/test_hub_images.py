@@ -197,6 +197,8 @@ def test_another_revision_has_other_images_and_a_readme_changes_nothing(hub: Loo
 def test_a_subset_of_the_readme_is_taken(hub: LoopbackHub) -> None:
     head = "---\nconfigs:\n- config_name: {}\n  data_files:\n  - split: all\n    path: data/test*\n---\n"
     hub.put(REPOSITORY, {"README.md": head.format("small").encode()})
+    hub.put("datasets/tester/more", {**FILES, "extra/extra-00000-of-00001.parquet": b"never read"})
+    assert opened("tester/more").left_out == {"file of split 'extra'": 1}
     splits = opened(hub_subset="small")
     assert len(splits.train) + len(splits.valid) + len(splits.test) == 4
     with refused(NAME, "no subset 'large'", "from small"):

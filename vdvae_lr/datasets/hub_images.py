@@ -32,17 +32,18 @@ class HubSource(FolderSource):
         rows: ParquetRows,
         root: Path,
         names: Sequence[str],
-        digests: Mapping[str, str],
+        contents: Mapping[str, str],
         image_size: int,
         image_channels: int,
         bad_images: BadImages,
     ) -> None:
+        """`contents` tells the content of each file; the rest is as for a `FolderSource`."""
         super().__init__(root, names, image_size, image_channels, bad_images, rows)
-        self._digests = sorted((file, digests[file]) for file in {name.rpartition("/")[0] for name in names})
+        self._contents = sorted((file, contents[file]) for file in {name.rpartition("/")[0] for name in names})
 
     def fingerprint(self) -> str:
-        """Digest of the rows' names in their order, and of the files' digests."""
-        return hashlib.sha256(f"{super().fingerprint()} {self._digests}".encode()).hexdigest()
+        """Digest of the rows' names in their order, and of the files' contents."""
+        return hashlib.sha256(f"{super().fingerprint()} {self._contents}".encode()).hexdigest()
 
 
 def open_hub(
@@ -63,16 +64,19 @@ def open_hub(
     files = splits_of(repository, listing, chosen.hub_subset)
     train, valid, test = chosen_splits(repository, files, chosen.hub_splits)
     taken = dict.fromkeys(name for name in (train, valid, test) if name is not None)
+    left_out = {f"file of split '{split}'": len(files[split]) for split in files if split not in taken}
     held_out = {file for split in (valid, test) if split is not None for file in files[split]}
     files = {split: [file for file in files[split] if split != train or file not in held_out] for split in taken}
-    rows = ParquetRows(Path(repository), _unpacked(repository, listing, chosen.hub_column, files.values()))
+    unpacked = _unpacked(repository, listing, chosen.hub_column, files.values())
+    contents = {file: path.stem for file, path in unpacked.items()}
+    rows = ParquetRows(Path(repository), unpacked)
     names = {split: [name for file in files[split] for name in rows.names(file)] for split in taken}
     for split, found in names.items():
         if not found:
             raise InputError(f"split '{split}' of data set {repository} holds no images: choose others (--hub_splits)")
 
     def part(names: Sequence[str]) -> HubSource:
-        return HubSource(rows, Path(repository), names, listing.files, image_size, image_channels, bad_images)
+        return HubSource(rows, Path(repository), names, contents, image_size, image_channels, bad_images)
 
     how = f"as on the Hub at commit {listing.commit[:12]} ({', '.join(taken)})"
     train_names, held_out_names = names[train], [names[split] for split in (valid, test) if split is not None]
@@ -82,11 +86,14 @@ def open_hub(
         held_out_names = [*cut, *held_out_names]
         how += f", with {'validation' if test else 'validation and test'} cut from '{train}' by the rows"
     valid_source, *others = map(part, held_out_names)
-    return Splits(part(train_names), valid_source, others[0] if others else valid_source, {}, how)
+    return Splits(part(train_names), valid_source, others[0] if others else valid_source, left_out, how)
 
 
 def _unpacked(repository: str, listing: Listing, column: str, files: Iterable[Sequence[str]]) -> dict[str, Path]:
-    """The Arrow file of each Parquet file; one process of a machine makes it, while others that need it wait."""
+    """The Arrow file of each Parquet file, named by the file's digest and the column.
+
+    One process of a machine makes it, while others that need it wait.
+    """
     access = HubAccess(revision=listing.commit, repo_type="dataset")
     unpacked = {}
     for file in sorted({file for of_split in files for file in of_split}):
