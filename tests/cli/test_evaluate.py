@@ -259,7 +259,7 @@ def test_no_images(
     save: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     none = ArraySource(np.zeros((0, 8, 8, 3), np.uint8), np.arange(0), "nothing")
-    monkeypatch.setattr(measured_models, "open_splits", lambda *arguments: Splits(none, none, none))
+    monkeypatch.setattr(measured_models, "open_splits_together", lambda *arguments: Splits(none, none, none))
     assert "there are no images to evaluate on" in refusal(capsys, save(), *LITTLE)
 
 
