@@ -26,8 +26,8 @@ def run(name: str, *arguments: object, monkeypatch) -> None:
     runpy.run_path(str(DATA / name / "prepare.py"), run_name="__main__")
 
 
-def test_every_data_set_but_a_users_folder_has_a_script_and_a_readme():
-    assert {path.parent.name for path in SCRIPTS} == set(DATASETS) - {"folder"}
+def test_every_data_set_but_a_users_own_has_a_script_and_a_readme():
+    assert {path.parent.name for path in SCRIPTS} == set(DATASETS) - {"folder", "hub"}
     assert all((path.parent / "README.md").is_file() for path in SCRIPTS)
 
 
