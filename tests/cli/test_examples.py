@@ -6,8 +6,8 @@ import pytest
 
 from vdvae_lr.cli.main import COMMANDS, main
 
-ELSEWHERE = {"train", "app", "push", "verify"}
-"""Run by other tests: the quick start, the page in a browser, the Hub on loopback; `verify` takes a whole data set."""
+ELSEWHERE = {"train", "app", "push", "verify", "quality"}
+"""Run by other tests: the quick start, the page in a browser, the Hub on loopback. The last two take a download."""
 
 
 @pytest.mark.slow

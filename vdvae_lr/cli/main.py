@@ -68,6 +68,12 @@ COMMANDS: dict[str, Command] = {
         "measure several models on the same held-out images", "compare", "CompareSettings", f"{_PAIR} --out compared"
     ),
     "noise": Command("show and measure what noise in the latents does to the image", "noise", "NoiseSettings", _PAIR),
+    "quality": Command(
+        "FID, KID, precision and recall of samples and reconstructions",
+        "quality",
+        "QualitySettings",
+        f"fashion {_IMAGES} 3000 --samples 3000",
+    ),
     "report": Command("write runs side by side as one HTML page", "report", "ReportSettings", "measured"),
     "sample": Command(
         "make pictures from the prior, without any data",

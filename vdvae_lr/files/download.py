@@ -166,7 +166,11 @@ def check_digest(path: Path, target: Path, remedy: str, sha256: str | None = Non
 
 @contextmanager
 def alone(target: Path) -> Iterator[None]:
-    """Let one process in at a time: the others wait here, and then find the file."""
+    """Let one process in at a time: the others wait here, and then find the file.
+
+    Raises:
+        InputError: the folder of `target` cannot be made or written.
+    """
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(target.with_name(f".{target.name}.lock"))

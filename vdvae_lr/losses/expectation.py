@@ -80,8 +80,8 @@ def notices(
         )
     if kind == "live" and form[:2] == ("information", "sum") and settings.alpha_T >= 1:
         found.append(
-            f"lr_target is live with alpha_T {settings.alpha_T:g}: from 1 on nothing holds the scale of the latents, and "
-            "the rate grows without end; take less, or --lr_target constant (docs/study_price.md)."
+            f"lr_target is live with alpha_T {settings.alpha_T:g}: from 1 on nothing holds the scale of the latents, "
+            "and the rate grows without end; take less, or --lr_target constant (docs/study_price.md)."
         )
     if kind == "constant" and settings.lr_reading != "full":
         found.append(

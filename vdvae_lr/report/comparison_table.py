@@ -1,14 +1,15 @@
-"""Evaluations of several models side by side: the tables that `compare` and `noise` print."""
+"""Evaluations of several models side by side: the tables that `compare`, `noise` and `quality` print."""
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 from rich.table import Table
 
 from vdvae_lr.evaluation.document import Evaluation
 from vdvae_lr.evaluation.group_choice import parse_groups
 from vdvae_lr.evaluation.noise_section import noise_bands
-from vdvae_lr.evaluation.quantities import Measurement
+from vdvae_lr.evaluation.quantities import Measurement, Quantity
 from vdvae_lr.pictures.evaluation_pictures import noisy_places
 
 ROWS = {
@@ -48,6 +49,13 @@ _NOISE_CAPTION = (
 )
 
 
+_QUALITY_CAPTION = (
+    "FID, KID: 0 for equal distributions; ±: standard deviation over KID's subsets. Precision: share of pictures near "
+    "images; recall: share of images near pictures."
+)
+_SPREAD = "kid_spread_"
+
+
 def comparison_table(evaluations: Mapping[str, Evaluation]) -> Table:
     """A column for each model, and a row for each of `ROWS` and each band that was measured: value ± standard error."""
     first = next(iter(evaluations.values()))
@@ -79,6 +87,30 @@ def noise_table(evaluations: Mapping[str, Evaluation]) -> Table:
             cells = [_cell(one.resolutions[level]) for one in same]
             table.add_row(f"    only in groups of {level}x{level}", *cells)
     return table
+
+
+def quality_table(evaluations: Mapping[str, Evaluation]) -> Table:
+    """A column for each model, and for each set of pictures the rows FID, KID ± its spread, precision and recall."""
+    first = next(iter(evaluations.values()))
+    table = _table(evaluations, f"{first.examples:,} images, seed {first.seed}", _QUALITY_CAPTION)
+    for quantity in first.quantities:
+        if quantity.key.startswith(_SPREAD):
+            continue
+        totals = [each.quantity(quantity.key) for each in evaluations.values()]
+        if quantity.key.startswith("kid_"):
+            spreads = [each.quantity(quantity.key.replace("kid_", _SPREAD, 1)) for each in evaluations.values()]
+            cells = [_cell(_with_spread(*pair), 5) for pair in zip(totals, spreads, strict=True)]
+        else:
+            decimals = 2 if quantity.key.startswith("fid_") else 3
+            cells = [_cell(one.total if one else None, decimals) for one in totals]
+        table.add_row(quantity.title, *cells)
+    return table
+
+
+def _with_spread(quantity: Quantity | None, spread: Quantity | None) -> Measurement | None:
+    if quantity is None or quantity.total is None or spread is None or spread.total is None:
+        return quantity.total if quantity else None
+    return replace(quantity.total, standard_error=spread.total.value)
 
 
 def _table(evaluations: Mapping[str, Evaluation], title: str, caption: str) -> Table:

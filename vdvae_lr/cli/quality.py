@@ -1,0 +1,183 @@
+"""`quality`: FID, KID, precision and recall of a model's samples and reconstructions, against a data set's images.
+
+    vdvae-lr quality before=fashion LR=runs/lr --out quality
+
+It prints a table, and saves its numbers as quality.json in --out. The features of the images are kept in the Hugging
+Face cache, so that the next model does not pay for them. docs/quality.md says what each number is.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+
+from vdvae_lr.cli.evaluate import model_name
+from vdvae_lr.cli.shared.loaded_models import load_model
+from vdvae_lr.cli.shared.measured_models import FoundImages, HeldOutImages, check_writable, named_sources
+from vdvae_lr.cli.shared.progress import plain_console
+from vdvae_lr.errors import InputError
+from vdvae_lr.evaluation.document import Evaluation, write_evaluations
+from vdvae_lr.evaluation.measuring import Measuring
+from vdvae_lr.evaluation.quality.extractor import Extractor, load_extractor
+from vdvae_lr.evaluation.quality.features import cache_path, image_features
+from vdvae_lr.evaluation.quality.scores import NEIGHBOURS, SUBSETS, check_enough, check_installed, count_warnings
+from vdvae_lr.evaluation.quantities import Findings
+from vdvae_lr.hub.pretrained import PretrainedModel
+from vdvae_lr.model.precision import float32_convolutions
+from vdvae_lr.pictures.group_temperatures import group_temperatures
+from vdvae_lr.pictures.picture_quality import PictureSet, WantedSets, measure_picture_quality
+from vdvae_lr.processes.world import World, joined_world
+from vdvae_lr.report.comparison_table import quality_table
+from vdvae_lr.setting_checks import Count, CountOrNone, PathText
+
+QUALITY_NAME = "quality.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualitySettings(HeldOutImages):
+    """Measure FID, KID, precision and recall of samples and reconstructions, against a data set's images."""
+
+    models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[NAME=]RUN_OR_WEIGHTS")]
+    """Models, each as SOURCE or NAME=SOURCE: a run's folder, a folder or file of weights, or a bundled or published
+    name."""
+    out: Path = Path("quality")
+    """Folder for quality.json."""
+    split: Literal["train", "valid", "test"] = "train"
+    """Split with whose images the pictures are compared. Published numbers of FID are against the training images."""
+    examples: CountOrNone = 50_000
+    """Compare with the first so many images of the split only; 0: all of them."""
+    samples: Count = 10_000
+    """Number of samples at each temperature, and of reconstructions, of which there are no more than images."""
+    sets: tuple[PictureSet, ...] = ("samples", "reconstructions")
+    """What is measured."""
+    temperature: tuple[str, ...] = ("1.0",)
+    """Factor of the prior's scale, as for `sample`: 0.9; a number for each group, with commas; or
+    RESOLUTION:TEMPERATURE pairs. Several, with spaces, are measured one after another."""
+    image: Literal["auto", "sample", "mean"] = "auto"
+    """What a sample shows. sample: drawn from p(x|z), as in the published code; mean: the likelihood's mean; auto: what
+    `vdvae-lr sample` shows by itself. Reconstructions are means."""
+    extractor: PathText = ""
+    """File of the Inception network's weights; empty: the published one, downloaded at first use."""
+    images: tyro.conf.Suppress[int] = 0
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot be measured (raises InputError)."""
+        super().__post_init__()
+        for name, values in (("sets", self.sets), ("temperature", self.temperature)):
+            if not values:
+                raise InputError(f"{name} has no value; give at least one, or leave --{name} out.")
+            if len(set(values)) < len(values):
+                raise InputError(f"{name} are {', '.join(values)}; name each once.")
+
+    @property
+    def wanted(self) -> WantedSets:
+        """The sets of pictures."""
+        return WantedSets(self.sets, self.samples, self.temperature, None if self.image == "auto" else self.image)
+
+    def pictures(self, images: int) -> dict[PictureSet, tuple[int, int]]:
+        """How many pictures each set has, and with how many images it is compared, if there are so many."""
+        fewer = min(self.samples, images)
+        counts: dict[PictureSet, tuple[int, int]] = {"samples": (self.samples, images)}
+        counts["reconstructions"] = (fewer, fewer)
+        return {name: counts[name] for name in self.sets}
+
+
+def run(settings: QualitySettings) -> None:
+    """Measure, print and save (raises InputError if models, data, packages, weights or the folder cannot be used)."""
+    check_installed()
+    sources = named_sources(word if "=" in word else f"{model_name(word)}={word}" for word in settings.models)
+    with joined_world(settings.device) as world, float32_convolutions():
+        models = {name: load_model(partial(settings.load, source), name, world) for name, source in sources.items()}
+        _check_models(models, settings)
+        console = plain_console(world.is_main)
+        found = settings.find(models, console)
+        images = settings.count(found.images)
+        for pictures, compared in settings.pictures(images).values():
+            check_enough(compared, pictures)
+        check_writable(settings.out, world)
+        extractor = _extractor(settings.extractor, world)
+        notes = _notes(settings, images, extractor)
+        for note in notes:
+            console.print(note, soft_wrap=True)
+        evaluations = _measure(settings, models, sources, found, extractor, notes, world, console)
+        if not world.is_main:
+            return
+        console.print(quality_table(evaluations))
+        for note in notes:
+            console.print(note, soft_wrap=True)
+        write_evaluations(evaluations, settings.out / QUALITY_NAME)
+        console.print(f"saved in {settings.out}")
+
+
+def _measure(
+    settings: QualitySettings,
+    models: Mapping[str, PretrainedModel],
+    sources: Mapping[str, str],
+    found: FoundImages,
+    extractor: Extractor,
+    notes: list[str],
+    world: World,
+    console: Console,
+) -> dict[str, Evaluation]:
+    """The evaluations by model, complete on the main process only."""
+    measuring: Measuring = settings.measuring(found.images, world, console)
+    config = next(iter(models.values())).config
+    shape = (config.image_channels, config.image_size, config.image_size)
+    cache = cache_path(measuring, shape, found.dataset, settings.split, extractor)
+    images, sentence = image_features(measuring, extractor, cache)
+    console.print(sentence, soft_wrap=True)
+    details = {
+        "extractor": {"name": extractor.name, "sha256": extractor.digest, "features": extractor.features},
+        "torchmetrics": version("torchmetrics"),
+        "compared_with": {name: compared for name, (_, compared) in settings.pictures(measuring.count()).items()},
+    }
+    evaluations = {}
+    for name, model in models.items():
+        its = dataclasses.replace(measuring, name=name if len(models) > 1 else "")
+        findings = measure_picture_quality(model, its, extractor, images, settings.wanted)
+        findings = findings.and_also(Findings(details=details, notes=notes))
+        evaluations[name] = settings.evaluation(name, sources[name], model, found, findings, _measured_with(settings))
+    return evaluations
+
+
+def _measured_with(settings: QualitySettings) -> dict[str, Any]:
+    chosen = {name: getattr(settings, name) for name in ("sets", "samples", "temperature", "image")}
+    return chosen | {"neighbours": NEIGHBOURS, "kid_subsets": SUBSETS}
+
+
+def _check_models(models: Mapping[str, PretrainedModel], settings: QualitySettings) -> None:
+    """Refuse models of different images, and temperatures that one of them cannot have (raises InputError)."""
+    (first_name, first), *others = models.items()
+    for name, model in others:
+        if model.image_shape != first.image_shape:
+            raise InputError(
+                f"models '{first_name}' and '{name}' make images of different sizes or channels; measure them apart."
+            )
+    for model in models.values():
+        for words in settings.temperature:
+            group_temperatures(words, model.resolutions)
+
+
+def _extractor(path: str, world: World) -> Extractor:
+    """The extractor on the world's device, the same on every process (raises InputError if it is not)."""
+    extractor = world.patiently(partial(load_extractor, path), "loading the extractor")
+    if not world.agree(int(extractor.digest[:15], 16)):
+        raise InputError("the processes found different weights of the extractor; let all read the same file.")
+    extractor.network.to(world.device)
+    return extractor
+
+
+def _notes(settings: QualitySettings, images: int, extractor: Extractor) -> list[str]:
+    """What a reader must know to read the numbers right, each once."""
+    notes = []
+    for pictures, compared in settings.pictures(images).values():
+        notes += count_warnings(pictures, compared, extractor.features)
+    if not extractor.is_published:
+        notes.append("The extractor is not the published one, so these numbers compare only with each other.")
+    return list(dict.fromkeys(notes))
