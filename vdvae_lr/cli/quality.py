@@ -91,7 +91,7 @@ class QualitySettings(HeldOutImages):
 def run(settings: QualitySettings) -> None:
     """Measure, print and save (raises InputError if models, data, packages, weights or the folder cannot be used)."""
     check_installed()
-    sources = named_sources(word if "=" in word else f"{model_name(word)}={word}" for word in settings.models)
+    sources = named_sources(_with_name(word) for word in settings.models)
     with joined_world(settings.device) as world, float32_convolutions():
         models = {name: load_model(partial(settings.load, source), name, world) for name, source in sources.items()}
         _check_models(models, settings)
@@ -113,6 +113,12 @@ def run(settings: QualitySettings) -> None:
             console.print(note, soft_wrap=True)
         write_evaluations(evaluations, settings.out / QUALITY_NAME)
         console.print(f"saved in {settings.out}")
+
+
+def _with_name(word: str) -> str:
+    """NAME=SOURCE for a SOURCE as well. A path or an address may have an equals sign behind its first slash."""
+    name, equals, _ = word.partition("=")
+    return word if equals and "/" not in name else f"{model_name(word)}={word}"
 
 
 def _measure(
