@@ -119,7 +119,7 @@ def test_what_cannot_be_measured_is_one_sentence(
     assert main(["quality", *LITTLE, "--out", str(out), *filled]) == EXIT_INPUT_ERROR
     printed = capsys.readouterr()
     assert message in printed.err and printed.err.count("\n") == 1
-    assert not (out / "quality.json").exists()
+    assert not out.exists()  # it is refused before any work
 
 
 def test_a_wrong_extractor_and_a_missing_package_are_one_sentence(

@@ -129,18 +129,18 @@ def test_precision_and_recall_of_clusters(
 
 
 def test_precision_and_recall_is_the_definition_in_blocks_of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    images, pictures = normal(30, 4, 0), 1.2 * normal(25, 4, 1) + 0.7
+    images, pictures = normal(40, 3, 0), 0.8 * normal(35, 3, 1) + 0.9
 
-    def share(points: Tensor, members: Tensor) -> float:
-        balls = [(one, sorted(float((one - other).norm()) for other in members)[3]) for one in members]
+    def share(points: Tensor, members: Tensor, neighbour: int) -> float:
+        balls = [(one, sorted(float((one - other).norm()) for other in members)[neighbour]) for one in members]
         inside = [any(float((point - one).norm()) <= radius for one, radius in balls) for point in points]
         return sum(inside) / len(inside)
 
-    expected = share(pictures, images), share(images, pictures)
-    assert 0 < min(expected) <= max(expected) < 1
+    by_neighbour = [(share(pictures, images, k), share(images, pictures, k)) for k in (2, 3, 4)]
+    assert len({found[0] for found in by_neighbour}) == len({found[1] for found in by_neighbour}) == 3
     for at_once in (1_024, 7, 1):
         monkeypatch.setattr(scores, "_AT_ONCE", at_once)
-        assert precision_and_recall(images, pictures) == pytest.approx(expected)
+        assert precision_and_recall(images, pictures) == pytest.approx(by_neighbour[1])
 
 
 def test_precision_takes_as_many_images_as_pictures_from_all_over_a_sorted_set() -> None:
