@@ -9,6 +9,7 @@ from stand_in_extractor import Quarters, stand_in_extractor
 from torch import Tensor
 
 from vdvae_lr.cli.main import main
+from vdvae_lr.cli.quality import QualitySettings
 from vdvae_lr.errors import EXIT_INPUT_ERROR
 from vdvae_lr.evaluation.document import Evaluation, read_evaluations
 from vdvae_lr.evaluation.quality.extractor import FILE
@@ -52,7 +53,7 @@ def test_leaves_a_table_and_everything_in_json(home: Path, tmp_path: Path, capsy
     assert one.versions["torch"] and one.details["torchmetrics"]
     for note in one.notes:
         assert printed.count(note) == 2  # before the work, and under the table
-    assert "WARNING: FID from 6 images is too high by much" in one.notes[0]
+    assert "WARNING: FID from 6 images is strongly biased upward" in one.notes[0]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["quality.json"]
 
 
@@ -81,6 +82,17 @@ def test_the_next_model_takes_the_features_from_the_cache(
         assert sum(seen) == expected
     assert values(found[0]) == values(found[1]) != values(found[2])
     assert len(list(home.rglob("*.safetensors"))) == 2
+
+
+def test_one_run_keeps_the_numbers_beside_its_evaluation(home: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "settings.json").write_text("{}")
+    assert QualitySettings(models=(str(run),)).folder == run / "evaluation"
+    assert QualitySettings(models=(f"LR={run}",)).folder == run / "evaluation"
+    assert QualitySettings(models=(str(run), "fashion")).folder == Path("quality")
+    assert QualitySettings(models=("fashion",)).folder == Path("quality")
+    assert QualitySettings(models=(str(run),), out="here").folder == Path("here")
 
 
 def test_every_number_is_defined_in_its_document(home: Path, tmp_path: Path) -> None:

@@ -22,12 +22,14 @@ from vdvae_lr.cli.shared.loaded_models import load_model
 from vdvae_lr.cli.shared.measured_models import FoundImages, HeldOutImages, check_writable, named_sources
 from vdvae_lr.cli.shared.progress import plain_console
 from vdvae_lr.errors import InputError
-from vdvae_lr.evaluation.document import Evaluation, write_evaluations
+from vdvae_lr.evaluation.document import QUALITY_NAME, Evaluation, write_evaluations
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.quality.extractor import Extractor, load_extractor
 from vdvae_lr.evaluation.quality.features import cache_path, image_features
 from vdvae_lr.evaluation.quality.scores import NEIGHBOURS, SUBSETS, check_enough, check_installed, count_warnings
 from vdvae_lr.evaluation.quantities import Findings
+from vdvae_lr.files.paths import is_file
+from vdvae_lr.files.run_folder import SETTINGS_NAME
 from vdvae_lr.hub.pretrained import PretrainedModel
 from vdvae_lr.model.precision import float32_convolutions
 from vdvae_lr.pictures.group_temperatures import group_temperatures
@@ -35,8 +37,6 @@ from vdvae_lr.pictures.picture_quality import PictureSet, WantedSets, measure_pi
 from vdvae_lr.processes.world import World, joined_world
 from vdvae_lr.report.comparison_table import quality_table
 from vdvae_lr.setting_checks import Count, CountOrNone, PathText
-
-QUALITY_NAME = "quality.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +46,8 @@ class QualitySettings(HeldOutImages):
     models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[NAME=]RUN_OR_WEIGHTS")]
     """Models, each as SOURCE or NAME=SOURCE: a run's folder, a folder or file of weights, or a bundled or published
     name."""
-    out: Path = Path("quality")
-    """Folder for quality.json."""
+    out: PathText = ""
+    """Folder for quality.json; empty: RUN/evaluation for one run, where `report` finds it, else quality."""
     split: Literal["train", "valid", "test"] = "train"
     """Split with whose images the pictures are compared. Published numbers of FID are against the training images."""
     examples: CountOrNone = 50_000
@@ -76,6 +76,19 @@ class QualitySettings(HeldOutImages):
                 raise InputError(f"{name} are {', '.join(values)}; name each once.")
 
     @property
+    def folder(self) -> Path:
+        """Where the results go (raises InputError if a model's folder may not be looked at)."""
+        if self.out:
+            return Path(self.out)
+        first, *others = self.sources.values()
+        return Path(first) / "evaluation" if not others and is_file(Path(first) / SETTINGS_NAME) else Path("quality")
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Where the models are, by name (raises InputError as `named_sources`)."""
+        return named_sources(map(_with_name, self.models))
+
+    @property
     def wanted(self) -> WantedSets:
         """The sets of pictures."""
         return WantedSets(self.sets, self.samples, self.temperature, None if self.image == "auto" else self.image)
@@ -91,7 +104,7 @@ class QualitySettings(HeldOutImages):
 def run(settings: QualitySettings) -> None:
     """Measure, print and save (raises InputError if models, data, packages, weights or the folder cannot be used)."""
     check_installed()
-    sources = named_sources(_with_name(word) for word in settings.models)
+    sources = settings.sources
     with joined_world(settings.device) as world, float32_convolutions():
         models = {name: load_model(partial(settings.load, source), name, world) for name, source in sources.items()}
         _check_models(models, settings)
@@ -100,7 +113,7 @@ def run(settings: QualitySettings) -> None:
         images = settings.count(found.images)
         for pictures, compared in settings.pictures(images).values():
             check_enough(compared, pictures)
-        check_writable(settings.out, world)
+        check_writable(settings.folder, world)
         extractor = _extractor(settings.extractor, world)
         notes = _notes(settings, images, extractor)
         for note in notes:
@@ -111,8 +124,8 @@ def run(settings: QualitySettings) -> None:
         console.print(quality_table(evaluations))
         for note in notes:
             console.print(note, soft_wrap=True)
-        write_evaluations(evaluations, settings.out / QUALITY_NAME)
-        console.print(f"saved in {settings.out}")
+        write_evaluations(evaluations, settings.folder / QUALITY_NAME)
+        console.print(f"saved in {settings.folder}")
 
 
 def _with_name(word: str) -> str:

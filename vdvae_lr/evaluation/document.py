@@ -1,6 +1,6 @@
-"""An evaluation as one JSON document: `evaluate` writes it, `report` reads it. `compare` and `noise` write several.
+"""An evaluation as one JSON document: `evaluate` writes it, `report` reads it.
 
-No number is rounded, and each names its unit. docs/evaluation.md defines each quantity by its key. JSON has neither NaN
+`compare`, `noise` and `quality` write several. No number is rounded, and each names its unit. docs/evaluation.md defines each quantity by its key. JSON has neither NaN
 nor infinity: a number that is not finite is written as null, and read as NaN.
 """
 
@@ -21,6 +21,7 @@ from vdvae_lr.files.paths import cannot_be_read, is_folder
 from vdvae_lr.files.whole_file import write_whole
 
 EVALUATION_NAME = "evaluation.json"
+QUALITY_NAME = "quality.json"
 COLLAPSE_PICTURE = "nearest_collapse.png"
 SAMPLES_PICTURE = "samples.png"
 NOISE_PICTURE = "noise_{unit}_{variance}.png"

@@ -1,7 +1,7 @@
 """Evaluations of several models side by side: the tables that `compare`, `noise` and `quality` print."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from rich.table import Table
@@ -49,7 +49,7 @@ _NOISE_CAPTION = (
 )
 
 
-_QUALITY_CAPTION = (
+QUALITY_CAPTION = (
     "FID, KID: 0 for equal distributions; ±: standard deviation over KID's subsets. Precision: share of pictures near "
     "images; recall: share of images near pictures."
 )
@@ -92,19 +92,29 @@ def noise_table(evaluations: Mapping[str, Evaluation]) -> Table:
 def quality_table(evaluations: Mapping[str, Evaluation]) -> Table:
     """A column for each model, and for each set of pictures the rows FID, KID ± its spread, precision and recall."""
     first = next(iter(evaluations.values()))
-    table = _table(evaluations, f"{first.examples:,} images, seed {first.seed}", _QUALITY_CAPTION)
-    for quantity in first.quantities:
-        if quantity.key.startswith(_SPREAD):
-            continue
-        totals = [each.quantity(quantity.key) for each in evaluations.values()]
-        if quantity.key.startswith("kid_"):
-            spreads = [each.quantity(quantity.key.replace("kid_", _SPREAD, 1)) for each in evaluations.values()]
-            cells = [_cell(_with_spread(*pair), 5) for pair in zip(totals, spreads, strict=True)]
-        else:
-            decimals = 2 if quantity.key.startswith("fid_") else 3
-            cells = [_cell(one.total if one else None, decimals) for one in totals]
-        table.add_row(quantity.title, *cells)
+    table = _table(evaluations, f"{first.examples:,} images, seed {first.seed}", QUALITY_CAPTION)
+    for title, cells in quality_rows(list(evaluations.values())):
+        table.add_row(title, *cells)
     return table
+
+
+def quality_rows(evaluations: Sequence[Evaluation | None]) -> list[tuple[str, list[str]]]:
+    """Title and cells of each row of `quality`. A cell is empty if that evaluation lacks the quantity."""
+    known = {quantity.key: quantity.title for each in evaluations if each for quantity in each.quantities}
+    rows = []
+    for key, title in known.items():
+        if key.startswith(_SPREAD):
+            continue
+        found = [each.quantity(key) if each else None for each in evaluations]
+        if key.startswith("kid_"):
+            spread = key.replace("kid_", _SPREAD, 1)
+            spreads = [each.quantity(spread) if each else None for each in evaluations]
+            cells = [_cell(_with_spread(*pair), 5) for pair in zip(found, spreads, strict=True)]
+        else:
+            decimals = 2 if key.startswith("fid_") else 3
+            cells = [_cell(one.total if one else None, decimals) for one in found]
+        rows.append((title, cells))
+    return rows
 
 
 def _with_spread(quantity: Quantity | None, spread: Quantity | None) -> Measurement | None:

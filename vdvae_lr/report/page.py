@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from vdvae_lr import __version__
-from vdvae_lr.report import facts, hierarchy, inputs, noise, pictures, training, verdict
+from vdvae_lr.report import facts, hierarchy, inputs, noise, pictures, quality, training, verdict
 from vdvae_lr.report.charts import swatch
 from vdvae_lr.report.reported import Reported
 
@@ -41,6 +41,7 @@ def report_page(models: Sequence[Reported], unimportant: Collection[str] = ()) -
         inputs=inputs.section(models),
         noise=noise.section(models),
         pictures=pictures.section(models),
+        quality=quality.section(models),
         training=training.section(models),
         notes=_notes(models),
         settings=facts.all_settings(models),
@@ -61,6 +62,7 @@ def _notes(models: Sequence[Reported]) -> dict[str, str]:
     """Each note of the evaluations, with the labels of the models that it is about."""
     notes: dict[str, list[str]] = {}
     for model in models:
-        for note in model.evaluation.notes if model.evaluation is not None else ():
-            notes.setdefault(note, []).append(model.label)
+        for document in (model.evaluation, model.quality):
+            for note in document.notes if document is not None else ():
+                notes.setdefault(note, []).append(model.label)
     return {note: ", ".join(labels) for note, labels in notes.items()}

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vdvae_lr.errors import InputError
-from vdvae_lr.evaluation.document import EVALUATION_NAME, Evaluation, read_evaluation
+from vdvae_lr.evaluation.document import EVALUATION_NAME, QUALITY_NAME, Evaluation, read_evaluation, read_evaluations
 from vdvae_lr.evaluation.quantities import Quantity
 from vdvae_lr.files.paths import cannot_be_read, entries, exists, is_file, is_folder, path_of
 from vdvae_lr.files.run_folder import (
@@ -57,6 +57,8 @@ class Reported:
     """Pictures drawn while training, oldest first."""
     evaluation: Evaluation | None = None
     evaluation_pictures: tuple[Path, ...] = ()
+    quality: Evaluation | None = None
+    """What `vdvae-lr quality` left beside the evaluation; None if it did not measure this model alone."""
     started: datetime | None = None
     """When TensorBoard created its first file (UTC)."""
     last_written: datetime | None = None
@@ -168,7 +170,13 @@ def _read(label: str, folder: Path) -> Reported:
         return _read_run(label, folder)
     if is_file(folder / EVALUATION_NAME):
         evaluation, pictures = read_evaluation(folder), _pngs(folder, "*.png")
-        return Reported(label or evaluation.name, folder, evaluation=evaluation, evaluation_pictures=pictures)
+        return Reported(
+            label or evaluation.name,
+            folder,
+            evaluation=evaluation,
+            evaluation_pictures=pictures,
+            quality=_read_quality(folder),
+        )
     raise InputError(
         f"{folder} is neither a run nor an evaluation: it has no {SETTINGS_NAME} and no {EVALUATION_NAME}."
     )
@@ -191,10 +199,18 @@ def _read_run(label: str, folder: Path) -> Reported:
         pictures=_pngs(folder / IMAGES, "step-*.png"),
         evaluation=read_evaluation(evaluation_folder) if evaluated else None,
         evaluation_pictures=_pngs(evaluation_folder, "*.png") if evaluated else (),
+        quality=_read_quality(evaluation_folder),
         started=_started(folder),
         last_written=_date(folder / LOG_NAME),
     )
     return replace(run, remarks=tuple(_remarks(run, unread)))
+
+
+def _read_quality(folder: Path) -> Evaluation | None:
+    """The quality of a model's pictures; None if there is no such file, or it is of several models."""
+    path = folder / QUALITY_NAME
+    models = read_evaluations(path) if is_file(path) else {}
+    return next(iter(models.values())) if len(models) == 1 else None
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
