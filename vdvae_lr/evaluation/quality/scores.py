@@ -154,8 +154,8 @@ def count_warnings(pictures: int, images: int, features: int) -> list[str]:
         ]
     if fewest < FEW_FOR_FID:
         return [
-            f"WARNING: FID from {fewest:,} images is strongly biased upward: fewer images give a larger FID. Compare "
-            "it only with FID of the same numbers of images, or read KID, which has no bias."
+            f"WARNING: FID from {fewest:,} images is strongly biased upward: fewer images give a larger FID. "
+            "Compare it only with FID of the same numbers of images, or read KID, which has no bias."
         ]
     return []
 
