@@ -14,6 +14,7 @@ from vdvae_lr.errors import EXIT_INPUT_ERROR
 from vdvae_lr.evaluation.document import Evaluation, read_evaluations
 from vdvae_lr.evaluation.quality.extractor import FILE
 from vdvae_lr.files.bundled import CHECKOUT_ROOT
+from vdvae_lr.hub.pretrained import VDVAE
 
 LITTLE = ("--samples", "6", "--examples", "9", "--batch", "4", "--device", "cpu")
 
@@ -82,6 +83,19 @@ def test_the_next_model_takes_the_features_from_the_cache(
         assert sum(seen) == expected
     assert values(found[0]) == values(found[1]) != values(found[2])
     assert len(list(home.rglob("*.safetensors"))) == 2
+
+
+def test_what_was_measured_before_a_failure_is_kept(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def overflow(model: VDVAE) -> None:
+        shake(model)
+        model.decoder.gain.fill_(3e38)
+
+    good, bad = save_tiny(tmp_path / "good", shake), save_tiny(tmp_path / "bad", overflow)
+    assert main(["quality", good, bad, *LITTLE, "--out", str(tmp_path / "out")]) == EXIT_INPUT_ERROR
+    assert "are NaN or infinite, so they have no quality" in capsys.readouterr().err
+    assert list(read_evaluations(tmp_path / "out" / "quality.json")) == ["good"]
 
 
 def test_one_run_keeps_the_numbers_beside_its_evaluation(home: Path, tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ class QualitySettings(HeldOutImages):
 
 
 def run(settings: QualitySettings) -> None:
-    """Measure, print and save (raises InputError if models, data, packages, weights or the folder cannot be used)."""
+    """Measure, save and print (raises InputError if models, data, packages, weights or the folder cannot be used)."""
     check_installed()
     sources = settings.sources
     with joined_world(settings.device) as world, float32_convolutions():
@@ -124,7 +124,6 @@ def run(settings: QualitySettings) -> None:
         console.print(quality_table(evaluations))
         for note in notes:
             console.print(note, soft_wrap=True)
-        write_evaluations(evaluations, settings.folder / QUALITY_NAME)
         console.print(f"saved in {settings.folder}")
 
 
@@ -144,7 +143,7 @@ def _measure(
     world: World,
     console: Console,
 ) -> dict[str, Evaluation]:
-    """The evaluations by model, complete on the main process only."""
+    """Measure and save each model. The evaluations by name are complete on the main process only."""
     measuring: Measuring = settings.measuring(found.images, world, console)
     config = next(iter(models.values())).config
     shape = (config.image_channels, config.image_size, config.image_size)
@@ -162,6 +161,8 @@ def _measure(
         findings = measure_picture_quality(model, its, extractor, images, settings.wanted)
         findings = findings.and_also(Findings(details=details, notes=notes))
         evaluations[name] = settings.evaluation(name, sources[name], model, found, findings, _measured_with(settings))
+        if world.is_main:  # so that a failure of the next model loses nothing
+            write_evaluations(evaluations, settings.folder / QUALITY_NAME)
     return evaluations
 
 

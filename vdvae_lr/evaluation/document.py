@@ -1,7 +1,8 @@
 """An evaluation as one JSON document: `evaluate` writes it, `report` reads it.
 
-`compare`, `noise` and `quality` write several. No number is rounded, and each names its unit. docs/evaluation.md defines each quantity by its key. JSON has neither NaN
-nor infinity: a number that is not finite is written as null, and read as NaN.
+`compare`, `noise` and `quality` write several. No number is rounded, and each names its unit. docs/evaluation.md
+defines each quantity by its key. JSON has neither NaN nor infinity: a number that is not finite is written as null, and
+read as NaN.
 """
 
 import dataclasses
