@@ -20,7 +20,8 @@ from vdvae_lr.files.whole_file import replacing
 BOUND = "negative_elbo"
 PRICE_FIGURE = CHECKOUT_ROOT / "docs" / "figures" / "study_price.png"
 CURVES_FIGURE = CHECKOUT_ROOT / "docs" / "figures" / "study_price_curves.png"
-SMALL_PRICE = 0.02  # nats/dim: the limit of the enlarged panel
+ENLARGED = (-0.05, 0.15), (-0.015, 0.02)  # nats/dim: gains and prices of the enlarged panel
+MOST_GAIN = 0.95
 RATE = "rate_nats_per_dim"
 AVERAGED = 200  # iterations
 GROWING = ("tuned-constant-0.3", "tuned-constant-1", "tuned-prior-0.1", "tuned-prior-0.3")
@@ -62,16 +63,16 @@ def draw_price(results: Sequence[Result], data: str, path: Path) -> None:
     for axes in (whole, enlarged):
         _theory(axes)
         for name in by_name:
-            _point(axes, by_name, name)
+            _point(axes, by_name, name, all_labels=axes is enlarged)
         axes.axhline(0, color="0.6", linewidth=1)
         axes.axvline(0, color="0.6", linewidth=1)
         axes.set_xlabel("information gained over plain (eq. 5), nats/dim")
         axes.grid(alpha=0.2)
     whole.set_ylabel("price: bound above plain, nats/dim")
-    whole.set_xlim(-0.1, 0.6)
+    whole.set_xlim(-0.2, MOST_GAIN)
     whole.set_ylim(-0.03, 0.4)
-    enlarged.set_ylim(-0.75 * SMALL_PRICE, SMALL_PRICE)
-    enlarged.set_xlim(-0.05, 0.15)
+    enlarged.set_xlim(*ENLARGED[0])
+    enlarged.set_ylim(*ENLARGED[1])
     enlarged.set_title("enlarged")
     handles, labels = whole.get_legend_handles_labels()
     figure.legend(
@@ -82,7 +83,7 @@ def draw_price(results: Sequence[Result], data: str, path: Path) -> None:
 
 
 def _theory(axes: Axes) -> None:
-    information = np.linspace(0, 0.6, 100)
+    information = np.linspace(0, MOST_GAIN, 100)
     axes.plot(
         information, [least_price(each) for each in information], color="#D55E00", label="linear model: least price"
     )
@@ -96,8 +97,11 @@ def _theory(axes: Axes) -> None:
         axes.plot([d.information for d in found], [d.price for d in found], style, color="#0072B2", label=words)
 
 
-def _point(axes: Axes, rows: Mapping[str, Result], name: str) -> None:
-    """A row against plain training of the same start. Rows that fine-tune a settled model are hollow."""
+def _point(axes: Axes, rows: Mapping[str, Result], name: str, all_labels: bool) -> None:
+    """A row against plain training of the same start. Rows that fine-tune a settled model are hollow.
+
+    Without `all_labels`, rows in the enlarged panel are labelled only there.
+    """
     start = TUNED if name.startswith(TUNED) else ""
     kind = name.removeprefix(start)
     family = next((family for part, family in FAMILIES.items() if part in kind), None)
@@ -106,6 +110,8 @@ def _point(axes: Axes, rows: Mapping[str, Result], name: str) -> None:
     x, y = (rows[name].measured[key][0] - rows[start + PLAIN].measured[key][0] for key in (INFORMATION, BOUND))
     style: dict[str, Any] = {"color": family.colour, "marker": family.marker, "linestyle": ""}
     axes.plot(x, y, fillstyle="none" if start else "full", label="" if start else family.title, **style)
+    if not all_labels and all(least <= each <= most for each, (least, most) in zip((x, y), ENLARGED, strict=True)):
+        return
     label = kind.partition("-")[2].replace("-", " ")
     axes.annotate(label, (x, y), (5, 3), textcoords="offset points", fontsize=7, annotation_clip=True)
 
