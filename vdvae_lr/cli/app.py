@@ -24,7 +24,7 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.hub.pretrained import PretrainedModel
 from vdvae_lr.pictures.evaluation_pictures import first_pixels
 from vdvae_lr.pictures.images import Pictures, as_pictures
-from vdvae_lr.processes.world import joined_world
+from vdvae_lr.processes.world import World, joined_world
 from vdvae_lr.setting_checks import Between, PathText
 
 _BUNDLED = ("before=fashion", "LRVDVAE=lrvdvae-fashion")
@@ -76,7 +76,7 @@ def run(settings: AppSettings) -> None:
             name: load_model(partial(settings.load, source), name, world) for name, source in settings.sources.items()
         }
         check_comparable(models)
-        _serve(settings, port, models, _first_images(settings, models))
+        _serve(settings, port, models, _first_images(settings, models, world))
 
 
 def _check_gradio() -> None:
@@ -91,14 +91,14 @@ def _check_gradio() -> None:
         )
 
 
-def _first_images(settings: AppSettings, models: Mapping[str, PretrainedModel]) -> Pictures:
+def _first_images(settings: AppSettings, models: Mapping[str, PretrainedModel], world: World) -> Pictures:
     """Held-out images (B, H, W, C). Where they cannot be had, says so, and B is 0: a visitor can add one."""
     channels, *size = next(iter(models.values())).image_shape
     dataset = settings.dataset or ("" if settings.models else _BUNDLED_IMAGES)
     if settings.images:
         held_out = HeldOutImages(dataset=dataset, data_root=settings.data_root)
         try:
-            return as_pictures(first_pixels(held_out.find(models, plain_console()).images, settings.images))
+            return as_pictures(first_pixels(held_out.find(models, plain_console(), world).images, settings.images))
         except InputError as error:
             if settings.dataset or settings.data_root:
                 raise
