@@ -109,7 +109,7 @@ def run(settings: QualitySettings) -> None:
         models = {name: load_model(partial(settings.load, source), name, world) for name, source in sources.items()}
         _check_models(models, settings)
         console = plain_console(world.is_main)
-        found = settings.find(models, console)
+        found = settings.find(models, console, world)
         images = settings.count(found.images)
         for pictures, compared in settings.pictures(images).values():
             check_enough(compared, pictures)

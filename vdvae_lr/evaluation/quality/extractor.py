@@ -10,8 +10,8 @@ from vdvae_lr.errors import InputError, Unreachable
 from vdvae_lr.evaluation.quality.inception import FEATURES, Inception
 from vdvae_lr.files.digests import file_sha256
 from vdvae_lr.files.download import fetch
+from vdvae_lr.files.hub_client import HubAccess, asset_path
 from vdvae_lr.files.paths import is_file
-from vdvae_lr.hub.hub_client import HubAccess, asset_path
 from vdvae_lr.hub.torch_files import read_tensors
 from vdvae_lr.hub.weight_folder import check_finite, read_weights, stored_tensors
 

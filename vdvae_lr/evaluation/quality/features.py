@@ -19,9 +19,9 @@ from vdvae_lr.evaluation.batches import Examples
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.quality.extractor import Extractor
 from vdvae_lr.files.download import alone
+from vdvae_lr.files.hub_client import HubAccess, asset_path
 from vdvae_lr.files.paths import is_file
 from vdvae_lr.files.whole_file import replacing
-from vdvae_lr.hub.hub_client import HubAccess, asset_path
 from vdvae_lr.hub.weight_folder import read_weights, write_weights
 from vdvae_lr.processes.world import World
 
