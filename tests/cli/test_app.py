@@ -19,7 +19,7 @@ served: list[Pictures] = []
 @pytest.fixture(autouse=True)
 def _not_served(monkeypatch: pytest.MonkeyPatch) -> None:
     served.clear()
-    monkeypatch.setattr(app, "_serve", lambda settings, port, models, images: served.append(images))
+    monkeypatch.setattr(app, "_serve", lambda settings, models, images: served.append(images))
 
 
 def test_a_port_in_use_is_named() -> None:

@@ -54,11 +54,14 @@ def build_page(bench: Workbench) -> gr.Blocks:
 
 
 def open_page(bench: Workbench, host: str, port: int, in_browser: bool) -> str:
-    """Serve the page from a thread, to this process's end; returns its address."""
+    """Serve the page from a thread, to this process's end; returns its address.
+
+    Port 0 is the first free one from 7860 on. Raises OSError if none is free.
+    """
     page = build_page(bench)
     _, address, _ = page.launch(
         server_name=host,
-        server_port=port,
+        server_port=port or None,
         inbrowser=in_browser,
         prevent_thread_lock=True,
         share=False,

@@ -6,8 +6,8 @@ vdvae-lr app before=ffhq256 LR=runs/ffhq256 --data_root data/ffhq256
 
 import socket
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -30,7 +30,6 @@ from vdvae_lr.setting_checks import Between, PathText
 _BUNDLED = ("before=fashion", "LRVDVAE=lrvdvae-fashion")
 _BUNDLED_IMAGES = "fashion_small"
 _LEAST_GRADIO = 6
-_FIRST_PORT, _PORTS = 7860, 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +67,7 @@ def run(settings: AppSettings) -> None:
         InputError: Gradio is missing, a model cannot be used, models differ in architecture, or the port is taken.
     """
     _check_gradio()
-    port = _free_port(settings.host, settings.port)
+    _check_port(settings.host, settings.port)
     with joined_world(settings.device) as world:
         if world.size > 1:
             raise InputError(f"app is for one process, and {world.size} were started; start it without a launcher.")
@@ -76,7 +75,7 @@ def run(settings: AppSettings) -> None:
             name: load_model(partial(settings.load, source), name, world) for name, source in settings.sources.items()
         }
         check_comparable(models)
-        _serve(settings, port, models, _first_images(settings, models, world))
+        _serve(settings, models, _first_images(settings, models, world))
 
 
 def _check_gradio() -> None:
@@ -106,29 +105,30 @@ def _first_images(settings: AppSettings, models: Mapping[str, PretrainedModel], 
     return np.empty((0, *size, channels), np.uint8)
 
 
-def _serve(settings: AppSettings, port: int, models: Mapping[str, PretrainedModel], images: Pictures) -> None:
+def _serve(settings: AppSettings, models: Mapping[str, PretrainedModel], images: Pictures) -> None:
     from vdvae_lr.app.page import open_page  # Gradio is optional, and slow to import
     from vdvae_lr.app.workbench import Workbench
 
-    address = open_page(Workbench(models, images), settings.host, port, settings.open)
+    bench = Workbench(models, images)
+    with _ports_in_words(settings.host, settings.port):
+        address = open_page(bench, settings.host, settings.port, settings.open)
     plain_console().print(f"Open {address} in a browser. Ctrl-C ends the program.")
     with suppress(KeyboardInterrupt):
         threading.Event().wait()
 
 
-def _free_port(host: str, wanted: int) -> int:
-    """The wanted port, or the first free one if it is 0 (raises InputError if none is free, or `host` is not here)."""
-    candidates = [wanted] if wanted else range(_FIRST_PORT, _FIRST_PORT + _PORTS)
-    for port in candidates:
-        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port of a program that has just ended
-            try:
-                probe.bind((host, port))
-            except OSError as error:
-                failure = error
-            else:
-                return port
-    ports = f"port {wanted}" if wanted else f"a port from {_FIRST_PORT} to {_FIRST_PORT + _PORTS - 1}"
-    raise InputError(
-        f"app cannot answer at {host}, {ports} ({failure.strerror or failure}); choose another --port, or --host."
-    )
+def _check_port(host: str, port: int) -> None:
+    """Refuse a port that is taken, before models are loaded, and an address that is not this machine's (InputError)."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe, _ports_in_words(host, port):
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port of a program that has just ended
+        probe.bind((host, port))
+
+
+@contextmanager
+def _ports_in_words(host: str, port: int) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = f"{host}, port {port}" if port else host
+        reason = error.strerror or "no port is free"  # Gradio's own error has no number
+        raise InputError(f"app cannot answer at {where} ({reason}); choose another --port, or --host.") from None
