@@ -19,6 +19,13 @@ SHOWN = "[...document.querySelectorAll('img')].filter(each => each.offsetParent 
 PICTURE = f"({SHOWN}.find(each => each.alt.startsWith({{!r}}))?.src)"
 NOISE = PICTURE.format("Images under noise")
 TAB = "[...document.querySelectorAll('[role=tab]')].find(each => each.textContent.trim() == {!r} && each.offsetParent)"
+HEARS_CTRL_C = """
+import signal, sys
+from vdvae_lr.cli.main import main
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a program in the background begins with it ignored
+sys.exit(main(sys.argv[1:]))
+"""
 SLIDER = "document.activeElement.type == 'range' && document.activeElement.ariaLabel"
 
 
@@ -34,7 +41,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The page of two small models, served by the command; afterwards Ctrl-C ends it well."""
     folder = tmp_path_factory.mktemp("app")
     models = [f"{name}={save_tiny(folder / name, shake, seed=seed)}" for seed, name in enumerate(("before", "after"))]
-    command = [sys.executable, "-m", "vdvae_lr", "app", *models]
+    command = [sys.executable, "-c", HEARS_CTRL_C, "app", *models]
     environment = Start(command, {"PYTHONPATH": str(CHECKOUT)}).environment()
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as process:
         assert process.stdout is not None
@@ -45,7 +52,10 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             found = re.search(r"Open (http://127\.0\.0\.1:\d+/) in a browser", line)
         yield found[1]
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0
+        try:
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
 
 
 def open_page(page: Page, address: str, width: int = DESK) -> str:
