@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any, Protocol
 
+LAST_WORDS = "\x04"
+"""Begins what this process says just before it ends."""
 _FINISH_S = 60.0  # for a process whose run is gone, and can no longer end it
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 
@@ -189,7 +191,7 @@ def main() -> None:
     try:
         track(lines, say)
     except BaseException as error:
-        say(reason(error))
+        say(f"{LAST_WORDS}{reason(error)}")
         os._exit(1)  # a library's exit handlers may wait for a network
     os._exit(0)
 

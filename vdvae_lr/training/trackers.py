@@ -25,6 +25,7 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 from vdvae_lr.errors import InputError, nearest_name_hint, printable
+from vdvae_lr.training.tracker_process import LAST_WORDS
 
 TRACKERS = ("tensorboard", "wandb", "trackio")
 PICTURES = "pictures"
@@ -161,10 +162,13 @@ class TrackerProcess:
         self._send({"kind": PICTURES, "iteration": iteration, "path": str(path.absolute())})
 
     def _check(self) -> None:
-        if self._process.poll() is not None:
-            self._end()
-        elif said := (self._said.read() or b""):
-            self._warn(said.decode(errors="replace"))
+        ended = self._process.poll() is not None
+        said = (self._said.read() or b"").decode(errors="replace")
+        if ended or LAST_WORDS in said:
+            self._process.wait()  # it may have said why, and not be gone yet
+            self._end(said)
+        elif said:
+            self._warn(said)
 
     def finish(self, *, failed: bool) -> None:
         """Tell the process that the run has ended."""
@@ -185,11 +189,12 @@ class TrackerProcess:
             ) from None
         self._end()
 
-    def _end(self) -> None:
-        """Let go of a process that has ended; raises TrackerError if it ended badly."""
+    def _end(self, said: str = "") -> None:
+        """Let go of a process that has ended, and said this before; raises TrackerError if it ended badly."""
         self._lines.put(None)
         with self._said:
-            said = (self._said.read() or b"").decode(errors="replace").strip()
+            said += (self._said.read() or b"").decode(errors="replace")
+        said = said.replace(LAST_WORDS, "").strip()
         code = self._process.returncode
         if code:
             raise TrackerError(said or f"its process ended with code {code}")
