@@ -16,10 +16,11 @@ from short_runs import change_settings, copied, short_run
 from training_runs import ALONE, assert_same_bits
 
 import vdvae_lr
-from vdvae_lr.cli.evaluate import EvaluateSettings, model_name, run
+from vdvae_lr.cli.evaluate import EvaluateSettings, run
 from vdvae_lr.cli.main import main
 from vdvae_lr.cli.shared import measured_models
 from vdvae_lr.cli.shared.loaded_models import load_start_of_run
+from vdvae_lr.cli.shared.measured_models import model_name
 from vdvae_lr.datasets.catalogue import DataSettings, open_splits
 from vdvae_lr.datasets.inventory import take_inventory
 from vdvae_lr.datasets.sources import ArraySource, Splits

@@ -8,6 +8,7 @@ Shapes: B images, C channels (1 or 3), H W resolution, L latent groups.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -43,7 +44,7 @@ class Workbench:
 
     def read(self, path: str) -> tuple[Pictures, str]:
         """The image in a file, (H, W, C), and in words what had to be done to it (raises InputError if unreadable)."""
-        found = read_image(path, next(iter(self.models.values())))  # type: ignore[arg-type]
+        found = read_image(Path(path), next(iter(self.models.values())))
         return found.picture, found.change
 
     def numbered(self) -> Image.Image:

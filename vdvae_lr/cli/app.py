@@ -6,20 +6,20 @@ vdvae-lr app before=ffhq256 LR=runs/ffhq256 --data_root data/ffhq256
 
 import socket
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, fields
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import tyro
 
 from vdvae_lr.cli.shared.loaded_models import LoadingSettings, load_model
-from vdvae_lr.cli.shared.measured_models import HeldOutImages, check_comparable, named_sources
+from vdvae_lr.cli.shared.measured_models import HeldOutImages, check_comparable, model_sources
 from vdvae_lr.cli.shared.progress import plain_console
+from vdvae_lr.datasets.hub_listing import HubSettings
 from vdvae_lr.errors import InputError
 from vdvae_lr.hub.pretrained import PretrainedModel
 from vdvae_lr.pictures.evaluation_pictures import first_pixels
@@ -33,7 +33,7 @@ _LEAST_GRADIO = 6
 
 
 @dataclass(frozen=True, kw_only=True)
-class AppSettings(LoadingSettings):
+class AppSettings(LoadingSettings, HubSettings):
     """Try models in the browser: noise by latent group, first groups, samples, two images mixed."""
 
     models: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[NAME=]RUN_OR_WEIGHTS")] = ()
@@ -56,8 +56,7 @@ class AppSettings(LoadingSettings):
     @property
     def sources(self) -> dict[str, str]:
         """What each model is loaded from, by its name on the page (raises InputError if two have one name)."""
-        named = (word if "=" in word else f"{Path(word).name}={word}" for word in self.models or _BUNDLED)
-        return named_sources(named)
+        return model_sources(self.models or _BUNDLED)
 
 
 def run(settings: AppSettings) -> None:
@@ -67,7 +66,7 @@ def run(settings: AppSettings) -> None:
         InputError: Gradio is missing, a model cannot be used, models differ in architecture, or the port is taken.
     """
     _check_gradio()
-    _check_port(settings.host, settings.port)
+    _check_port(settings)
     with joined_world(settings.device) as world:
         if world.size > 1:
             raise InputError(f"app is for one process, and {world.size} were started; start it without a launcher.")
@@ -95,7 +94,8 @@ def _first_images(settings: AppSettings, models: Mapping[str, PretrainedModel], 
     channels, *size = next(iter(models.values())).image_shape
     dataset = settings.dataset or ("" if settings.models else _BUNDLED_IMAGES)
     if settings.images:
-        held_out = HeldOutImages(dataset=dataset, data_root=settings.data_root)
+        on_hub = {field.name: getattr(settings, field.name) for field in fields(HubSettings)}
+        held_out = HeldOutImages(dataset=dataset, data_root=settings.data_root, **on_hub)
         try:
             return as_pictures(first_pixels(held_out.find(models, plain_console(), world).images, settings.images))
         except InputError as error:
@@ -110,25 +110,27 @@ def _serve(settings: AppSettings, models: Mapping[str, PretrainedModel], images:
     from vdvae_lr.app.workbench import Workbench
 
     bench = Workbench(models, images)
-    with _ports_in_words(settings.host, settings.port):
+    try:
         address = open_page(bench, settings.host, settings.port, settings.open)
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise _cannot_answer(settings, "no port is free") from None  # Gradio's own error has no number
     plain_console().print(f"Open {address} in a browser. Ctrl-C ends the program.")
     with suppress(KeyboardInterrupt):
         threading.Event().wait()
 
 
-def _check_port(host: str, port: int) -> None:
+def _check_port(settings: AppSettings) -> None:
     """Refuse a port that is taken, before models are loaded, and an address that is not this machine's (InputError)."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe, _ports_in_words(host, port):
+    with socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port of a program that has just ended
-        probe.bind((host, port))
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise _cannot_answer(settings, error.strerror or str(error)) from None
 
 
-@contextmanager
-def _ports_in_words(host: str, port: int) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        where = f"{host}, port {port}" if port else host
-        reason = error.strerror or "no port is free"  # Gradio's own error has no number
-        raise InputError(f"app cannot answer at {where} ({reason}); choose another --port, or --host.") from None
+def _cannot_answer(settings: AppSettings, reason: str) -> InputError:
+    where = f"{settings.host}, port {settings.port}" if settings.port else settings.host
+    return InputError(f"app cannot answer at {where} ({reason}); choose another --port, or --host.")

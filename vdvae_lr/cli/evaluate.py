@@ -16,7 +16,7 @@ from typing import Annotated
 import tyro
 
 from vdvae_lr.cli.shared.loaded_models import load_model, load_start_of_run
-from vdvae_lr.cli.shared.measured_models import HeldOutImages, check_writable
+from vdvae_lr.cli.shared.measured_models import HeldOutImages, check_writable, model_name
 from vdvae_lr.cli.shared.progress import plain_console
 from vdvae_lr.datasets.sources import ImageSource
 from vdvae_lr.errors import UnmeasurableError
@@ -68,13 +68,6 @@ class EvaluateSettings(HeldOutImages):
             return Path(self.out)
         is_run = is_file(Path(self.model) / SETTINGS_NAME)
         return Path(self.model) / "evaluation" if is_run else Path(f"evaluation-{model_name(self.model)}")
-
-
-def model_name(source: str) -> str:
-    """What to call the model that `source` names: the last part of its folder, file, repository or address."""
-    path = Path(without_secrets(source))
-    known = (".th", ".pt", ".safetensors")
-    return (path.stem if path.suffix in known else path.name) or path.resolve().name or "model"
 
 
 def run(settings: EvaluateSettings) -> None:

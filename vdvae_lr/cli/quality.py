@@ -17,9 +17,8 @@ from typing import Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
-from vdvae_lr.cli.evaluate import model_name
 from vdvae_lr.cli.shared.loaded_models import load_model
-from vdvae_lr.cli.shared.measured_models import FoundImages, HeldOutImages, check_writable, named_sources
+from vdvae_lr.cli.shared.measured_models import FoundImages, HeldOutImages, check_writable, model_sources
 from vdvae_lr.cli.shared.progress import plain_console
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.document import QUALITY_NAME, Evaluation, write_evaluations
@@ -85,8 +84,8 @@ class QualitySettings(HeldOutImages):
 
     @property
     def sources(self) -> dict[str, str]:
-        """Where the models are, by name (raises InputError as `named_sources`)."""
-        return named_sources(map(_with_name, self.models))
+        """Where the models are, by name (raises InputError as `model_sources`)."""
+        return model_sources(self.models)
 
     @property
     def wanted(self) -> WantedSets:
@@ -125,12 +124,6 @@ def run(settings: QualitySettings) -> None:
         for note in notes:
             console.print(note, soft_wrap=True)
         console.print(f"saved in {settings.folder}")
-
-
-def _with_name(word: str) -> str:
-    """NAME=SOURCE for a SOURCE as well. A path or an address may have an equals sign behind its first slash."""
-    name, equals, _ = word.partition("=")
-    return word if equals and "/" not in name else f"{model_name(word)}={word}"
 
 
 def _measure(

@@ -21,6 +21,8 @@ from vdvae_lr.datasets.sources import Pixels
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff"})
 FORMATS = "PNG, JPEG, WebP, BMP or TIFF"
+LARGEST_FILE = 4 * (Image.MAX_IMAGE_PIXELS or 0)
+"""Bytes: red, green, blue and opacity of the largest image that is decoded."""
 # Only these decoders look at a file's content, so no file can reach Pillow's rarer, less tested decoders.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 _DEEP_LAYOUTS = (";12", ";16", ";16B", ";16L", ";16N")

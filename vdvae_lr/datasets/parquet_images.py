@@ -13,15 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from vdvae_lr.datasets.decoding import UnreadableImageError
+from vdvae_lr.datasets.decoding import LARGEST_FILE, UnreadableImageError
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.progress_bar import progress_bar
 from vdvae_lr.files.whole_file import replacing
 
 _AT_ONCE = 64  # images in memory while a file is unpacked
-_LARGEST = 4 * (Image.MAX_IMAGE_PIXELS or 0)  # bytes: red, green, blue and opacity of the largest image that is decoded
 _NO_IMAGES = frozenset({"Audio", "Video", "Pdf", "Nifti"})  # kinds of columns that have the form of an image's
 
 
@@ -147,7 +144,7 @@ class ParquetRows:
         if not image.is_valid:
             raise UnreadableImageError("the row has no bytes")
         encoded = image.as_buffer()
-        if len(encoded) > _LARGEST:
+        if len(encoded) > LARGEST_FILE:
             raise UnreadableImageError(f"it has {len(encoded):,} bytes, and no image that is decoded needs so many")
         return io.BytesIO(encoded)
 

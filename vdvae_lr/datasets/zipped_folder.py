@@ -14,16 +14,13 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
-from PIL import Image
-
 from vdvae_lr.datasets.array_files import DataFileError
-from vdvae_lr.datasets.decoding import UnreadableImageError
+from vdvae_lr.datasets.decoding import LARGEST_FILE, UnreadableImageError
 from vdvae_lr.datasets.finding import SOUND_IMAGE, Found, Identity, is_image_name
 from vdvae_lr.datasets.zipped_images import content_of, opened_zip
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.paths import is_file
 
-_LARGEST = 4 * (Image.MAX_IMAGE_PIXELS or 0)  # bytes: red, green, blue and opacity of the largest image that is decoded
 _WINDOWS = 0  # the system of archives whose names may be written with backslashes
 _LEADS_OUT = "name that leads out of the archive"
 
@@ -79,7 +76,7 @@ class ZippedFolder:
         info = self._entries.get(path.relative_to(self._archive).as_posix())
         if info is None:
             raise UnreadableImageError("not in the archive") from FileNotFoundError(errno.ENOENT, "not there")
-        return io.BytesIO(content_of(self._zip, info, _LARGEST, "image that is decoded"))
+        return io.BytesIO(content_of(self._zip, info, LARGEST_FILE, "image that is decoded"))
 
     def _below(self, folder: Path) -> Iterator[tuple[str, zipfile.ZipInfo]]:
         """The files and folders in and below a folder, by the rest of their names."""

@@ -226,6 +226,23 @@ def named_sources(words: Iterable[str]) -> dict[str, str]:
     return sources
 
 
+def model_sources(words: Iterable[str]) -> dict[str, str]:
+    """As `named_sources`, but NAME= may be left out. A path or an address may have an equals sign behind a slash."""
+
+    def with_name(word: str) -> str:
+        name, equals, _ = word.partition("=")
+        return word if equals and "/" not in name else f"{model_name(word)}={word}"
+
+    return named_sources(map(with_name, words))
+
+
+def model_name(source: str) -> str:
+    """What to call the model that `source` names: the last part of its folder, file, repository or address."""
+    path = Path(without_secrets(source))
+    known = (".th", ".pt", ".safetensors")
+    return (path.stem if path.suffix in known else path.name) or path.resolve().name or "model"
+
+
 def check_comparable(models: Mapping[str, PretrainedModel]) -> None:
     """Refuse models whose settings differ, in which the same noise would mean different things (raises InputError)."""
     (first_name, first), *others = models.items()
