@@ -56,7 +56,7 @@ def test_a_row_without_bytes_has_no_image(tmp_path: Path) -> None:
 
 
 def test_an_image_of_too_many_bytes_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vdvae_lr.datasets.parquet_images._LARGEST", 10)
+    monkeypatch.setattr("vdvae_lr.datasets.parquet_images.LARGEST_FILE", 10)
     with pytest.raises(UnreadableImageError, match="no image that is decoded needs so many"):
         unpacked(tmp_path, parquet([png(0)]))
 

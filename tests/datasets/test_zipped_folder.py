@@ -210,7 +210,7 @@ def test_a_file_that_says_it_is_huge_is_not_unpacked(tmp_path: Path, monkeypatch
     source = alone(tmp_path / "a.zip", bytes(2_000_000))
     with refused("1.png", "cannot be read as an image", "--bad_images skip"):
         source.read([1])  # two million bytes of nothing are allowed, but no image
-    monkeypatch.setattr(zipped_folder, "_LARGEST", 1_000_000)
+    monkeypatch.setattr(zipped_folder, "LARGEST_FILE", 1_000_000)
     monkeypatch.setattr(zipfile.ZipFile, "open", None)
     with refused("1.png", "would unpack to 2,000,000 bytes, and no image that is decoded", "--bad_images skip"):
         source.read([1])
