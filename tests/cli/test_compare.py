@@ -6,8 +6,10 @@ import pytest
 import tyro
 from PIL import Image
 from saved_models import save_tiny
+from stand_in_extractor import stand_in_extractor
 
 from vdvae_lr.cli.compare import CompareSettings, run
+from vdvae_lr.cli.main import main
 from vdvae_lr.cli.shared.measured_models import named_sources
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.document import read_evaluations
@@ -41,6 +43,33 @@ def test_leaves_table_json_and_pictures(folders: list[str], tmp_path: Path, caps
         with Image.open(out / name) as picture:
             picture.verify()
     assert len(list(out.iterdir())) == 4
+
+
+def test_quality_of_pictures_where_asked_for(
+    folders: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("huggingface_hub.utils._cache_assets.HF_ASSETS_CACHE", str(tmp_path / "home"))
+    monkeypatch.setattr("vdvae_lr.cli.shared.quality_meter.load_extractor", lambda path: stand_in_extractor())
+    words = [*(f"{name}={folder}" for name, folder in zip("ab", folders, strict=True)), "--device", "cpu"]
+    words += ["--examples", "9", "--images", "0"]
+    run(settings_of(*words, "--quality_samples", "6", "--out", str(tmp_path / "compared")))
+    printed = " ".join(capsys.readouterr().out.split())  # the caption is wrapped
+    compared = read_evaluations(tmp_path / "compared" / "comparison.json")
+    assert "FID, samples, temperature 1.0" in printed and "KID, reconstructions" in printed
+    assert "bound (-ELBO), nats/dim" in printed and "FID, KID: 0 for equal distributions" in printed
+    assert main(["quality", *words[:-2], "--split", "test", "--samples", "6", "--out", str(tmp_path / "alone")]) == 0
+    for name, alone in read_evaluations(tmp_path / "alone" / "quality.json").items():
+        for quantity in alone.quantities:
+            assert compared[name].quantity(quantity.key) == quantity
+        assert compared[name].details["compared_with"] == alone.details["compared_with"]
+        assert set(alone.notes) <= set(compared[name].notes)
+
+
+def test_quality_of_too_few_pictures_is_refused_before_any_work(folders: list[str], tmp_path: Path) -> None:
+    words = [f"a={folders[0]}", "--examples", "9", "--out", str(tmp_path / "out"), "--quality_samples", "3"]
+    with pytest.raises(InputError, match="there are 3 pictures of the model, but 3 nearest neighbours need 4"):
+        run(settings_of(*words))
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_batch_changes_no_number(folders: list[str], tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ LITTLE = ("--samples", "6", "--examples", "9", "--batch", "4", "--device", "cpu"
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache, and the stand-in for the Inception network."""
     monkeypatch.setattr("huggingface_hub.utils._cache_assets.HF_ASSETS_CACHE", str(tmp_path / "home"))
-    monkeypatch.setattr("vdvae_lr.cli.quality.load_extractor", lambda path: stand_in_extractor())
+    monkeypatch.setattr("vdvae_lr.cli.shared.quality_meter.load_extractor", lambda path: stand_in_extractor())
     return tmp_path / "home"
 
 

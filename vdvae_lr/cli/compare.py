@@ -14,10 +14,16 @@ from pathlib import Path
 import tyro
 
 from vdvae_lr.cli.shared.measured_models import ModelsOnImages, measure_models
+from vdvae_lr.cli.shared.progress import plain_console
+from vdvae_lr.cli.shared.quality_meter import QualityMeter, quality_meter
+from vdvae_lr.evaluation.quality.scores import check_installed
+from vdvae_lr.evaluation.quantities import Findings
 from vdvae_lr.evaluation.sections import measure_sections
-from vdvae_lr.evaluation.task import SectionSettings
+from vdvae_lr.evaluation.task import Section, SectionSettings, Task
 from vdvae_lr.pictures.evaluation_pictures import comparison_pictures
+from vdvae_lr.pictures.picture_quality import WantedSets
 from vdvae_lr.report.comparison_table import comparison_table
+from vdvae_lr.setting_checks import CountOrNone, PathText
 
 COMPARISON_NAME = "comparison.json"
 quick_sections = partial(
@@ -39,6 +45,11 @@ class CompareSettings(ModelsOnImages):
 
     out: Path = Path("comparison")
     """Folder for comparison.json and the pictures."""
+    quality_samples: CountOrNone = 0
+    """Also measure FID, KID, precision and recall, of so many samples and reconstructions, against the same images; 0:
+    do not. `vdvae-lr quality` has more settings."""
+    extractor: PathText = ""
+    """File of the weights of the network behind FID; empty: the published one, downloaded at first use."""
     sections: tyro.conf.OmitArgPrefixes[SectionSettings] = dataclasses.field(default_factory=quick_sections)
 
     def section_settings(self, images: int, resolutions: tuple[int, ...]) -> SectionSettings:
@@ -48,5 +59,23 @@ class CompareSettings(ModelsOnImages):
 
 def run(settings: CompareSettings) -> None:
     """Measure, print and save (raises InputError if models, data or the folder cannot be used)."""
+    if settings.quality_samples:
+        check_installed()
+    measure = _with_quality(settings) if settings.quality_samples else measure_sections
     draw = partial(comparison_pictures, seed=settings.seed)
-    measure_models(settings, measure_sections, comparison_table, draw, COMPARISON_NAME)
+    measure_models(settings, measure, comparison_table, draw, COMPARISON_NAME)
+
+
+def _with_quality(settings: CompareSettings) -> Section:
+    """All sections, and the quality of pictures. What it needs is loaded once, before the first model is measured."""
+    wanted = WantedSets(("samples", "reconstructions"), settings.quality_samples, ("1.0",), None)
+    meter: QualityMeter | None = None
+
+    def measure(task: Task) -> Findings:
+        nonlocal meter
+        if meter is None:
+            console = plain_console(task.measuring.world.is_main)
+            meter = quality_meter(settings.extractor, wanted, task.measuring, console)
+        return measure_sections(task).and_also(meter.measure(task.model, task.measuring))
+
+    return measure

@@ -10,30 +10,25 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from rich.console import Console
 
 from vdvae_lr.cli.shared.loaded_models import load_model
-from vdvae_lr.cli.shared.measured_models import FoundImages, HeldOutImages, check_writable, model_sources
+from vdvae_lr.cli.shared.measured_models import HeldOutImages, check_writable, model_sources
 from vdvae_lr.cli.shared.progress import plain_console
+from vdvae_lr.cli.shared.quality_meter import check_wanted, quality_meter
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.document import QUALITY_NAME, Evaluation, write_evaluations
-from vdvae_lr.evaluation.measuring import Measuring
-from vdvae_lr.evaluation.quality.extractor import Extractor, load_extractor
-from vdvae_lr.evaluation.quality.features import cache_path, image_features
-from vdvae_lr.evaluation.quality.scores import NEIGHBOURS, SUBSETS, check_enough, check_installed, count_warnings
-from vdvae_lr.evaluation.quantities import Findings
+from vdvae_lr.evaluation.quality.scores import NEIGHBOURS, SUBSETS, check_installed
 from vdvae_lr.files.paths import is_file
 from vdvae_lr.files.run_folder import SETTINGS_NAME
 from vdvae_lr.hub.pretrained import PretrainedModel
 from vdvae_lr.model.precision import float32_convolutions
 from vdvae_lr.pictures.group_temperatures import group_temperatures
-from vdvae_lr.pictures.picture_quality import PictureSet, WantedSets, measure_picture_quality
-from vdvae_lr.processes.world import World, joined_world
+from vdvae_lr.pictures.picture_quality import PictureSet, WantedSets
+from vdvae_lr.processes.world import joined_world
 from vdvae_lr.report.comparison_table import quality_table
 from vdvae_lr.setting_checks import Count, CountOrNone, PathText
 
@@ -92,13 +87,6 @@ class QualitySettings(HeldOutImages):
         """The sets of pictures."""
         return WantedSets(self.sets, self.samples, self.temperature, None if self.image == "auto" else self.image)
 
-    def pictures(self, images: int) -> dict[PictureSet, tuple[int, int]]:
-        """How many pictures each set has, and with how many images it is compared, if there are so many."""
-        fewer = min(self.samples, images)
-        counts: dict[PictureSet, tuple[int, int]] = {"samples": (self.samples, images)}
-        counts["reconstructions"] = (fewer, fewer)
-        return {name: counts[name] for name in self.sets}
-
 
 def run(settings: QualitySettings) -> None:
     """Measure, save and print (raises InputError if models, data, packages, weights or the folder cannot be used)."""
@@ -109,54 +97,23 @@ def run(settings: QualitySettings) -> None:
         _check_models(models, settings)
         console = plain_console(world.is_main)
         found = settings.find(models, console, world)
-        images = settings.count(found.images)
-        for pictures, compared in settings.pictures(images).values():
-            check_enough(compared, pictures)
+        check_wanted(settings.wanted, settings.count(found.images))
         check_writable(settings.folder, world)
-        extractor = _extractor(settings.extractor, world)
-        notes = _notes(settings, images, extractor)
-        for note in notes:
-            console.print(note, soft_wrap=True)
-        evaluations = _measure(settings, models, sources, found, extractor, notes, world, console)
+        measuring = settings.measuring(found.images, world, console)
+        meter = quality_meter(settings.extractor, settings.wanted, measuring, console)
+        evaluations: dict[str, Evaluation] = {}
+        for name, model in models.items():
+            its = dataclasses.replace(measuring, name=name if len(models) > 1 else "")
+            findings, measured_with = meter.measure(model, its), _measured_with(settings)
+            evaluations[name] = settings.evaluation(name, sources[name], model, found, findings, measured_with)
+            if world.is_main:  # so that a failure of the next model loses nothing
+                write_evaluations(evaluations, settings.folder / QUALITY_NAME)
         if not world.is_main:
             return
         console.print(quality_table(evaluations))
-        for note in notes:
+        for note in meter.notes:
             console.print(note, soft_wrap=True)
         console.print(f"saved in {settings.folder}")
-
-
-def _measure(
-    settings: QualitySettings,
-    models: Mapping[str, PretrainedModel],
-    sources: Mapping[str, str],
-    found: FoundImages,
-    extractor: Extractor,
-    notes: list[str],
-    world: World,
-    console: Console,
-) -> dict[str, Evaluation]:
-    """Measure and save each model. The evaluations by name are complete on the main process only."""
-    measuring: Measuring = settings.measuring(found.images, world, console)
-    config = next(iter(models.values())).config
-    shape = (config.image_channels, config.image_size, config.image_size)
-    cache = cache_path(measuring, shape, found.dataset, settings.split, extractor)
-    images, sentence = image_features(measuring, extractor, cache)
-    console.print(sentence, soft_wrap=True)
-    details = {
-        "extractor": {"name": extractor.name, "sha256": extractor.digest, "features": extractor.features},
-        "torchmetrics": version("torchmetrics"),
-        "compared_with": {name: compared for name, (_, compared) in settings.pictures(measuring.count()).items()},
-    }
-    evaluations = {}
-    for name, model in models.items():
-        its = dataclasses.replace(measuring, name=name if len(models) > 1 else "")
-        findings = measure_picture_quality(model, its, extractor, images, settings.wanted)
-        findings = findings.and_also(Findings(details=details, notes=notes))
-        evaluations[name] = settings.evaluation(name, sources[name], model, found, findings, _measured_with(settings))
-        if world.is_main:  # so that a failure of the next model loses nothing
-            write_evaluations(evaluations, settings.folder / QUALITY_NAME)
-    return evaluations
 
 
 def _measured_with(settings: QualitySettings) -> dict[str, Any]:
@@ -175,22 +132,3 @@ def _check_models(models: Mapping[str, PretrainedModel], settings: QualitySettin
     for model in models.values():
         for words in settings.temperature:
             group_temperatures(words, model.resolutions)
-
-
-def _extractor(path: str, world: World) -> Extractor:
-    """The extractor on the world's device, the same on every process (raises InputError if it is not)."""
-    extractor = world.patiently(partial(load_extractor, path), "loading the extractor")
-    if not world.agree(int(extractor.digest[:15], 16)):
-        raise InputError("the processes found different weights of the extractor; let all read the same file.")
-    extractor.network.to(world.device)
-    return extractor
-
-
-def _notes(settings: QualitySettings, images: int, extractor: Extractor) -> list[str]:
-    """What a reader must know to read the numbers right, each once."""
-    notes = []
-    for pictures, compared in settings.pictures(images).values():
-        notes += count_warnings(pictures, compared, extractor.features)
-    if not extractor.is_published:
-        notes.append("The extractor is not the published one, so these numbers compare only with each other.")
-    return list(dict.fromkeys(notes))

@@ -39,6 +39,13 @@ class WantedSets:
     image: DecodedImage | None
     """What a sample shows; None: what the model's samples show."""
 
+    def counts(self, images: int) -> dict[PictureSet, tuple[int, int]]:
+        """How many pictures each set has, and with how many images it is compared, if there are so many."""
+        fewer = min(self.samples, images)
+        counts: dict[PictureSet, tuple[int, int]] = {"samples": (self.samples, images)}
+        counts["reconstructions"] = (fewer, fewer)
+        return {name: counts[name] for name in self.sets}
+
 
 def measure_picture_quality(
     model: LatentModel, measuring: Measuring, extractor: Extractor, images: Tensor | None, wanted: WantedSets

@@ -54,6 +54,7 @@ QUALITY_CAPTION = (
     "images; recall: share of images near pictures."
 )
 _SPREAD = "kid_spread_"
+_OF_QUALITY = ("fid_", "kid_", "precision_", "recall_")
 
 
 def comparison_table(evaluations: Mapping[str, Evaluation]) -> Table:
@@ -68,6 +69,11 @@ def comparison_table(evaluations: Mapping[str, Evaluation]) -> Table:
             decimals = 1 if title.endswith("%") else 4
             cells = [_cell(quantity.total if quantity else None, decimals) for quantity in found]
             table.add_row(title.format(content=content), *cells)
+    of_quality = quality_rows(list(evaluations.values()))
+    for title, cells in of_quality:
+        table.add_row(title, *cells)
+    if of_quality:
+        table.caption = f"{_COMPARISON_CAPTION} {QUALITY_CAPTION}"
     return table
 
 
@@ -103,7 +109,7 @@ def quality_rows(evaluations: Sequence[Evaluation | None]) -> list[tuple[str, li
     known = {quantity.key: quantity.title for each in evaluations if each for quantity in each.quantities}
     rows = []
     for key, title in known.items():
-        if key.startswith(_SPREAD):
+        if key.startswith(_SPREAD) or not key.startswith(_OF_QUALITY):
             continue
         found = [each.quantity(key) if each else None for each in evaluations]
         if key.startswith("kid_"):

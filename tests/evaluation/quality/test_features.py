@@ -9,18 +9,17 @@ from typing import Any
 import pytest
 import torch
 from measured_pixels import measuring_of
+from PIL import Image
 from refusals import refused
 from stand_in_extractor import stand_in_extractor
 from torch import Tensor
 
+from vdvae_lr.datasets.catalogue import DataSettings, open_splits
 from vdvae_lr.datasets.sources import ArraySource, Pixels, Rows
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.quality import features
-from vdvae_lr.evaluation.quality.extractor import Extractor
 from vdvae_lr.evaluation.quality.features import cache_path, gather_features, image_features
 from vdvae_lr.processes.world import World
-
-SHAPE = (3, 8, 8)
 
 
 class NeverRead:
@@ -123,20 +122,32 @@ def test_a_cache_that_cannot_be_written_costs_nothing(pixels: Tensor, world: Wor
 
 def test_everything_that_changes_the_features_has_its_own_file(pixels: Tensor, world: World) -> None:
     measuring, extractor = measuring_of(pixels, world), stand_in_extractor()
-    fewer = replace(measuring, examples=6)
-    others = replace(
-        measuring, source=ArraySource(pixels.permute(0, 2, 3, 1).numpy(), torch.arange(7).flip(0).numpy(), "")
-    )
-    cases: list[tuple[Measuring, tuple[int, ...], str, str, Extractor]] = [
-        (measuring, SHAPE, "cifar10", "train", extractor),
-        (fewer, SHAPE, "cifar10", "train", extractor),
-        (others, SHAPE, "cifar10", "train", extractor),
-        (measuring, (1, 8, 8), "cifar10", "train", extractor),
-        (measuring, SHAPE, "folder", "train", extractor),
-        (measuring, SHAPE, "cifar10", "test", extractor),
-        (measuring, SHAPE, "cifar10", "train", stand_in_extractor("f" * 64)),
+
+    def of(images: Tensor, order: Tensor) -> Measuring:
+        source = ArraySource(images.permute(0, 2, 3, 1).numpy(), order.numpy(), "")
+        return replace(measuring, source=source)
+
+    forth = torch.arange(7)
+    cases = [
+        (measuring, extractor),
+        (replace(measuring, examples=6), extractor),
+        (of(pixels, forth.flip(0)), extractor),
+        (of(pixels[:, :1], forth), extractor),
+        (of(pixels[..., :4, :4], forth), extractor),
+        (measuring, stand_in_extractor("f" * 64)),
     ]
     assert len({cache_path(*case) for case in cases}) == len(cases)
-    assert cache_path(*cases[0]) == cache_path(
-        replace(measuring, batch=1, seed=9), SHAPE, "cifar10", "train", extractor
-    )
+    assert cache_path(replace(measuring, batch=1, seed=9), extractor) == cache_path(measuring, extractor)
+
+
+def test_two_folders_with_the_same_names_of_files_have_two_files(world: World, tmp_path: Path) -> None:
+    paths = []
+    for level in (10, 20):
+        folder = tmp_path / str(level)
+        folder.mkdir()
+        for number in range(40):
+            Image.new("RGB", (8, 8), (level, level, level)).save(folder / f"{number:02}.png")
+        splits = open_splits(DataSettings("folder", str(folder)), 8, 3)
+        measuring = Measuring(splits.train, len(splits.train), 4, 0, world, lambda items, total, what: items)
+        paths.append(cache_path(measuring, stand_in_extractor()))
+    assert paths[0] != paths[1]

@@ -1,6 +1,6 @@
 """Features of many pictures, shared out over the processes, and those of a data set's images in a cache.
 
-A file of the cache belongs to one data set, split, number and size of images, and one extractor. It appears whole, and
+A file of the cache belongs to one number of certain images at one size, and one extractor. It appears whole, and
 holds a digest of its content, so a damaged file counts as missing.
 
 Shapes: N pictures, B of them at once, C channels, H W resolution, D features.
@@ -26,7 +26,8 @@ from vdvae_lr.hub.weight_folder import read_weights, write_weights
 from vdvae_lr.processes.world import World
 
 _SENT_AT_ONCE = 4_096  # rows
-_FORMAT = 1  # of files in the cache
+_FORMAT = 2  # of files in the cache
+_LOOKED_AT = 16  # images of a data set
 
 
 def gather_features(
@@ -55,12 +56,21 @@ def gather_features(
     return found
 
 
-def cache_path(measuring: Measuring, shape: tuple[int, ...], dataset: str, split: str, extractor: Extractor) -> Path:
-    """Where the features of these images (C, H, W) are kept (raises InputError if the cache is unusable)."""
+def cache_path(measuring: Measuring, extractor: Extractor) -> Path:
+    """Where the features of these images are kept.
+
+    The name depends on the pixels of a few images, too: a folder's fingerprint is of its file names, and two folders
+    can have the same.
+
+    Raises:
+        InputError: the cache is unusable, or one of these images cannot be read.
+    """
     count = measuring.count()
-    parts = (_FORMAT, dataset, split, measuring.source.fingerprint(), count, shape, extractor.name, extractor.digest)
+    pixels = measuring.source.read(np.linspace(0, count - 1, min(count, _LOOKED_AT)).astype(np.int64))
+    looks = (pixels.shape, hashlib.sha256(np.ascontiguousarray(pixels).data).hexdigest())
+    parts = (_FORMAT, measuring.source.fingerprint(), count, looks, extractor.name, extractor.digest)
     digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
-    return asset_path(f"quality/{dataset}-{split}-{count}-{digest}.safetensors", HubAccess())
+    return asset_path(f"quality/{count}-images-{digest}.safetensors", HubAccess())
 
 
 def image_features(measuring: Measuring, extractor: Extractor, cache: Path) -> tuple[Tensor | None, str]:
