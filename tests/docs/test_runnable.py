@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from docs_commands import DOCUMENTS, Block, read_blocks, relative
+from docs_commands import DOCUMENTS, Block, commands_of, read_blocks, relative
 
+from vdvae_lr.cli.main import main
 from vdvae_lr.files.bundled import CHECKOUT_ROOT
 
 RUNNING = [path for path in DOCUMENTS if any(block.mark == "run" for block in read_blocks(path))]
@@ -41,6 +42,14 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def run_shell(block: Block) -> str:
+    """Run a block in a shell, or, if it has only commands of `vdvae-lr`, in this process, which has imported torch."""
+    commands = commands_of(block)
+    if len(commands) == len(block.text.splitlines()) and all(each.words[0] == "vdvae-lr" for each in commands):
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            for each in commands:
+                assert main(each.words[1:]) == 0, f"{each} failed; it printed:\n{printed.getvalue()}"
+        return printed.getvalue()
     command = ["bash", "-euo", "pipefail", "-c", block.text]
     done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     assert done.returncode == 0, f"{block.where} ended with {done.returncode}:\n{done.stdout}{done.stderr}"

@@ -5,9 +5,9 @@ import time
 from pathlib import Path
 
 import pytest
-from launching import final_tensors, launch, log_of, measured_lines, train_command
+from launching import launch, log_of, measured_lines, train_command
 from started_processes import Ended
-from training_runs import assert_same_bits, write_images
+from training_runs import write_images
 
 FAULTY = Path(__file__).parent / "faulty_train.py"
 LONG = {"iters": 100_000, "iters_per_save": 1000, "iters_per_eval": 100_000, "iters_per_print": 1000}
@@ -24,6 +24,7 @@ def faulty_run(launcher: str, tmp_path: Path, images: Path, fault: str, **change
     mark = tmp_path / "mark"
     train = train_command(images, tmp_path / "out", FAULTY, **LONG | changes)
     (ended,) = launch(launcher, tmp_path / "output", train, FAULT=fault, FAULT_MARK=str(mark))
+    assert mark.exists(), f"the fault did not happen: {ended.output}\n{ended.errors}"
     return ended, time.time() - float(mark.read_text())
 
 
@@ -69,22 +70,19 @@ def test_a_frozen_process_is_missed(tmp_path: Path, images: Path, rank: int) -> 
 @pytest.mark.slow
 def test_nonsense_of_one_process_is_skipped_by_all(tmp_path: Path, images: Path) -> None:
     """Its update is left out everywhere; each save finds the weights equal on both processes, or the run would end."""
-    (sound,) = launch("torchrun", tmp_path / "a", train_command(images, tmp_path / "sound"))
-    train = train_command(images, tmp_path / "nan", FAULTY)
-    (ended,) = launch("torchrun", tmp_path / "b", train, FAULT="nan:1:3")
-    assert (sound.code, ended.code) == (0, 0), ended.errors
+    ended = launch("srun", tmp_path / "output", train_command(images, tmp_path / "nan", FAULTY), FAULT="nan:1:3")
+    assert [one.code for one in ended] == [0, 0], "\n".join(one.errors for one in ended)
     skipped = [line["skipped_updates"] for line in log_of(tmp_path / "nan") if line["kind"] == "train"]
     assert skipped == [0, 1, 1]  # after steps 2, 4, 6; both processes count, or there would be 2
     assert all(line["negative_elbo_nats_per_dim"] is not None for line in measured_lines(tmp_path / "nan"))
-    with pytest.raises(AssertionError, match="differ"):  # the fault did happen
-        assert_same_bits(final_tensors(tmp_path / "sound"), final_tensors(tmp_path / "nan"))
 
 
 @pytest.mark.slow
 def test_nonsense_for_ever_ends_with_advice(tmp_path: Path, images: Path) -> None:
-    train = train_command(images, tmp_path / "out", FAULTY, **LONG | {"max_consecutive_skips": 100})
-    (ended,) = launch("torchrun", tmp_path / "output", train, FAULT="inf:1:0")
-    assert ended.code
-    assert "the last 100 updates were skipped" in ended.errors
-    assert "--pretrained" in ended.errors
-    assert json.loads((tmp_path / "out" / "run" / "settings.json").read_text())["max_consecutive_skips"] == 100
+    train = train_command(images, tmp_path / "out", FAULTY, **LONG | {"max_consecutive_skips": 50})
+    ended = launch("srun", tmp_path / "output", train, FAULT="inf:1:0")
+    assert all(one.code for one in ended)
+    errors = "\n".join(one.errors for one in ended)
+    assert "the last 50 updates were skipped" in errors
+    assert "--pretrained" in errors
+    assert json.loads((tmp_path / "out" / "run" / "settings.json").read_text())["max_consecutive_skips"] == 50

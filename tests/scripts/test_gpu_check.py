@@ -2,11 +2,15 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
+from saved_models import TINY
 
 from vdvae_lr.files.bundled import CHECKOUT_ROOT
+from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.processes.world import World
 
 
@@ -42,7 +46,11 @@ def test_every_section_of_an_evaluation_is_a_row(
 
     from vdvae_lr.evaluation.sections import SECTIONS
 
-    monkeypatch.setattr(gpu_check_evaluation, "SMALL_IMAGES", 2)
+    torch.manual_seed(0)  # a tiny model: the whole Jacobian of the bundled one takes half a minute
+    tiny = SimpleNamespace(model=VDVAE(replace(TINY, image_size=8, enc_blocks="8x1,8d8,1x1", dec_blocks="1x1,8m1")))
+    images = SimpleNamespace(pixels=torch.randint(0, 256, (2, 1, 8, 8), dtype=torch.uint8))
+    monkeypatch.setattr(gpu_check_evaluation, "build_training", lambda *given: tiny)
+    monkeypatch.setattr(gpu_check_evaluation, "small_images", lambda *given, **named: images)
     monkeypatch.setattr(gpu_check_evaluation, "SectionSettings", lambda: gpu_check_evaluation.LITTLE)
     monkeypatch.setattr(gpu_check_evaluation, "_big_rows", lambda check, columns: None)  # minutes on a CPU
     gpu_check_evaluation.check_evaluation(check)  # type: ignore[arg-type]

@@ -11,9 +11,7 @@ from vdvae_lr.errors import EXIT_INPUT_ERROR
 from vdvae_lr.files.bundled import CHECKOUT_ROOT
 
 MOST = {  # kernels of a step of ffhq256, forward and backward, and their GB: docs/benchmarks/step.md
-    ("ELBO", "float32"): (5_117, 68.6),
     ("ELBO + LR", "float32"): (7_854, 104.9),
-    ("ELBO", "bf16"): (5_385, 37.4),
     ("ELBO + LR", "bf16"): (8_140, 57.3),
 }
 

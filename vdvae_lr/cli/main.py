@@ -53,7 +53,7 @@ class Command:
 
 
 _IMAGES = "--dataset fashion_small --examples"
-_PAIR = f"before=fashion LR=lrvdvae-fashion {_IMAGES} 50"
+_PAIR = f"before=fashion LR=lrvdvae-fashion {_IMAGES} 20"
 COMMANDS: dict[str, Command] = {
     "train": Command(
         "fine-tune a model with Latent Reconstruction, or train one", "train", example="--iters 9 --desc first"
@@ -62,7 +62,7 @@ COMMANDS: dict[str, Command] = {
         "measure what a model's latents do, group by group",
         "evaluate",
         "EvaluateSettings",
-        f"fashion {_IMAGES} 32 --importance_images 0 --gap_images 0 --jacobian_images 0 --out measured",
+        f"fashion {_IMAGES} 16 --importance_images 0 --gap_images 0 --jacobian_images 0 --out measured",
     ),
     "compare": Command(
         "measure several models on the same held-out images", "compare", "CompareSettings", f"{_PAIR} --out compared"
