@@ -2,6 +2,7 @@
 #
 #   docker build --tag vdvae_lr .                     for NVIDIA GPUs
 #   docker build --tag vdvae_lr:cpu --target cpu .    for machines without a GPU
+#   docker build --build-arg EXTRAS=mpi,hub-data,wandb --tag vdvae_lr .    with more of the extras in setup.py
 #
 # The base is plain Debian. PyTorch's wheels bring CUDA, cuDNN and NCCL, and the host brings the driver. An nvidia/cuda
 # base would add a second CUDA that nothing loads. Open MPI is the wheel that the `mpi` extra installs.
@@ -25,7 +26,8 @@ COPY setup.py pyproject.toml ./
 COPY scripts/install.sh scripts/
 COPY vdvae_lr/__init__.py vdvae_lr/
 # Use a virtual environment, because pip may not install into Debian's own Python (PEP 668).
-ENV VENV=/opt/venv EXTRAS=mpi PIP_NO_CACHE_DIR=1
+ARG EXTRAS=mpi
+ENV VENV=/opt/venv EXTRAS=${EXTRAS} PIP_NO_CACHE_DIR=1
 
 FROM install AS install-gpu
 ARG TORCH=torch==2.13.0

@@ -6,7 +6,7 @@
 # VENV     virtual environment, created if it does not exist; empty: install into PYTHON itself (in a container)
 # PYTHON   the interpreter to create it with; 3.11 or newer
 # TORCH    the torch that pip installs: a version, or the path of a wheel
-# EXTRAS   dev, mpi, or dev,mpi; empty: none
+# EXTRAS   dev, mpi, hub-data, …, as setup.py names them, with commas; empty: none
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

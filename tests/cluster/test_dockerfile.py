@@ -88,7 +88,8 @@ def test_image_says_what_it_is(target: str) -> None:
 def test_image_is_installed_by_the_script_of_the_makefile(target: str) -> None:
     install = STAGES[f"install-{target}"]
     assert install.values("RUN")[-1] == "scripts/install.sh"
-    assert "VENV=/opt/venv EXTRAS=mpi" in install.values("ENV")[0]
+    assert "VENV=/opt/venv EXTRAS=${EXTRAS}" in install.values("ENV")[0]
+    assert "EXTRAS=mpi" in install.values("ARG")
     torch = re.search(r"^TORCH \?= (torch==[\d.]+)$", (CHECKOUT_ROOT / "Makefile").read_text(), re.MULTILINE)
     assert torch is not None
     assert {"gpu": f"TORCH={torch[1]}", "cpu": f"TORCH={torch[1]}+cpu"}[target] in install.values("ARG")
