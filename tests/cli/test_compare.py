@@ -57,6 +57,7 @@ def test_quality_of_pictures_where_asked_for(
     compared = read_evaluations(tmp_path / "compared" / "comparison.json")
     assert "FID, samples, temperature 1.0" in printed and "KID, reconstructions" in printed
     assert "bound (-ELBO), nats/dim" in printed and "FID, KID: 0 for equal distributions" in printed
+    assert printed.count("a, b: WARNING: FID from 6 images") == 1
     assert main(["quality", *words[:-2], "--split", "test", "--samples", "6", "--out", str(tmp_path / "alone")]) == 0
     for name, alone in read_evaluations(tmp_path / "alone" / "quality.json").items():
         for quantity in alone.quantities:

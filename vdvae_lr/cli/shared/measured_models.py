@@ -201,9 +201,12 @@ def measure_models(
         if not world.is_main:
             return
         console.print(show(evaluations))
+        noted: dict[str, list[str]] = {}
         for name, evaluation in evaluations.items():
             for note in evaluation.notes:
-                console.print(f"{name}: {note}", soft_wrap=True)
+                noted.setdefault(note, []).append(name)
+        for note, names in noted.items():
+            console.print(f"{', '.join(names)}: {note}", soft_wrap=True)
         write_evaluations(evaluations, settings.out / file_name)
         pictures = draw(models, first_pixels(found.images, settings.images)) if settings.images else {}
         for picture_name, picture in pictures.items():
