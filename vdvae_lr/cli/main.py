@@ -62,7 +62,8 @@ COMMANDS: dict[str, Command] = {
         "measure what a model's latents do, group by group",
         "evaluate",
         "EvaluateSettings",
-        f"fashion {_IMAGES} 16 --importance_images 0 --gap_images 0 --jacobian_images 0 --out measured",
+        f"fashion {_IMAGES} 32 --out measured "
+        "--noise_images 8 --importance_images 0 --gap_images 0 --jacobian_images 0",
     ),
     "compare": Command(
         "measure several models on the same held-out images", "compare", "CompareSettings", f"{_PAIR} --out compared"
