@@ -74,6 +74,7 @@ def _with_quality(settings: CompareSettings) -> Section:
     def measure(task: Task) -> Findings:
         nonlocal meter
         if meter is None:
+            wanted.check(task.measuring.count())
             console = plain_console(task.measuring.world.is_main)
             meter = quality_meter(settings.extractor, wanted, task.measuring, console)
         return measure_sections(task).and_also(meter.measure(task.model, task.measuring))

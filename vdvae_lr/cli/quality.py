@@ -18,7 +18,7 @@ import tyro
 from vdvae_lr.cli.shared.loaded_models import load_model
 from vdvae_lr.cli.shared.measured_models import HeldOutImages, check_writable, model_sources
 from vdvae_lr.cli.shared.progress import plain_console
-from vdvae_lr.cli.shared.quality_meter import check_wanted, quality_meter
+from vdvae_lr.cli.shared.quality_meter import quality_meter
 from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.document import QUALITY_NAME, Evaluation, write_evaluations
 from vdvae_lr.evaluation.quality.scores import NEIGHBOURS, SUBSETS, check_installed
@@ -97,7 +97,7 @@ def run(settings: QualitySettings) -> None:
         _check_models(models, settings)
         console = plain_console(world.is_main)
         found = settings.find(models, console, world)
-        check_wanted(settings.wanted, settings.count(found.images))
+        settings.wanted.check(settings.count(found.images))
         check_writable(settings.folder, world)
         measuring = settings.measuring(found.images, world, console)
         meter = quality_meter(settings.extractor, settings.wanted, measuring, console)

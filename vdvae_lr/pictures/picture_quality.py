@@ -17,7 +17,7 @@ from vdvae_lr.evaluation.batches import Examples, posterior_pass
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.quality.extractor import Extractor
 from vdvae_lr.evaluation.quality.features import gather_features
-from vdvae_lr.evaluation.quality.scores import Scores, score
+from vdvae_lr.evaluation.quality.scores import Scores, check_enough, score
 from vdvae_lr.evaluation.quantities import Findings, Measurement, Quantity
 from vdvae_lr.model.latent_model import DecodedImage, LatentModel
 from vdvae_lr.pictures.group_temperatures import group_temperatures
@@ -45,6 +45,11 @@ class WantedSets:
         counts: dict[PictureSet, tuple[int, int]] = {"samples": (self.samples, images)}
         counts["reconstructions"] = (fewer, fewer)
         return {name: counts[name] for name in self.sets}
+
+    def check(self, images: int) -> None:
+        """Refuse sets that are too small to be measured with so many images (raises InputError)."""
+        for pictures, compared in self.counts(images).values():
+            check_enough(compared, pictures)
 
 
 def measure_picture_quality(

@@ -11,7 +11,7 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.quality.extractor import Extractor, load_extractor
 from vdvae_lr.evaluation.quality.features import cache_path, image_features
-from vdvae_lr.evaluation.quality.scores import check_enough, check_installed, count_warnings
+from vdvae_lr.evaluation.quality.scores import count_warnings
 from vdvae_lr.evaluation.quantities import Findings
 from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.pictures.picture_quality import WantedSets, measure_picture_quality
@@ -46,30 +46,17 @@ class QualityMeter:
         return found.and_also(Findings(details=details, notes=list(self.notes)))
 
 
-def check_wanted(wanted: WantedSets, images: int) -> None:
-    """Refuse what cannot be measured with so many images, before anything is loaded.
-
-    Raises:
-        InputError: torchmetrics is missing, or there are too few images or pictures.
-    """
-    check_installed()
-    for pictures, compared in wanted.counts(images).values():
-        check_enough(compared, pictures)
-
-
 def quality_meter(weights: str, wanted: WantedSets, measuring: Measuring, console: Console) -> QualityMeter:
     """Load the extractor from the file `weights` (empty: the published one), and take the images' features.
 
     Every process must call this. Prints what a reader must know, and where the features are kept.
 
     Raises:
-        InputError: as `check_wanted`; the extractor or an image cannot be read.
+        InputError: the extractor or an image cannot be read.
     """
-    count = measuring.count()
-    check_wanted(wanted, count)
     extractor = _extractor(weights, measuring.world)
     notes = []
-    for pictures, compared in wanted.counts(count).values():
+    for pictures, compared in wanted.counts(measuring.count()).values():
         notes += count_warnings(pictures, compared, extractor.features)
     if not extractor.is_published:
         notes.append("The extractor is not the published one, so these numbers compare only with each other.")

@@ -1,7 +1,7 @@
 """Features of many pictures, shared out over the processes, and those of a data set's images in a cache.
 
-A file of the cache belongs to one number of certain images at one size, and one extractor. It appears whole, and
-holds a digest of its content, so a damaged file counts as missing.
+A file of the cache belongs to certain images at one size, and to one extractor. It appears whole, and holds a digest of
+its content, so a damaged file counts as missing.
 
 Shapes: N pictures, B of them at once, C channels, H W resolution, D features.
 """
