@@ -32,6 +32,8 @@ from vdvae_lr.files.paths import path_of
 RESULTS = ROOT / "docs" / "studies" / "shallow"
 _EVALUATION = "--images 0 --mixture_batch 50 --mixture_images 128 --importance_images 64 --gap_images 0"
 _EVALUATION += " --jacobian_images 8 --noise_variances 0 0.2 0.4 1 --noise_units raw"
+_PLACES = ("save_dir", "desc", "data_root")
+"""Settings that say where files are on this machine."""
 _CURVE = ("iteration", "negative_elbo_nats_per_dim", "rate_nats_per_dim", "active_latents_share", "watched_examples")
 
 
@@ -82,7 +84,7 @@ class Study:
             "data": data.name,
             "seed": seed,
             "dimensions": data.numbers,
-            "settings": settings,
+            "settings": {key: setting for key, setting in settings.items() if key not in _PLACES},
             **measured(run / "evaluation" / EVALUATION_NAME),
             "curve": [{key: line.get(key) for key in _CURVE} for line in lines if line["kind"] == "eval"],
         }

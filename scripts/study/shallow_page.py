@@ -1,6 +1,7 @@
 """Write the tables and plots of docs/shallow_study.md from the results of `shallow.py`.
 
 A table stands between two comments of the page, `<!-- shallow: PROTOCOL TABLE -->` and `<!-- end of shallow -->`.
+`<!-- shallow: PROTOCOL TABLE changed -->` begins one of the same rows with other settings (`--train`).
 """
 
 import json
@@ -18,22 +19,17 @@ from vdvae_lr.files.bundled import CHECKOUT_ROOT as ROOT
 from vdvae_lr.files.whole_file import replacing, write_whole
 
 PAGE = ROOT / "docs" / "shallow_study.md"
-_BLOCK = re.compile(r"(<!-- shallow: (\w+) (\d) -->\n).*?(<!-- end of shallow -->)", re.DOTALL)
-_HEADS = (
-    "row",
-    "AU",
-    "paper",
-    "KL",
-    "paper",
-    "MI, 50",
-    "paper",
-    "MI, all",
-    "eq. 5",
-    "mean image",
-    "bound",
-    "distortion",
-    "minutes",
-)
+_BLOCK = re.compile(r"(<!-- shallow: (\w+) (\d)( changed)? -->\n).*?(<!-- end of shallow -->)", re.DOTALL)
+_MEASURED = {
+    "MI, all": "mutual_information_set",
+    "eq. 5": "information_from_samples",
+    "mean image": "recovered_mean_image",
+    "bound": "negative_elbo",
+    "distortion": "distortion",
+}
+"""What the paper's tables do not have, by its head in ours."""
+_HEADS = ("row", "AU", "paper", "KL", "paper", "MI, 50", "paper", *_MEASURED, "minutes")
+_CHANGED_HEADS = ("row", "changed", "AU", "KL", "MI, 50", *_MEASURED)
 Result = Mapping[str, Any]
 
 
@@ -55,32 +51,53 @@ def value(result: Result, key: str) -> float:
     return measured / 100 if key == "active_latents" else measured * result["dimensions"]
 
 
-def _cell(results: Sequence[Result], key: str, decimals: int = 2) -> str:
+def _cell(results: Sequence[Result], key: str) -> str:
     values = [value(result, key) for result in results if key in result["measured"]]
     if not values:
         return ""
+    decimals = 1 if key in ("negative_elbo", "distortion") else 2
     mean = f"{statistics.fmean(values):.{decimals}f}"
     return f"{mean} ± {statistics.stdev(values):.{decimals}f}" if len(values) > 1 else mean
 
 
+def _lines(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A table in Markdown."""
+    return ["| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows)]
+
+
 def table_lines(results: Mapping[str, Sequence[Result]], table: int) -> list[str]:
     """The table with the paper's numbers, and the rank correlations below it."""
-    if not results:
-        return ["No row of this table has a result yet."]
-    lines = ["| " + " | ".join(_HEADS) + " |", "|---" * len(_HEADS) + "|"]
     rows = [row for row in rows_of(table) if row.preset in results]
+    if not rows:
+        return ["No row of this table has a result yet."]
+    cells = []
     for row in rows:
         found, (units, kl, information) = results[row.preset], row.paper[table]
         minutes = statistics.fmean(sum(result["seconds"]) for result in found) / 60
-        cells = [
-            *(row.title, _cell(found, "active_latents"), f"{units:.2f}", _cell(found, "rate"), f"{kl:.2f}"),
-            *(_cell(found, "mutual_information"), f"{information:.2f}", _cell(found, "mutual_information_set")),
-            *(_cell(found, "information_from_samples"), _cell(found, "recovered_mean_image")),
-            _cell(found, "negative_elbo", 1),
-            *(_cell(found, "distortion", 1), f"{minutes:.0f}"),
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
-    return [*lines, "", _correlations(results, rows, table)]
+        beside = (("active_latents", units), ("rate", kl), ("mutual_information", information))
+        pairs = [cell for key, papers in beside for cell in (_cell(found, key), f"{papers:.2f}")]
+        others = [_cell(found, key) for key in _MEASURED.values()]
+        cells.append([row.title, *pairs, *others, f"{minutes:.0f}"])
+    return [*_lines(_HEADS, cells), "", _correlations(results, rows, table)]
+
+
+def changed_lines(folder: Path, protocol: str, table: int) -> list[str]:
+    """The table of rows that ran with other settings than the protocol's."""
+    plain = read_results(folder, protocol, table)
+    titles = {row.preset: row.title for row in rows_of(table)}
+    cells = []
+    for place in sorted(folder.glob(f"{protocol}-*")):
+        for preset, found in read_results(folder, place.name, table).items():
+            changes = _changes(plain[preset][0], found[0]) if preset in plain else place.name
+            numbers = [_cell(found, key) for key in ("active_latents", "rate", "mutual_information")]
+            cells.append([titles[preset], changes, *numbers, *(_cell(found, key) for key in _MEASURED.values())])
+    return _lines(_CHANGED_HEADS, cells) if cells else ["No row has run with other settings yet."]
+
+
+def _changes(plain: Result, changed: Result) -> str:
+    """The settings in which a run differs from the protocol's, as options."""
+    before, after = ({**result["settings"], "seed": 0} for result in (plain, changed))
+    return " ".join(f"`--{key} {new}`" for key, new in after.items() if before.get(key) != new)
 
 
 def _correlations(results: Mapping[str, Sequence[Result]], rows: Sequence[Row], table: int) -> str:
@@ -98,9 +115,10 @@ def filled(page: str, results: Path) -> str:
     """The page with new tables."""
 
     def table(match: re.Match[str]) -> str:
-        number = int(match[3])
-        lines = table_lines(read_results(results, match[2], number), number)
-        return match[1] + "\n" + "\n".join(lines) + "\n\n" + match[4]
+        protocol, number = match[2], int(match[3])
+        found = read_results(results, protocol, number)
+        lines = changed_lines(results, protocol, number) if match[4] else table_lines(found, number)
+        return match[1] + "\n" + "\n".join(lines) + "\n\n" + match[5]
 
     return _BLOCK.sub(table, page)
 

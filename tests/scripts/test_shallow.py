@@ -69,6 +69,7 @@ def result(preset: str, seed: int, units: float, kl: float) -> dict[str, Any]:
     return {
         "name": preset,
         "seed": seed,
+        "settings": {"lr": 0.001, "seed": seed},
         "seconds": [60, 30],
         "dimensions": 784,
         "measured": {
@@ -108,6 +109,19 @@ def test_without_results_the_page_says_so(shallow: ModuleType, tmp_path: Path) -
 
     page = shallow_page.filled("<!-- shallow: full 4 -->\n<!-- end of shallow -->\n", tmp_path)
     assert "No row of this table has a result yet." in page
+
+
+def test_changed_settings_have_a_table_of_their_own(shallow: ModuleType, results: Path) -> None:
+    import shallow_page
+
+    place = results / "reduced-lr-0.01" / "fashion"
+    place.mkdir(parents=True)
+    changed = result("vae", 7, 0.1, 6.0)
+    changed["settings"]["lr"] = 0.01
+    (place / "vae-seed7.json").write_text(json.dumps(changed))
+    page = "<!-- shallow: reduced 1 changed -->\n<!-- end of shallow -->\n"
+    assert "| VAE | `--lr 0.01` | 0.10 | 6.00 | 2.00 |" in shallow_page.filled(page, results)
+    assert "No row has run with other settings yet." in shallow_page.filled(page.replace("reduced", "full"), results)
 
 
 def test_curves_are_drawn(shallow: ModuleType, results: Path, tmp_path: Path) -> None:
