@@ -65,28 +65,57 @@ def _run(job: Job, work: Path) -> None:
         with FileLock(work / "logs" / f"{job.label}.lock", timeout=0):
             if job.result.exists():
                 return
-            seconds = [timed(job.label, [sys.executable, *command], work) for command in job.commands]
-            result = job.read() | {"seconds": [round(each) for each in seconds], "versions": versions()}
+            began = _Sessions(work / "logs" / f"{job.label}.json", len(job.commands))
+            for number, command in enumerate(job.commands):
+                timed(job.label, [sys.executable, *command], work, began.clock(number))
+            result = job.read() | {"seconds": [round(each) for each in began.seconds], "versions": began.versions}
             write_whole(job.result, (json.dumps(result, indent=1) + "\n").encode())
-            print(
-                f"{time.strftime('%H:%M:%S')} {job.label}: {' + '.join(f'{each:.0f}' for each in seconds)} s",
-                flush=True,
-            )
+            spent = " + ".join(f"{each:.0f}" for each in began.seconds)
+            print(f"{time.strftime('%H:%M:%S')} {job.label}: {spent} s", flush=True)
     except Timeout:
         pass  # another program runs this job
 
 
-def timed(label: str, command: Sequence[str], work: Path) -> float:
-    """Run a command in the checkout; its output goes into the job's log. Return the seconds that it took."""
+class _Sessions:
+    """What a job began with and how long its commands ran, over all the times that it was started.
+
+    Attributes:
+        versions: as the first time.
+        seconds: by command.
+    """
+
+    def __init__(self, path: Path, commands: int) -> None:
+        self._path = path
+        kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        self.versions: dict[str, str] = kept.get("versions") or versions()
+        self.seconds: list[float] = kept.get("seconds") or [0.0] * commands
+
+    def clock(self, command: int) -> Callable[[float], None]:
+        """What keeps the time of a command; it takes the seconds since it was last started."""
+        before = self.seconds[command]
+
+        def note(seconds: float) -> None:
+            self.seconds[command] = before + seconds
+            write_whole(self._path, json.dumps({"versions": self.versions, "seconds": self.seconds}).encode())
+
+        return note
+
+
+def timed(label: str, command: Sequence[str], work: Path, note: Callable[[float], None] = lambda _: None) -> None:
+    """Run a command in the checkout; its output goes into the job's log.
+
+    `note` gets the seconds so far, once a minute and at the end.
+    """
     start = time.monotonic()
     with (work / "logs" / f"{label}.log").open("a", encoding="utf-8") as log:
         environment = os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
         with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT) as process:
             while _still_runs(process):
+                note(time.monotonic() - start)
                 print(f"{time.strftime('%H:%M:%S')} {label}: {_last_line(Path(log.name))}", flush=True)
+    note(time.monotonic() - start)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, list(command))
-    return time.monotonic() - start
 
 
 def _still_runs(process: subprocess.Popen[bytes]) -> bool:
@@ -107,17 +136,22 @@ def _last_line(log: Path) -> str:
 def measured(path: Path) -> dict[str, Any]:
     """What an evaluation measured, as plain JSON: totals with errors, parts by group, the numbers of images and pixels.
 
+    `geometry` has the images whose Jacobian was taken: L(z), the least KL and the rate in nats/dim, latents in σ_p.
     What is not finite is left out.
     """
     evaluation = read_evaluation(path)
     found = {quantity.key: quantity.total for quantity in evaluation.quantities if quantity.total is not None}
     totals = {key: total for key, total in found.items() if math.isfinite(total.value)}
+    groups = {each.key: [part.value for part in each.groups] for each in evaluation.quantities if each.groups}
+    spectra = evaluation.details.get("spectra", ())
+    whole = [each for each in spectra if (each["unit"], each["group"], each["of"]) == ("prior_scale", None, "images")]
     return {
         "examples": evaluation.examples,
         "measured": {
             key: {"value": total.value, "standard_error": total.standard_error} for key, total in totals.items()
         },
-        "by_group": {q.key: [part.value for part in q.groups] for q in evaluation.quantities if q.key in totals},
+        "by_group": {key: values for key, values in groups.items() if all(map(math.isfinite, values))},
+        "geometry": [{key: each[key] for key in ("local_bi_lipschitz", "least_kl", "rate")} for each in whole],
     }
 
 

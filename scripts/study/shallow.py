@@ -31,7 +31,8 @@ from vdvae_lr.files.paths import path_of
 
 RESULTS = ROOT / "docs" / "studies" / "shallow"
 _EVALUATION = "--images 0 --mixture_batch 50 --mixture_images 128 --importance_images 64 --gap_images 0"
-_EVALUATION += " --jacobian_images 8 --noise_variances 0 0.2 0.4 1 --noise_units raw"
+_EVALUATION += " --jacobian_images 8 --noise_units raw --noise_variances"
+_EVALUATION += " 0 0.2 0.4 0.5 0.6 0.8 1 1.5 2 2.5 3"  # of Figures 3 and 5
 _PLACES = ("save_dir", "desc", "data_root")
 """Settings that say where files are on this machine."""
 _CURVE = ("iteration", "negative_elbo_nats_per_dim", "rate_nats_per_dim", "active_latents_share", "watched_examples")
@@ -130,13 +131,17 @@ def main() -> int:
     study = Study(table, given.protocol, work, results, given.data_root, given.examples, tuple(given.train.split()))
     rows = rows_of(table) if given.what == "table" else FIGURES[given.number].rows
     chosen = [row for row in rows if not given.rows or row.preset in given.rows]
-    failed = run_jobs([study.job(row, seed) for seed in given.seeds for row in chosen], work, given.jobs)
+    jobs = [study.job(row, seed) for seed in given.seeds for row in chosen]
+    failed = run_jobs(jobs, work, given.jobs)
     if given.what == "figure" and not failed:
+        if busy := next((job.label for job in jobs if not job.result.exists()), None):
+            print(f"error: another program runs {busy}; give this command again when it has ended.")
+            return 1
         runs = {row.preset: study.run(row, given.seeds[0]) for row in rows}
         if lost := next((run for run in runs.values() if not run.is_dir()), None):
             print(f"error: {lost} is missing, though its result is there; name its --work, or other --results.")
             return 1
-        target = figure_path(given.number, given.protocol)
+        target = figure_path(given.number, study.variant)
         draw_figure(given.number, runs, given.data_root, target)
         print(f"saved {target}")
     return min(1, failed)

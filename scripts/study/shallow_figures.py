@@ -86,6 +86,6 @@ def _by_draw(by_variance: Sequence[Pictures]) -> list[Pictures]:
     return list(np.stack(list(by_variance), axis=1))
 
 
-def figure_path(number: int, protocol: str) -> Path:
-    """Where a figure goes."""
-    return CHECKOUT_ROOT / "docs" / "figures" / f"shallow_{protocol}_figure{number}.png"
+def figure_path(number: int, variant: str) -> Path:
+    """Where a figure goes; `variant` is the protocol with what was changed."""
+    return CHECKOUT_ROOT / "docs" / "figures" / f"shallow_{variant}_figure{number}.png"

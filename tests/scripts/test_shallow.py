@@ -167,3 +167,21 @@ def test_a_job_says_how_far_it_is(
     assert "row: step 1/2" in capsys.readouterr().out
     with pytest.raises(subprocess.CalledProcessError):
         row_jobs.timed("row", [sys.executable, "-c", "raise SystemExit(3)"], tmp_path)
+
+
+def test_a_job_that_was_interrupted_adds_its_times_up(
+    shallow: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import row_jobs
+
+    flag, target = tmp_path / "flag", tmp_path / "result.json"
+    wait = ("-c", "import time; time.sleep(0.6)")
+    fail_once = ("-c", f"import pathlib; f = pathlib.Path({str(flag)!r}); g = f.exists(); f.touch(); assert g")
+    job = row_jobs.Job("row", target, (wait, fail_once), dict)
+    monkeypatch.setattr(row_jobs, "versions", lambda: {"commit": "first"})
+    assert row_jobs.run_jobs([job], tmp_path, 1) == 1
+    monkeypatch.setattr(row_jobs, "versions", lambda: {"commit": "second"})
+    assert row_jobs.run_jobs([job], tmp_path, 1) == 0
+    found = json.loads(target.read_text())
+    assert found["seconds"][0] >= 1  # twice 0.6
+    assert found["versions"] == {"commit": "first"}

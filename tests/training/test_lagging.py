@@ -44,7 +44,7 @@ def test_the_schedule_is_over_when_information_has_failed_to_rise() -> None:
     schedule = EncoderFirst()
     seen = []
     for information in (0.1, 0.2, 0.15, 0.3, 0.25, 0.4):
-        schedule = schedule.after_epoch(information, TWO_FAILURES)
+        schedule = schedule.after_measurement(information, TWO_FAILURES)
         seen.append(schedule.over)
     assert seen == [False, False, False, False, True, True]
 
@@ -119,3 +119,12 @@ def test_a_run_that_goes_on_is_equal_bit_for_bit(tmp_path: Path, monkeypatch: py
         for folder in (whole, broken)
     ]
     assert logs[0] == logs[1] != []
+
+
+def test_the_measurements_come_as_often_as_asked(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images", 40)
+    changes = {"encoder_steps": 1, "encoder_patience": 9, "iters": 6, "global_batch": 16}
+    for every, expected in ((0, [2, 4, 6]), (3, [3, 6])):  # 0: after an epoch, 40 // 16 iterations
+        folder = run(tmp_path / f"every{every}", images, encoder_check_iters=every, **changes)
+        lines = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+        assert [line["iteration"] for line in lines if line["kind"] == "encoder_first"] == expected

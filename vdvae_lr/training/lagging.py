@@ -2,8 +2,9 @@
 
 While it lasts, an iteration is a turn of the encoder and then one update of the decoder alone, as in the published
 code. The turn ends when the mean loss of ten updates is above that of the ten before, or after `encoder_steps` updates.
-After every epoch the mutual information of held-out images and their latents is measured. When it has been below its
-highest value `encoder_patience` times, the schedule is over, and every iteration is one update of both.
+After every epoch, or every `encoder_check_iters` iterations, the mutual information of held-out images and their
+latents is measured. When it has been below its highest value `encoder_patience` times, the schedule is over, and every
+iteration is one update of both.
 """
 
 import math
@@ -30,7 +31,7 @@ class EncoderFirst:
     over: bool = False
     """Whether the schedule has ended."""
 
-    def after_epoch(self, information: float, settings: OptimisationSettings) -> "EncoderFirst":
+    def after_measurement(self, information: float, settings: OptimisationSettings) -> "EncoderFirst":
         """Where it stands after a measurement of the mutual information in nats/dim."""
         if information >= self.most_information:
             return replace(self, most_information=information)

@@ -70,7 +70,7 @@ def _iterate(run: Run, stop: StopRequest) -> bool:
         run.display.advance(run.iteration)
         if _meets(run):
             _end_if_images_lack(run)
-        if run.encoder_first and not run.encoder_first.over and run.iteration % run.epoch == 0:
+        if run.encoder_first and not run.encoder_first.over and run.iteration % run.check_iters == 0:
             _measure_information(run, run.encoder_first)
         if run.due(run_settings.iters_per_print):
             _report(run, alpha)
@@ -130,7 +130,7 @@ def _after_encoder_turn(run: Run, alpha: float) -> tuple[bool, bool] | None:
 def _measure_information(run: Run, schedule: EncoderFirst) -> None:
     """Decide whether Lagging VAE's schedule goes on."""
     information = held_out_information(run)
-    run.encoder_first = after = schedule.after_epoch(information, run.settings.optimisation)
+    run.encoder_first = after = schedule.after_measurement(information, run.settings.optimisation)
     record = {"mutual_information_nats_per_dim": information, "encoder_updates": schedule.encoder_updates}
     run.log.write("encoder_first", run.iteration, record)
     words = "; from here on every update is of encoder and decoder" if after.over else ""

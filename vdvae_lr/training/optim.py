@@ -50,9 +50,10 @@ class OptimisationSettings:
     """Lagging VAE: in each iteration at most so many updates of the encoder alone, then one of the decoder alone, until
     the held-out images' mutual information no longer rises; 0: every iteration updates both.
     """
+    encoder_check_iters: CountOrNone = 0
+    """With encoder_steps: iterations between measurements of that mutual information; 0: an epoch."""
     encoder_patience: Count = 5
-    """With encoder_steps: after so many epochs with less mutual information than before, every iteration updates
-    both."""
+    """With encoder_steps: after so many measurements below the highest one, every iteration updates both."""
     optimizer: Literal["adamw", "apex"] = "adamw"
     """adamw: torch's, fused; apex: NVIDIA apex's FusedAdam where it is installed (asks the host at every step)."""
 

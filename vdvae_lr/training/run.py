@@ -54,8 +54,8 @@ class Run:
     """Where Lagging VAE's schedule stands, in a run that has one."""
     encoder_batches: Iterator[Batch] | None
     """The micro-batches of the encoder's turns in it, without end."""
-    epoch: int
-    """Iterations in which every training image is seen once."""
+    check_iters: int
+    """Iterations between measurements of the held-out images' mutual information, in a run that has that schedule."""
     before: dict[int, tuple[int, EncoderFirst | None]] = field(default_factory=dict)
     """`bad_images` and `encoder_first` at the beginning of each step since the processes last met."""
 
@@ -125,9 +125,10 @@ def prepared_run(settings: Settings, world: World, pretrained: WeightSource | No
             first = EncoderFirst(**position.encoder_first or {})
             other = TrainingOrder(*place, noise_key("encoder", seed))
             ahead = training_batches(splits.train, other, first.encoder_updates, workers, world.device.type == "cuda")
-        epoch = max(1, len(splits.train) // global_batch)
+        check_iters = settings.optimisation.encoder_check_iters or max(1, len(splits.train) // global_batch)
         shown = (saver, display, log)
-        yield Run(settings, world, folder, step, batches, held_out, *shown, iteration, bad_images, first, ahead, epoch)
+        lagging = (first, ahead, check_iters)
+        yield Run(settings, world, folder, step, batches, held_out, *shown, iteration, bad_images, *lagging)
 
 
 def _trackers(settings: Settings, iteration: int, display: Display) -> Trackers:
