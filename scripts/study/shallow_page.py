@@ -1,7 +1,8 @@
 """Write the tables and plots of docs/shallow_study.md from the results of `shallow.py`.
 
 A table stands between two comments of the page, `<!-- shallow: PROTOCOL TABLE -->` and `<!-- end of shallow -->`.
-`<!-- shallow: PROTOCOL TABLE changed -->` begins one of the same rows with other settings (`--train`).
+`<!-- shallow: PROTOCOL TABLE decoder -->` begins one of what the same decoders do to the image, and
+`<!-- shallow: PROTOCOL TABLE changed -->` one of rows with other settings (`--train`).
 """
 
 import json
@@ -19,7 +20,7 @@ from vdvae_lr.files.bundled import CHECKOUT_ROOT as ROOT
 from vdvae_lr.files.whole_file import replacing, write_whole
 
 PAGE = ROOT / "docs" / "shallow_study.md"
-_BLOCK = re.compile(r"(<!-- shallow: (\w+) (\d)( changed)? -->\n).*?(<!-- end of shallow -->)", re.DOTALL)
+_BLOCK = re.compile(r"(<!-- shallow: (\w+) (\d)( \w+)? -->\n).*?(<!-- end of shallow -->)", re.DOTALL)
 _MEASURED = {
     "MI, all": "mutual_information_set",
     "eq. 5": "information_from_samples",
@@ -29,6 +30,23 @@ _MEASURED = {
 }
 """What the paper's tables do not have, by its head in ours."""
 _HEADS = ("row", "AU", "paper", "KL", "paper", "MI, 50", "paper", *_MEASURED, "minutes")
+_DECODER = {
+    "importance bound": "importance_bound",
+    "R², mean image": "latent_r2_mean_image",
+    "s_max": "largest_singular_value",
+    "κ_min": "kappa_min",
+    "L(z)": "local_bi_lipschitz",
+    "L, 95%": "bi_lipschitz_of_most",
+    "‖J_E∘D − I‖": "composite_deviation",
+    "least KL": "theorem_bound",
+    "noise 1": "noise_rms_raw_1.0",
+    "noise 3": "noise_rms_raw_3.0",
+}
+"""What is measured of the decoders, by its head."""
+_UNITLESS = set(_DECODER.values()) - {"importance_bound", "theorem_bound"}
+"""All else is in nats/dim in an evaluation."""
+_DECIMALS = {"negative_elbo": 1, "distortion": 1, "importance_bound": 1, "kappa_min": 3}
+"""Where a table has not two."""
 _CHANGED_HEADS = ("row", "changed", "AU", "KL", "MI, 50", *_MEASURED)
 Result = Mapping[str, Any]
 
@@ -46,16 +64,18 @@ def read_results(folder: Path, protocol: str, table: int) -> dict[str, list[Resu
 
 
 def value(result: Result, key: str) -> float:
-    """One measurement: the share of active units from 0 to 1, everything else in nats an image."""
-    measured: float = result["measured"][key]["value"]
-    return measured / 100 if key == "active_latents" else measured * result["dimensions"]
+    """One measurement: the share of active units from 0 to 1, nats of an image, or a number without a unit."""
+    measured: float = result["measured"][key]["value"] if key in result["measured"] else result["by_group"][key][0]
+    if key == "active_latents":
+        return measured / 100
+    return measured if key in _UNITLESS else measured * result["dimensions"]
 
 
 def _cell(results: Sequence[Result], key: str) -> str:
-    values = [value(result, key) for result in results if key in result["measured"]]
+    values = [value(result, key) for result in results if key in result["measured"] or key in result["by_group"]]
     if not values:
         return ""
-    decimals = 1 if key in ("negative_elbo", "distortion") else 2
+    decimals = _DECIMALS.get(key, 2)
     mean = f"{statistics.fmean(values):.{decimals}f}"
     return f"{mean} ± {statistics.stdev(values):.{decimals}f}" if len(values) > 1 else mean
 
@@ -81,6 +101,17 @@ def table_lines(results: Mapping[str, Sequence[Result]], table: int) -> list[str
     return [*_lines(_HEADS, cells), "", _correlations(results, rows, table)]
 
 
+def decoder_lines(results: Mapping[str, Sequence[Result]], table: int) -> list[str]:
+    """The table of what the decoders do to the image, with the rate of the images whose least KL it has."""
+    cells = []
+    for row in rows_of(table):
+        if found := results.get(row.preset):
+            rates = [each["rate"] * result["dimensions"] for result in found for each in result["geometry"]]
+            rate = f"{statistics.fmean(rates):.2f}" if rates else ""
+            cells.append([row.title, *(_cell(found, key) for key in _DECODER.values()), rate])
+    return _lines(("row", *_DECODER, "their KL"), cells) if cells else ["No row of this table has a result yet."]
+
+
 def changed_lines(folder: Path, protocol: str, table: int) -> list[str]:
     """The table of rows that ran with other settings than the protocol's."""
     plain = read_results(folder, protocol, table)
@@ -88,7 +119,7 @@ def changed_lines(folder: Path, protocol: str, table: int) -> list[str]:
     cells = []
     for place in sorted(folder.glob(f"{protocol}-*")):
         for preset, found in read_results(folder, place.name, table).items():
-            changes = _changes(plain[preset][0], found[0]) if preset in plain else place.name
+            changes = (_changes(plain[preset][0], found[0]) if preset in plain else "") or place.name
             numbers = [_cell(found, key) for key in ("active_latents", "rate", "mutual_information")]
             cells.append([titles[preset], changes, *numbers, *(_cell(found, key) for key in _MEASURED.values())])
     return _lines(_CHANGED_HEADS, cells) if cells else ["No row has run with other settings yet."]
@@ -117,7 +148,11 @@ def filled(page: str, results: Path) -> str:
     def table(match: re.Match[str]) -> str:
         protocol, number = match[2], int(match[3])
         found = read_results(results, protocol, number)
-        lines = changed_lines(results, protocol, number) if match[4] else table_lines(found, number)
+        lines = {
+            None: lambda: table_lines(found, number),
+            " decoder": lambda: decoder_lines(found, number),
+            " changed": lambda: changed_lines(results, protocol, number),
+        }[match[4]]()
         return match[1] + "\n" + "\n".join(lines) + "\n\n" + match[5]
 
     return _BLOCK.sub(table, page)
@@ -138,7 +173,8 @@ def draw_curves(results: Mapping[str, Sequence[Result]], table: int, target: Pat
                 factor = 1 if key == "active_latents_share" else result["dimensions"]
                 label = titles[preset] if result is found[0] else None
                 x, y = zip(*points, strict=True) if points else ((), ())
-                axes.plot(x, [factor * each for each in y], color=f"C{number % 10}", label=label)
+                style = {"color": f"C{number % 10}", "linestyle": "--" if number > 9 else "-"}
+                axes.plot(x, [factor * each for each in y], label=label, **style)
         axes.set_xlabel("iterations")
         axes.set_ylabel(title)
         axes.grid(alpha=0.3)

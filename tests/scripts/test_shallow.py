@@ -65,7 +65,7 @@ def test_changed_settings_have_places_of_their_own(shallow: ModuleType, tmp_path
 
 def result(preset: str, seed: int, units: float, kl: float) -> dict[str, Any]:
     keys = ("mutual_information", "mutual_information_set", "information_from_samples", "recovered_mean_image")
-    measured = dict.fromkeys(keys, 2.0) | {"active_latents": 100 * units, "rate": kl}
+    measured = dict.fromkeys(keys, 2.0) | {"active_latents": 100 * units, "rate": kl, "theorem_bound": 3.5}
     return {
         "name": preset,
         "seed": seed,
@@ -75,6 +75,8 @@ def result(preset: str, seed: int, units: float, kl: float) -> dict[str, Any]:
         "measured": {
             key: {"value": value if key == "active_latents" else value / 784} for key, value in measured.items()
         },
+        "by_group": {"composite_deviation": [0.75]},
+        "geometry": [{"rate": rate / 784, "least_kl": 0.0, "local_bi_lipschitz": 9.0} for rate in (kl - 1, kl + 1)],
         "curve": [{"iteration": 100 * step, "rate_nats_per_dim": kl / 784} for step in (1, 2)],
     }
 
@@ -109,6 +111,21 @@ def test_without_results_the_page_says_so(shallow: ModuleType, tmp_path: Path) -
 
     page = shallow_page.filled("<!-- shallow: full 4 -->\n<!-- end of shallow -->\n", tmp_path)
     assert "No row of this table has a result yet." in page
+
+
+def test_the_decoders_have_a_table(shallow: ModuleType, results: Path) -> None:
+    import shallow_page
+
+    (result_file,) = (results / "reduced" / "fashion").glob("lrvae_1-*")
+    content = json.loads(result_file.read_text())
+    content["measured"] |= {"kappa_min": {"value": 0.25}, "noise_rms_raw_1.0": {"value": 0.2}}
+    result_file.write_text(json.dumps(content))
+    lines = shallow_page.filled("<!-- shallow: reduced 1 decoder -->\n<!-- end of shallow -->\n", results).splitlines()
+    heads, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if "|" in line]
+    found = dict(zip(heads, rows[-1], strict=True))
+    assert found["row"] == "LRVAE, α 1"
+    assert (found["κ_min"], found["noise 1"], found["‖J_E∘D − I‖"]) == ("0.250", "0.20", "0.75")  # no unit
+    assert (found["least KL"], found["their KL"], found["s_max"]) == ("3.50", "9.50", "")  # nats of an image
 
 
 def test_changed_settings_have_a_table_of_their_own(shallow: ModuleType, results: Path) -> None:
