@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a checkout need 
 from vdvae_lr.files.bundled import CHECKOUT_ROOT, bundled_folder
 from vdvae_lr.files.paths import path_of
 from vdvae_lr.files.presets import read_presets
+from vdvae_lr.model.shallow.vae import ShallowConfig
 from vdvae_lr.setting_checks import range_words, type_words
 from vdvae_lr.training.settings import NEUTRAL, Settings
 
@@ -90,12 +91,13 @@ def reference() -> str:
     """The text of the page."""
     neutral = textwrap.fill(", ".join(f"`{name}`" for name in sorted(NEUTRAL)), 120, break_on_hyphens=False)
     groups = [_group(name, type(group)) for name, group in vars(Settings()).items()]
+    groups.append(_group("model ShallowVAE", ShallowConfig))
     return "\n".join([_HEAD.format(command=COMMAND, neutral=neutral), *groups, _presets()])
 
 
 def _group(name: str, kind: type) -> str:
     about = " ".join((kind.__doc__ or "").split()).partition(". ")[0].rstrip(".")
-    lines = [f"## {name.capitalize()}", "", f"{about}.", ""]
+    lines = [f"## {name[0].upper()}{name[1:]}", "", f"{about}.", ""]
     lines += _table_head("setting", "value", "default", "meaning")
     for field in _fields(kind):
         names = ", ".join(f"`{word}`" for word in (f"--{field.name}", *field.aliases))

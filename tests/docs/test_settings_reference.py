@@ -1,12 +1,13 @@
 """docs/settings.md is what the source code says."""
 
 import runpy
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pytest
 
 from vdvae_lr.files.bundled import CHECKOUT_ROOT
+from vdvae_lr.model.shallow.vae import ShallowConfig
 from vdvae_lr.training.settings import Settings
 
 
@@ -22,7 +23,8 @@ def test_committed_page_is_what_the_script_writes(script: dict[str, Any]) -> Non
 
 def test_every_setting_has_its_row(script: dict[str, Any]) -> None:
     rows = [line.split(" |")[0] for line in script["reference"]().splitlines() if line.startswith("| `--")]
-    assert [row.removeprefix("| ").split(", ")[0] for row in rows] == [f"`--{name}`" for name in Settings().flat()]
+    names = [*Settings().flat(), *(field.name for field in fields(ShallowConfig))]
+    assert [row.removeprefix("| ").split(", ")[0] for row in rows] == [f"`--{name}`" for name in names]
 
 
 @dataclass
