@@ -22,7 +22,8 @@ from vdvae_lr.evaluation.measuring import Measuring
 from vdvae_lr.evaluation.quantities import Findings, Measurement, Quantity
 from vdvae_lr.evaluation.sections import measure_passes, measure_sections
 from vdvae_lr.evaluation.task import Section, SectionSettings, Task
-from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.hub.pretrained import VDVAE, ShallowVAE
+from vdvae_lr.model.shallow.vae import ShallowConfig
 from vdvae_lr.processes.world import World
 
 LITTLE = SectionSettings(
@@ -123,6 +124,33 @@ def test_every_section_measures_another_kind_of_vae(small_model: VDVAE, pixels: 
     rates = read_pass_rates(other, grey)
     assert by_key["rate"] is not None
     assert by_key["rate"].value == pytest.approx(rates.mean().item() / other.dimensions, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"refinement_steps": 2},
+        {"decoder": "brenier", "inverse_lipschitz": 0.2, "convex_units": 8, "convex_image_units": 8},
+        {"likelihood": "optimal"},
+        {"likelihood": "bernoulli"},
+    ],
+    ids=["VAE", "SA-VAE", "IL-LIDVAE", "optimal", "bernoulli"],
+)
+def test_every_section_measures_the_shallow_vaes(changes: dict[str, Any], pixels: Tensor, world: World) -> None:
+    torch.manual_seed(0)
+    config = ShallowConfig(image_size=8, latents=3, encoder_channels="4", **changes)
+    model, before = (ShallowVAE(config).double().eval() for _ in range(2))
+    grey = pixels[:, :1, :8, :8]
+    settings = replace(LITTLE, reader_iterations=2, reader_batch=4)
+    found = measure_sections(Task(model, before, measuring_of(grey, world), settings))
+    totals = {quantity.key: quantity.total.value for quantity in found.quantities if quantity.total}
+    assert {key for key, value in totals.items() if not math.isfinite(value)} == set()
+    assert not any(note.startswith("Left out") for note in found.notes)
+    assert {"information_from_samples_fresh", "posterior_gap", "theorem_bound", "noise_rms_raw_0.3"} <= totals.keys()
+    assert totals["kappa_min"] > 0  # fewer latents than pixels
+    if changes.get("decoder") == "brenier":
+        assert totals["kappa_min"] >= 2 * 0.2**2  # each map by L, and pixels on [−1, 1] are twice those on [0, 1]
 
 
 def read_pass_rates(model: PlainVAE, pixels: Tensor) -> Tensor:

@@ -46,6 +46,8 @@ class SectionSettings:
     """Singular values of each group, from the largest down."""
     jacobian_tolerance: Annotated[float, Between(0, above=True)] = 1e-3
     """Error of a singular value, as a share of the largest, at which it counts as found."""
+    jacobian_confidence: Annotated[float, Between(0, 1, above=True, below=True)] = 0.95
+    """Share of random moves of the latents (1 − ζ) for which a bi-Lipschitz constant is also given."""
     noise_images: CountOrNone = NOISE_IMAGES
     """Images for the noise response; 0: leave it out."""
     noise_variances: tuple[float, ...] = NOISE_VARIANCES

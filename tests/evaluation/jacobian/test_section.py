@@ -53,7 +53,7 @@ def by_key(found: Measured) -> dict[str, Quantity]:
 
 def test_section_averages_over_images(small_model: VDVAE, pixels: Tensor, world: World) -> None:
     quantities, details, notes = measured_parts(
-        small_model, measuring(pixels, world), images=2, values=5, tolerance=1e-6
+        small_model, measuring(pixels, world), images=2, values=5, tolerance=1e-6, confidence=0.9
     )
     found = {quantity.key: quantity for quantity in quantities}
     noise = PassNoise(small_model, 7, torch.device("cpu"), image=False)
@@ -103,7 +103,7 @@ def expectations(geometries: list[LocalGeometry], sigma: float) -> dict[str, np.
         "numerical_rank_prior_scale": table(lambda s: s.numerical_rank),
         "kappa_min_prior_scale": table(lambda s: s.kappa_min),
         "local_bi_lipschitz_prior_scale": table(lambda s: s.local_bi_lipschitz),
-        "bi_lipschitz_of_most_prior_scale": table(lambda s: s.bi_lipschitz_of_most()),
+        "bi_lipschitz_of_most_prior_scale": table(lambda s: s.bi_lipschitz_of_most(0.9)),
         "theorem_bound": table(lambda s: s.theorem_bound_nats(sigma) / 192),
         "constant_bound": table(lambda s: s.constant_bound_nats(sigma) / 192),
         "composite_deviation_prior_scale": np.array([one.deviations for one in geometries]),

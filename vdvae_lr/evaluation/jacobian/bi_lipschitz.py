@@ -40,7 +40,6 @@ from vdvae_lr.model.precision import float32_convolutions, without_autocast
 DENSE_DIMENSIONS = 1024
 LEAST_DEVIATION_STEPS = 20
 RANK_TOLERANCE = 1e-5
-MOST = 0.95
 _MOVES = 500
 IMAGES, DERIVATIVES = -2, -1
 """Causes of a `NoGeometryError` that are not the number of a latent group."""
@@ -111,7 +110,7 @@ class LatentSpectrum:
             return math.inf
         return math.nan if math.isnan(self.kappa_min) else max(self.largest, 1 / self.kappa_min)
 
-    def bi_lipschitz_of_most(self, share: float = MOST) -> float:
+    def bi_lipschitz_of_most(self, share: float) -> float:
         """The least L with which this share of random moves of the latents moves the image by 1/L to L times the move.
 
         The moves have a uniform direction, from a fixed sequence. NaN if the spectrum is not known, infinite if so many

@@ -21,7 +21,6 @@ from vdvae_lr.evaluation.group_choice import named_groups
 from vdvae_lr.evaluation.jacobian.bi_lipschitz import (
     DENSE_DIMENSIONS,
     IMAGES,
-    MOST,
     RANK_TOLERANCE,
     LatentSpectrum,
     LocalBiLipschitz,
@@ -32,7 +31,7 @@ from vdvae_lr.evaluation.jacobian.bi_lipschitz import (
 from vdvae_lr.evaluation.jacobian.spectrum import MAX_STEPS
 from vdvae_lr.evaluation.moments import Moments, PerExample
 from vdvae_lr.evaluation.quantities import Findings, Measurement, Quantity
-from vdvae_lr.evaluation.task import Task
+from vdvae_lr.evaluation.task import SectionSettings, Task
 from vdvae_lr.losses.elbo import group_rates_nats
 from vdvae_lr.model.latent_model import LatentModel, LatentPass
 
@@ -54,7 +53,7 @@ _COLUMNS = {
     "numerical_rank": "numerical rank of the decoder's Jacobian",
     "kappa_min": "κ_min, least response of the image to a latent move",
     "local_bi_lipschitz": "local bi-Lipschitz constant L(z)",
-    "bi_lipschitz_of_most": f"the same for {MOST:.0%} of random moves of the latents",
+    "bi_lipschitz_of_most": "the same for {:g}% of random moves of the latents",
     "composite_deviation": "‖J_E∘D − I‖",
     "theorem_bound": "least KL(p(z|x)‖p(z)), from the spectrum",
     "constant_bound": "least KL(p(z|x)‖p(z)), from L(z) alone",
@@ -80,7 +79,7 @@ def measure_bi_lipschitz(task: Task) -> Findings:
     tables = []
     for where, passes in (("images", _image_passes), ("prior_samples", _sample_passes)):
         count = measuring.count(settings.jacobian_images)
-        tables.append(LocalTable(model, where, count, settings.jacobian_values, sigma.value))
+        tables.append(LocalTable(model, where, count, settings, sigma.value))
         _fill(tables[-1], passes(task), task)
     quantities = [Quantity("decoder_sigma", "σ of the Gaussian decoder N(D(z), σ²)", "", sigma)]
     for table in tables:
@@ -136,12 +135,13 @@ def _sample_passes(task: Task) -> Iterator[tuple[Examples, LatentPass]]:
 class LocalTable:
     """All numbers of each image in one row. Quantities and spectra follow when the processes' rows are merged."""
 
-    def __init__(self, model: LatentModel, where: str, images: int, values: int, sigma: float) -> None:
+    def __init__(self, model: LatentModel, where: str, images: int, settings: SectionSettings, sigma: float) -> None:
         self.where = where
         self.sizes = [math.prod(shape) for shape in model.latent_shapes]
         self.sizes.append(sum(self.sizes))
         self._dimensions = model.dimensions
-        self._values = values
+        self._values = values = settings.jacobian_values
+        self._confidence = settings.jacobian_confidence
         self._sigma = sigma
         self._shape = (images, 2, len(self.sizes), len(_NAMES) + values)
         self.rows = PerExample(images, 1 + math.prod(self._shape[1:]), model.device)
@@ -172,7 +172,7 @@ class LocalTable:
             spectrum.numerical_rank,
             spectrum.kappa_min,
             spectrum.local_bi_lipschitz,
-            spectrum.bi_lipschitz_of_most(),
+            spectrum.bi_lipschitz_of_most(self._confidence),
             deviation,
             spectrum.theorem_bound_nats(self._sigma) / self._dimensions,
             spectrum.constant_bound_nats(self._sigma) / self._dimensions,
@@ -209,7 +209,8 @@ class LocalTable:
                 key = f"{name}{'' if bound else suffix}{end}"
                 whole = None if name == "composite_deviation" else total
                 dimension = "nats/dim" if bound else ""
-                found.append(Quantity(key, title + words + ending, dimension, whole, tuple(groups)))
+                named = title.format(100 * self._confidence) + words + ending
+                found.append(Quantity(key, named, dimension, whole, tuple(groups)))
         return found
 
     def spectra(self) -> list[dict[str, Any]]:
