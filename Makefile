@@ -21,8 +21,8 @@ $(STAMP): setup.py pyproject.toml scripts/install.sh vdvae_lr/__init__.py
 	@rm -f $(VENV)/installed-*
 	@touch $@
 
-test: $(STAMP) ## run every test (two processes of one thread each)
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist worksteal
+test: $(STAMP) ## run every test (three processes of one thread each)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 3 --dist worksteal
 
 faults: $(STAMP) ## run the long tests of failures: runs killed at random moments, 20,000 steps (some minutes)
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 -m faults tests/faults
