@@ -160,7 +160,7 @@ def filled(page: str, results: Path) -> str:
 
 def draw_curves(results: Mapping[str, Sequence[Result]], table: int, target: Path) -> None:
     """Active units and KL of held-out images over the iterations of training, seed by seed."""
-    figure = Figure(figsize=(12, 5), layout="constrained")
+    figure = Figure(figsize=(12, 4.5), layout="constrained")
     titles = {row.preset: row.title for row in rows_of(table)}
     for axes, (key, title) in zip(
         figure.subplots(1, 2),
@@ -178,7 +178,7 @@ def draw_curves(results: Mapping[str, Sequence[Result]], table: int, target: Pat
         axes.set_xlabel("iterations")
         axes.set_ylabel(title)
         axes.grid(alpha=0.3)
-    figure.axes[0].legend(fontsize="small")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right center", fontsize="small")
     with replacing(target) as file:
         figure.savefig(file, format="png", dpi=80)
 
