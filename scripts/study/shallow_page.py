@@ -161,17 +161,17 @@ def filled(page: str, results: Path) -> str:
 def draw_curves(results: Mapping[str, Sequence[Result]], table: int, target: Path) -> None:
     """Active units and KL of held-out images over the iterations of training, seed by seed."""
     figure = Figure(figsize=(12, 4.5), layout="constrained")
-    titles = {row.preset: row.title for row in rows_of(table)}
+    rows = rows_of(table)
     for axes, (key, title) in zip(
         figure.subplots(1, 2),
         (("active_latents_share", "share of active units"), ("rate_nats_per_dim", "KL, nats an image")),
         strict=True,
     ):
-        for number, (preset, found) in enumerate(results.items()):
-            for result in found:
+        for number, row in enumerate(rows):  # of the table, so that a row keeps its colour when others come
+            for result in results.get(row.preset, ()):
                 points = [(line["iteration"], line[key]) for line in result["curve"] if line.get(key) is not None]
                 factor = 1 if key == "active_latents_share" else result["dimensions"]
-                label = titles[preset] if result is found[0] else None
+                label = row.title if result is results[row.preset][0] else None
                 x, y = zip(*points, strict=True) if points else ((), ())
                 style = {"color": f"C{number % 10}", "linestyle": "--" if number > 9 else "-"}
                 axes.plot(x, [factor * each for each in y], label=label, **style)
