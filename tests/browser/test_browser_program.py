@@ -47,14 +47,14 @@ def checked(folder: Path, **programs: str) -> tuple[int, list[str], str]:
     """`.ci/run` where nothing but these programs is installed: its status, what make was asked, and its complaints."""
     for name in ("dirname", "timeout", "env", "bash"):
         (folder / name).symlink_to(str(shutil.which(name)))
-    for name, body in ({"make": 'echo "$1 $BROWSER_TESTS"', "id": "echo 0"} | programs).items():
+    for name, body in ({"make": 'echo "$* $BROWSER_TESTS"', "id": "echo 0"} | programs).items():
         program(folder, name.replace("_", "-"), body)
     environment = {"PATH": str(folder), "HOME": os.environ.get("HOME", "/")}
     done = subprocess.run([BASH, CHECKOUT_ROOT / ".ci/run"], env=environment, capture_output=True, text=True)
     return done.returncode, done.stdout.splitlines(), done.stderr
 
 
-REQUIRED, OPTIONAL = ["test required", "lint required"], ["test optional", "lint optional"]
+REQUIRED, OPTIONAL = (["--jobs=2 test lint required"], ["--jobs=2 test lint optional"])
 WORKS, FAILS = "exit 0", "exit 1"
 INSTALLS_NOT = '[ "$1" = update ]'
 
