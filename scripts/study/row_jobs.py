@@ -20,6 +20,7 @@ from vdvae_lr.evaluation.document import read_evaluation
 from vdvae_lr.files.bundled import CHECKOUT_ROOT as ROOT
 from vdvae_lr.files.whole_file import write_whole
 
+_GEOMETRY = ("singular_values", "local_bi_lipschitz", "least_kl", "rate")
 _REPORT_S = 60.0
 """A job that runs says so often how far it is."""
 
@@ -136,7 +137,8 @@ def _last_line(log: Path) -> str:
 def measured(path: Path) -> dict[str, Any]:
     """What an evaluation measured, as plain JSON: totals with errors, parts by group, the numbers of images and pixels.
 
-    `geometry` has the images whose Jacobian was taken: L(z), the least KL and the rate in nats/dim, latents in σ_p.
+    `geometry` has the images whose Jacobian was taken, with latents in σ_p: its leading singular values, L(z), and the
+    least KL and the rate in nats/dim.
     What is not finite is left out.
     """
     evaluation = read_evaluation(path)
@@ -151,7 +153,7 @@ def measured(path: Path) -> dict[str, Any]:
             key: {"value": total.value, "standard_error": total.standard_error} for key, total in totals.items()
         },
         "by_group": {key: values for key, values in groups.items() if all(map(math.isfinite, values))},
-        "geometry": [{key: each[key] for key in ("local_bi_lipschitz", "least_kl", "rate")} for each in whole],
+        "geometry": [{key: each[key] for key in _GEOMETRY} for each in whole],
     }
 
 

@@ -172,6 +172,16 @@ def test_bad_words_are_one_sentence(
     assert complaint in capsys.readouterr().err
 
 
+def test_no_figure_of_rows_that_another_program_runs(
+    shallow: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shallow, "run_jobs", lambda *_: 0)  # as if each row were locked
+    places = ["--work", str(tmp_path / "work"), "--results", str(tmp_path / "results")]
+    monkeypatch.setattr(sys, "argv", ["shallow.py", "figure", "5", *places])
+    assert shallow.main() == 1
+    assert "another program runs full-fashion-vae-seed0" in capsys.readouterr().out
+
+
 def test_a_job_says_how_far_it_is(
     shallow: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
