@@ -51,7 +51,7 @@ from pathlib import Path
 from vdvae_lr.processes.world import joined_world
 
 with joined_world("cpu") as world:
-    import torch._dynamo  # as an optimiser does, when the group exists
+    import torch._dynamo  # as a compiled run does, when the group exists
     world.highest(1)
 print([thread.read_text().strip() for thread in Path("/proc/self/task").glob("*/comm")])
 """
