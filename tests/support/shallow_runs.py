@@ -8,6 +8,7 @@ from training_runs import ALONE
 
 from vdvae_lr.cli.shared.config import apply_values
 from vdvae_lr.model.shallow.vae import ShallowConfig
+from vdvae_lr.processes.world import World
 from vdvae_lr.training import loop
 from vdvae_lr.training.build import StartWeights, build_training
 from vdvae_lr.training.settings import Settings, settings_for
@@ -39,8 +40,8 @@ def settings(**changes: Any) -> Settings:
     return apply_values(settings_for(ShallowConfig)(), SHALLOW | changes, "test")
 
 
-def training(**changes: Any) -> TrainingStep:
-    return build_training(settings(**changes), ALONE, StartWeights())
+def training(world: World = ALONE, **changes: Any) -> TrainingStep:
+    return build_training(settings(**changes), world, StartWeights())
 
 
 def run(folder: Path, images: Path, **changes: Any) -> Path:
