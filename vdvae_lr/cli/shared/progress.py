@@ -1,7 +1,9 @@
-"""Progress of long loops: a bar in a terminal, one line for each loop elsewhere. Only the main process shows it."""
+"""Progress of long loops: a bar in a terminal, lines elsewhere. Only the main process shows it."""
 
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
 from typing import TypeVar
 
 from rich.console import Console
@@ -10,6 +12,7 @@ from rich.progress import track
 T = TypeVar("T")
 
 _PLAIN_WIDTH = 160  # characters; a file or a pipe has no width, and no cell of a table may be cut
+_SILENCE_S = 30.0
 
 
 def plain_console(speaks: bool = True) -> Console:
@@ -19,10 +22,16 @@ def plain_console(speaks: bool = True) -> Console:
 
 
 class ConsoleTracker:
-    """Wraps a loop: `tracker(items, total, what)` yields the items and shows the progress."""
+    """Wraps a loop: `tracker(items, total, what)` yields the items and shows the progress.
 
-    def __init__(self, console: Console) -> None:
+    Args:
+        console: where it is shown.
+        now: the clock, in seconds.
+    """
+
+    def __init__(self, console: Console, now: Callable[[], float] = time.monotonic) -> None:
         self._console = console
+        self._now = now
 
     def __call__(self, items: Iterable[T], total: int, what: str) -> Iterable[T]:
         if self._console.quiet:
@@ -30,4 +39,15 @@ class ConsoleTracker:
         if self._console.is_terminal:
             return track(items, what, total=total, console=self._console, transient=True)
         self._console.print(what)
-        return items
+        return self._said(items, total, what)
+
+    def _said(self, items: Iterable[T], total: int, what: str) -> Iterator[T]:
+        """A line twice a minute: how far the loop is, and the time left at its mean speed so far."""
+        start = last = self._now()
+        for done, item in enumerate(items):
+            now = self._now()
+            if done and now - last >= _SILENCE_S:
+                left = timedelta(seconds=round((now - start) / done * (total - done)))
+                self._console.print(f"{what}: {done:,} of {total:,} · left {left}")
+                last = now
+            yield item
