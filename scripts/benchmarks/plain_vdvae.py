@@ -97,12 +97,12 @@ def _log_prob(numbers: Tensor, target: Tensor, bins: Bins) -> Tensor:
 def _encode(model: VDVAE, image: Tensor) -> dict[int, Tensor]:
     current = _convolved(image, model.encoder.image_input)
     features = {current.shape[-1]: current}
-    for block in model.encoder.blocks:
+    for stage, block in zip(model.encoder.stages, model.encoder.blocks, strict=True):
         assert isinstance(block, EncoderBlock)
         current = current + _bottleneck(block.bottleneck, current)
-        if block.pool > 1:
-            current = F.avg_pool2d(current, block.pool)
-        missing = block.output_width - current.shape[1]
+        if stage.pool > 1:
+            current = F.avg_pool2d(current, stage.pool)
+        missing = model.encoder.widths[stage.output_resolution] - current.shape[1]
         if missing:
             padding = current.new_zeros(len(current), missing, *current.shape[2:])
             current = torch.cat([current, padding], dim=1)

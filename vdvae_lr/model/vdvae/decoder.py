@@ -238,7 +238,7 @@ class Decoder(nn.Module):
             if state is None:
                 state = self.gain.new_zeros(batch, self.widths[stage.resolution], stage.resolution, stage.resolution)
                 state = state.to(compute_dtype(state))
-            return state
+            return state.contiguous()  # expanded, its strides would cost a compiled block a graph of its own
         coarser = states[stage.upsample_from][:, : self.widths[stage.resolution]]  # widths only grow downwards
         upsampled = F.interpolate(coarser, scale_factor=stage.resolution // stage.upsample_from)
         return upsampled if state is None else state + upsampled

@@ -18,20 +18,16 @@ Features = Mapping[int, Tensor]
 
 
 class EncoderBlock(nn.Module):
-    """A residual bottleneck block, then average pooling if the stage has it, then channel padding."""
+    """A residual bottleneck block. It is compiled, so what differs between blocks of one shape is `_shrunk`'s."""
 
-    def __init__(self, stage: EncoderStage, width: int, middle: int, output_width: int) -> None:
+    def __init__(self, resolution: int, width: int, middle: int) -> None:
         super().__init__()
-        self.pool = stage.pool
-        self.output_width = output_width
-        self.bottleneck = Bottleneck(width, middle, width, stage.resolution)
+        self.bottleneck = Bottleneck(width, middle, width, resolution)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, C, R, R) → (B, C', R/pool, R/pool)."""
-        features = features + self.bottleneck(F.gelu(features))
-        if self.pool > 1:
-            features = F.avg_pool2d(features, self.pool)
-        return pad_channels(features, self.output_width)
+        """(B, C, R, R) → the same shape."""
+        output: Tensor = features + self.bottleneck(F.gelu(features))
+        return output
 
 
 class Encoder(nn.Module):
@@ -42,11 +38,13 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         self.recomputed_from: int | None = None
+        self.stages = stages
+        self.widths = dict(widths)
         self.image_input = convolution(channels, widths[stages[0].resolution], 3)
         self.blocks = nn.ModuleList()
         for stage in stages:
             width = widths[stage.resolution]
-            block = EncoderBlock(stage, width, int(width * bottleneck_multiple), widths[stage.output_resolution])
+            block = EncoderBlock(stage.resolution, width, int(width * bottleneck_multiple))
             scale_weights(block.bottleneck.expand, math.sqrt(1 / len(stages)))
             self.blocks.append(block)
 
@@ -56,7 +54,16 @@ class Encoder(nn.Module):
             current = self.image_input(image)
         current = current.to(compute_dtype(next(self.blocks.parameters())))
         features = {current.shape[-1]: current}
-        for block in self.blocks:
-            current = recomputed_from(self.recomputed_from, current.shape[-1], block, current)
-            features[current.shape[-1]] = current
+        for stage, block in zip(self.stages, self.blocks, strict=True):
+            width = self.widths[stage.output_resolution]
+            current = recomputed_from(
+                self.recomputed_from, stage.resolution, _shrunk, block, current, stage.pool, width
+            )
+            features[stage.output_resolution] = current
         return features
+
+
+def _shrunk(block: nn.Module, features: Tensor, pool: int, width: int) -> Tensor:
+    """A block's output, average-pooled and with zeros in new channels: (B, C, R, R) → (B, width, R/pool, R/pool)."""
+    output: Tensor = block(features)
+    return pad_channels(F.avg_pool2d(output, pool) if pool > 1 else output, width)
