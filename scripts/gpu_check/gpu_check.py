@@ -43,6 +43,7 @@ from benchmark_shallow import PRESETS, our_step, timed
 from closeness import relative_error
 from gpu_check_evaluation import check_evaluation
 from gpu_check_numbers import BIG, VALUE_TOLERANCE, check_losses, check_parity, check_precisions
+from gpu_check_plain import check_against_plain
 from gpu_check_table import Check
 
 from vdvae_lr.files.bundled import CHECKOUT_ROOT as ROOT
@@ -210,6 +211,7 @@ SECTIONS: dict[str, Callable[[Check], None]] = {
     "parity": check_parity,
     "losses": check_losses,
     "steps": check_steps,
+    "plain": lambda check: check_against_plain(check, BIG),
     "precisions": check_precisions,
     "evaluation": check_evaluation,
     "tests": check_tests,

@@ -73,3 +73,17 @@ def test_every_kind_of_shallow_step_is_a_row(
     assert [row[0] for row in found] == ["VAE"]
     assert all(float(cell) > 0 for row in found for cell in row[1:])
     assert check.sound  # type: ignore[attr-defined]
+
+
+def test_our_steps_stand_beside_a_plain_one(check: object, capsys: pytest.CaptureFixture[str]) -> None:
+    import gpu_check_plain
+    from benchmark import SMALL, StepCase
+
+    gpu_check_plain.check_against_plain(check, SMALL, counts=(1,))  # type: ignore[arg-type]
+    head, _, found = rows(capsys.readouterr().out)
+    assert len(found) == len(head) == len(gpu_check_plain.COLUMNS)
+    plain, ours, faster = (float(cell) for cell in found[1:4])
+    assert faster == pytest.approx(plain / ours, rel=0.1)
+    assert float(found[5]) > 0
+    assert set(check.steps) == {StepCase(1, objective, preset=SMALL) for objective in ("ELBO", "LR")}  # type: ignore[attr-defined]
+    assert check.sound  # type: ignore[attr-defined]

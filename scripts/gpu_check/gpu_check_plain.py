@@ -1,0 +1,76 @@
+"""Our steps on a CUDA GPU beside a plain step of the same model, which stands for the published code.
+
+This is a section of `gpu_check.py`. Both start from random weights, on the same generated images.
+"""
+
+from collections.abc import Sequence
+from statistics import median
+
+import torch
+from benchmark import (
+    StepCase,
+    StepMeasurement,
+    generated_images,
+    measure_step,
+    release_memory,
+    settings_of,
+    step_milliseconds,
+)
+from gpu_check_table import Check
+from plain_vdvae import PlainTraining
+
+from vdvae_lr.hub.pretrained import VDVAE
+
+COLUMNS = (
+    *("images", "plain step, ms", "our ELBO step, ms", "times as fast", "goal", "LR/ELBO", "goal"),
+    *("plain peak, GB", "our peak, GB", "ours/plain", "goal"),
+)
+FASTER_GOALS = {1: 6.0, 8: 3.0}
+"""By images: how many times as fast as the plain step ours shall be."""
+LR_GOAL, MEMORY_GOAL = 1.35, 0.4
+WARM_UP, TIMED = 2, 8
+
+
+def check_against_plain(check: Check, preset: str, counts: Sequence[int] = (1, 8, 4, 16)) -> None:
+    """Measure the plain step, our ELBO step and our LR step of each number of images; reported only."""
+    check.report.table(f"{preset} beside a plain step of the same model (float32, as published)", COLUMNS)
+    for images in counts:
+        check.row(str(images), 40, lambda images=images: _cells(check, preset, images))
+
+
+def _cells(check: Check, preset: str, images: int) -> list[str]:
+    ours = [_ours(check, StepCase(images, objective, preset=preset)) for objective in ("ELBO", "LR")]
+    elbo, ratio = ours[0], ours[1].median / ours[0].median
+    cells = [f"{elbo.median:.1f}", "-", _goal(FASTER_GOALS.get(images), "≥"), f"{ratio:.2f}", _goal(LR_GOAL, "≤")]
+    try:
+        plain_ms, plain_bytes = _plain(check, preset, images)
+    except torch.cuda.OutOfMemoryError:
+        return ["does not fit", *cells, "-", f"{elbo.peak_bytes / 1e9:.1f}", "-", _goal(MEMORY_GOAL, "≤")]
+    cells[1] = f"{plain_ms / elbo.median:.2f}"
+    share = f"{elbo.peak_bytes / plain_bytes:.2f}"
+    peaks = [f"{plain_bytes / 1e9:.1f}", f"{elbo.peak_bytes / 1e9:.1f}", share, _goal(MEMORY_GOAL, "≤")]
+    return [f"{plain_ms:.1f}", *cells, *peaks]
+
+
+def _goal(value: float | None, relation: str) -> str:
+    return "-" if value is None else f"{relation} {value:g}"
+
+
+def _ours(check: Check, case: StepCase) -> StepMeasurement:
+    """As section `steps` measured it in the same run, or measured now."""
+    if case not in check.steps:
+        check.steps[case] = measure_step(check.world, case)
+    return check.steps[case]
+
+
+def _plain(check: Check, preset: str, images: int) -> tuple[float, int]:
+    """The median of a plain step in milliseconds, and its peak memory in bytes (on a CPU 1: not counted)."""
+    release_memory()
+    device = check.world.device
+    settings = settings_of(preset)
+    torch.manual_seed(0)
+    plain = PlainTraining(VDVAE(settings.model).to(device), settings.optimisation)
+    batch = generated_images(settings.model, images)
+    times = step_milliseconds(lambda _: plain(batch.pixels.to(device)), range(WARM_UP + TIMED), device)
+    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else 1
+    return median(times[WARM_UP:]), peak
