@@ -33,7 +33,7 @@ WARM_UP, TIMED = 2, 8
 
 def check_against_plain(check: Check, preset: str, counts: Sequence[int] = (1, 8, 4, 16)) -> None:
     """Measure the plain step, our ELBO step and our LR step of each number of images; reported only."""
-    check.report.table(f"{preset} beside a plain step of the same model (float32, as published)", COLUMNS)
+    check.report.table(f"{preset} beside a plain step of the same model in float32", COLUMNS)
     for images in counts:
         check.row(str(images), 40, lambda images=images: _cells(check, preset, images))
 
