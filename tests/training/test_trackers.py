@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
 from training_runs import ALONE, tiny_settings, write_images
 from wandb_records import wandb_records, wandb_rows
 
@@ -237,7 +238,7 @@ def test_tensorboard_that_fails_is_one_line_too(tracked: TrackedRun, monkeypatch
     def full(*words: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(trackers.SummaryWriter, "add_scalar", full)
+    monkeypatch.setattr(SummaryWriter, "add_scalar", full)
     for iteration in range(3):
         shown.write("train", iteration, {"train/rate": 0.5})
     shown.close(failed=False)

@@ -22,7 +22,6 @@ from typing import IO, Any, Protocol, cast
 
 import numpy as np
 from PIL import Image
-from torch.utils.tensorboard import SummaryWriter
 
 from vdvae_lr.errors import InputError, nearest_name_hint, printable
 from vdvae_lr.training.tracker_process import LAST_WORDS
@@ -95,6 +94,8 @@ class TensorBoard:
     """Event files in the run's folder. What an earlier start wrote after `resume_at` is no longer shown."""
 
     def __init__(self, run: TrackedRun) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # a tenth of a second, which no other command needs
+
         purge = run.resume_at + 1 if run.resume_at else None
         self._writer = SummaryWriter(str(run.folder / "tensorboard"), purge_step=purge)
         if not run.resume_at:
