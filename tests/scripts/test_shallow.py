@@ -100,8 +100,8 @@ def test_the_page_has_the_papers_numbers_beside_ours(shallow: ModuleType, result
     assert "old" not in lines
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
     assert [row[0] for row in rows[2:]] == ["VAE", "β-VAE, β 0.2", "LRVAE, α 1"]
-    assert rows[2][1:7] == ["0.30 ± 0.14", "0.13", "10.00 ± 1.41", "7.10", "2.00 ± 0.00", "3.84"]
-    assert rows[4][1:5] == ["0.90", "0.41", "9.50", "12.41"]
+    assert rows[2][1:8] == ["2", "0.30 ± 0.14", "0.13", "10.00 ± 1.41", "7.10", "2.00 ± 0.00", "3.84"]
+    assert rows[4][1:6] == ["1", "0.90", "0.41", "9.50", "12.41"]
     assert rows[4][-1] == "2"
     assert any(line.endswith("over 3 rows: AU 1.00, KL -1.00.") for line in lines)
 
