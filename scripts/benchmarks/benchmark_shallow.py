@@ -4,7 +4,8 @@
     python scripts/benchmarks/benchmark_shallow.py --images 32 --rounds 9 --device cuda
 
 Each round times one step of each kind in turn, so that a slow moment of the machine is shared. The table has medians
-over the rounds, of the ratio to the VAE's step of the same round.
+over the rounds, of the ratio to the VAE's step of the same round. "Operations" is the same ratio of the multiplications
+and additions in convolutions and matrix products, as torch counts them.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from statistics import median
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout need not be installed
 
@@ -60,6 +62,13 @@ def our_step(preset: str, pixels: torch.Tensor, graph: bool) -> Callable[[], Non
     return lambda: training(1, 0.5, batches)
 
 
+def operations(step: Callable[[], None]) -> int:
+    """Multiplications and additions of a step that is not captured in a graph."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
+
+
 def timed(step: Callable[[], None], device: torch.device) -> float:
     """Seconds of one step."""
     start = time.perf_counter()
@@ -78,6 +87,8 @@ def main() -> None:
     given = parser.parse_args()
     device = torch.device(given.device)
     pixels = torch.randint(0, 256, (given.images, 1, 28, 28), dtype=torch.uint8, device=device)
+    counts = {name: operations(our_step(preset, pixels, graph=False)) for name, preset in PRESETS.items()}
+    counts["plain torch"] = operations(plain_step(pixels))
     steps = {name: our_step(preset, pixels, device.type == "cuda") for name, preset in PRESETS.items()}
     steps["plain torch"] = plain_step(pixels)
     for step in steps.values():
@@ -85,10 +96,11 @@ def main() -> None:
     rounds = [{name: timed(step, device) for name, step in steps.items()} for _ in range(given.rounds)]
     print(describe_machine(device))
     print(f"{given.images} images a step, {given.rounds} rounds\n")
-    print("| step | time, ms | against VAE |\n|---|---|---|")
+    print("| step | time, ms | against VAE | operations |\n|---|---|---|---|")
     for name in steps:
         ratio = median(times[name] / times["VAE"] for times in rounds)
-        print(f"| {name} | {1000 * median(times[name] for times in rounds):.1f} | {ratio:.2f} |")
+        milliseconds = 1000 * median(times[name] for times in rounds)
+        print(f"| {name} | {milliseconds:.1f} | {ratio:.2f} | {counts[name] / counts['VAE']:.2f} |")
     found = {
         "VAE against plain torch": median(times["VAE"] / times["plain torch"] for times in rounds),
         **{name: median(times[name] / times["VAE"] for times in rounds) for name in ("LRVAE", "LIDVAE")},
