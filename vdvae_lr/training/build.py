@@ -23,7 +23,7 @@ from vdvae_lr.training.settings import RunSettings, Settings
 from vdvae_lr.training.step import Precision, TrainingStep
 from vdvae_lr.training.weights import FlatWeights
 
-_COMPILED_SHAPES = 64  # blocks differ by resolution, width and pass; torch stops compiling after 8 of them
+_COMPILED_SHAPES = 256  # blocks differ by resolution, width, batch and pass; torch stops compiling after 8 of them
 
 
 @dataclass(frozen=True)
