@@ -6,6 +6,7 @@ thousands of kernels one by one would take most of the time.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from typing import Literal
 
 import torch
@@ -70,6 +71,8 @@ class TrainingStep:
         seed: seed of the training noise.
         precision: precision of the convolutions.
         cuda_graph: capture the micro-batch once and replay it (CUDA only).
+        compiled: parts of the model are compiled, for steps alone: what else computes with the model does not wait for
+            the compiler.
 
     Attributes:
         local_micro_batches: micro-batches of one step on this process.
@@ -90,6 +93,7 @@ class TrainingStep:
         seed: int,
         precision: Precision = "fp32",
         cuda_graph: bool = False,
+        compiled: bool = False,
     ) -> None:
         device = world.device
         self.model = model
@@ -120,6 +124,7 @@ class TrainingStep:
             cutoff=objective.draws_cutoffs,
         )
         self._accumulate: Callable[[], None] = self._forward_backward
+        self._compiled = compiled
         self._capture_at_first_use = cuda_graph and device.type == "cuda"
 
     def __call__(
@@ -178,7 +183,8 @@ class TrainingStep:
     def _forward_backward(self) -> None:
         """Add one micro-batch's gradient to the buffer and its terms to the step's."""
         weights = self.optimiser.weights
-        with weights.collecting_statistics(self._local_share):
+        stance = torch.compiler.set_stance("default") if self._compiled else nullcontext()
+        with stance, weights.collecting_statistics(self._local_share):
             with autocast(self.world.device, self.precision):
                 levels = self._pixels.float()
                 terms = batch_terms(self.model, self.objective, levels, self.noise, self._alpha, self._beta)
