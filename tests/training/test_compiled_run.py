@@ -1,6 +1,6 @@
 """A run with --compile compiles its steps, and nothing else."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from vdvae_lr.training.loop import train
 
 
 @pytest.fixture
-def made_with_gradients(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
+def made_with_gradients(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Of every compiled graph, whether gradients were on. The compiler's place is taken by one that counts."""
     found: list[bool] = []
     compile_module = nn.Module.compile
@@ -25,8 +25,7 @@ def made_with_gradients(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]
         nn.Module, "compile", lambda self, **settings: compile_module(self, **settings, backend=counted)
     )
     torch._dynamo.reset()
-    yield found
-    torch.compiler.set_stance("default")
+    return found
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's compiler looks at its own inputs
@@ -35,3 +34,6 @@ def test_evaluation_and_pictures_do_not_wait_for_the_compiler(tmp_path: Path, ma
     places = {"data_root": str(images), "save_dir": str(tmp_path), "desc": "run"}
     assert train(tiny_settings(compile=True, iters=2, iters_per_eval=1, **places), ALONE) == 0
     assert made_with_gradients and all(made_with_gradients)
+    seen: list[fx.GraphModule] = []
+    torch.compile(lambda x: x + 1, backend=lambda graph, _: seen.append(graph) or graph.forward)(torch.ones(1))
+    assert len(seen) == 1  # the run is over, and the compiler is on again

@@ -108,8 +108,6 @@ def build_training(settings: Settings, world: World, start: StartWeights) -> Tra
         torch._dynamo.config.recompile_limit = _COMPILED_SHAPES
         for part in model.compile_parts():
             part.compile(dynamic=False)
-        # Evaluation and pictures have batches of their own: they would compile six times as many graphs as the step.
-        torch.compiler.set_stance("force_eager")
     return TrainingStep(
         model,
         optimiser,

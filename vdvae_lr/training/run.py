@@ -96,6 +96,8 @@ def prepared_run(settings: Settings, world: World, pretrained: WeightSource | No
     with ExitStack() as held:
         notice = world.on_main(lambda: held.enter_context(claimed_folder(settings)))
         step = build_training(settings, world, start)
+        if run_settings.compile:  # for steps alone: evaluation and pictures would compile six times as many graphs
+            held.enter_context(torch.compiler.set_stance("force_eager"))
         checkpoints = CheckpointFolder(folder, run_settings.keep_checkpoints, run_settings.iters_per_ckpt)
         position, notices = _found_position(checkpoints, step)
         notices += _changed_images(settings, position, inventory)

@@ -71,8 +71,7 @@ class TrainingStep:
         seed: seed of the training noise.
         precision: precision of the convolutions.
         cuda_graph: capture the micro-batch once and replay it (CUDA only).
-        compiled: parts of the model are compiled, for steps alone: what else computes with the model does not wait for
-            the compiler.
+        compiled: parts of the model are compiled; steps use them so, also where `prepared_run` turned the compiler off.
 
     Attributes:
         local_micro_batches: micro-batches of one step on this process.
