@@ -22,6 +22,7 @@ _FLAGS = (
     *("--hide-scrollbars", "--remote-debugging-pipe"),
 )
 _PATIENCE_S = 60.0
+_TWO_FRAMES = "new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
 
 
 def browser_program() -> str | None:
@@ -78,15 +79,17 @@ class Page:
 
     def open(self, place: Path | str, *, width: int, dark: bool) -> None:
         """Load a file or an address as on a screen of this width and theme, and wait until it is loaded."""
-        self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=844, deviceScaleFactor=1, mobile=width < 600
-        )
+        self._set_screen(width, 844)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.events.clear()
         self.call("Page.navigate", url=place if isinstance(place, str) else place.resolve().as_uri())
         while not self.named("Page.loadEventFired"):
             self.events.append(self._next())
+
+    def _set_screen(self, width: int, height: int) -> None:
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.call("Emulation.setDeviceMetricsOverride", **size)
 
     def value(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page."""
@@ -114,8 +117,11 @@ class Page:
         return [event["params"] for event in self.events if event.get("method") == method]
 
     def save_picture(self, path: Path) -> None:
-        """Save the whole page as a PNG."""
-        answer = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+        """Save the whole page as a PNG. The screen is made as tall as the page: what no screen shows may be undrawn."""
+        width, height = self.value("[innerWidth, document.documentElement.scrollHeight]")
+        self._set_screen(width, height)
+        self.call("Runtime.evaluate", expression=_TWO_FRAMES, awaitPromise=True)
+        answer = self.call("Page.captureScreenshot", format="png")
         path.write_bytes(base64.b64decode(answer["data"]))
 
     def _next(self) -> dict[str, Any]:
