@@ -33,7 +33,7 @@ def total(model: VeryDeepVAE, objective: ObjectiveSettings) -> Tensor:
 @pytest.mark.parametrize("objective", [ObjectiveSettings(alpha_T=0.5), WITHOUT_LR], ids=["LR", "ELBO"])
 @pytest.mark.parametrize("blocks", [BLOCKS, TWICE], ids=["few", "many"])
 def test_one_graph_serves_all_blocks_of_a_shape(blocks: dict[str, str], objective: ObjectiveSettings) -> None:
-    model = VeryDeepVAE(replace(SMALL, **blocks))
+    model = VeryDeepVAE(replace(SMALL, **blocks)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     plain = total(model, objective)
     gradients = {name: weight.grad for name, weight in model.named_parameters()}
     model.zero_grad()

@@ -24,6 +24,7 @@ from vdvae_lr.model.vdvae.layers import (
     Bottleneck,
     Layer,
     TwoInputBottleneck,
+    channels_innermost,
     convolution,
     joined,
     recomputed_from,
@@ -238,10 +239,11 @@ class Decoder(nn.Module):
             if state is None:
                 state = self.gain.new_zeros(batch, self.widths[stage.resolution], stage.resolution, stage.resolution)
                 state = state.to(compute_dtype(state))
-            return state.contiguous()  # expanded, its strides would cost a compiled block a graph of its own
-        coarser = states[stage.upsample_from][:, : self.widths[stage.resolution]]  # widths only grow downwards
-        upsampled = F.interpolate(coarser, scale_factor=stage.resolution // stage.upsample_from)
-        return upsampled if state is None else state + upsampled
+        else:
+            coarser = states[stage.upsample_from][:, : self.widths[stage.resolution]]  # widths only grow downwards
+            upsampled = F.interpolate(coarser, scale_factor=stage.resolution // stage.upsample_from)
+            state = upsampled if state is None else upsampled + state
+        return channels_innermost(state)
 
     def posteriors(self, latents: Latents, features: Features) -> tuple[DiagonalGaussian, ...]:
         """q(z_l | z_<l, x) of every group from its kept state and an image's features (see `LatentModel.posterior`).

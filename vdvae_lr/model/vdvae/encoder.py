@@ -10,7 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vdvae_lr.model.precision import compute_dtype, without_autocast
-from vdvae_lr.model.vdvae.layers import Bottleneck, convolution, pad_channels, recomputed_from, scale_weights
+from vdvae_lr.model.vdvae.layers import (
+    Bottleneck,
+    channels_innermost,
+    convolution,
+    pad_channels,
+    recomputed_from,
+    scale_weights,
+)
 from vdvae_lr.model.vdvae.layout import EncoderStage
 
 Features = Mapping[int, Tensor]
@@ -66,4 +73,4 @@ class Encoder(nn.Module):
 def _shrunk(block: nn.Module, features: Tensor, pool: int, width: int) -> Tensor:
     """A block's output, average-pooled and with zeros in new channels: (B, C, R, R) → (B, width, R/pool, R/pool)."""
     output: Tensor = block(features)
-    return pad_channels(F.avg_pool2d(output, pool) if pool > 1 else output, width)
+    return channels_innermost(pad_channels(F.avg_pool2d(output, pool) if pool > 1 else output, width))

@@ -68,6 +68,17 @@ def pad_channels(features: Tensor, width: int) -> Tensor:
     return features if missing == 0 else F.pad(features, (0, 0, 0, 0, 0, missing))
 
 
+def channels_innermost(state: Tensor) -> Tensor:
+    """The same numbers (B, C, H, W) with the strides that all sums have from here on, so that one graph serves them.
+
+    A compiled block gets a graph for each kind of strides. Of one pixel, a pooled or upsampled tensor may have others
+    than a sum, though they mean the same.
+    """
+    if state.shape[-1] == 1:
+        return state.contiguous().flatten(1)[..., None, None]
+    return state.contiguous(memory_format=torch.channels_last)
+
+
 def recomputed_from(
     lowest: int | None, resolution: int, function: Callable[..., T], *arguments: object, draws_noise: bool = False
 ) -> T:
