@@ -41,8 +41,9 @@ as its `base`, the presets that `--hps` names (left to right), and the command l
 refused, and the message suggests the nearest name. `python train.py --hps PRESET --dry_run` prints the resulting
 settings; a run saves them in `settings.json`.
 
-When a run continues, these settings may differ from before, because none of them changes what was computed so far. Any
-other difference is refused, and the message names it:
+When a run continues, these settings may differ from before, because none of them changes what was computed so far. So
+may `n_batch`, unless there are free bits or batch normalisation. Any other difference is refused, and the message names
+it:
 
 {neutral}.
 

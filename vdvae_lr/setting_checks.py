@@ -167,7 +167,8 @@ def type_words(hint: Any) -> str:
     """An annotated type in plain words."""
     origin = typing.get_origin(hint)
     if origin is typing.Literal:
-        return "one of " + ", ".join(map(str, typing.get_args(hint)))
+        choices = typing.get_args(hint)
+        return ("one of " if len(choices) > 1 else "") + ", ".join(map(str, choices))
     if origin in (typing.Union, types.UnionType):
         return " or ".join(type_words(option) for option in typing.get_args(hint))
     return {int: "a whole number", float: "a number", str: "text", bool: "true or false"}.get(hint, "empty")

@@ -179,7 +179,7 @@ def case_settings(case: StepCase) -> Settings:
         checkpoint_activations=case.recompute_from is not None,
         checkpoint_resolution=case.recompute_from or 1,
         cuda_graph=case.mode != "eager",
-        compile=case.mode.startswith("compile"),
+        compile="on" if case.mode.startswith("compile") else "off",
         **OBJECTIVES[case.objective],
     )
 

@@ -62,7 +62,7 @@ def serve_steps(link: Connection, core: int, settings: Settings) -> None:
 def _serve(link: Connection, pair: World, settings: Settings) -> None:
     single = World(0, 1, pair.device)
     training = build_training(settings, pair, StartWeights(None, None))
-    batch = replace(generated_images(settings.model, settings.run.n_batch), micro_batch=pair.rank)
+    batch = replace(generated_images(settings.model, settings.run.images_at_once), micro_batch=pair.rank)
     iteration = 0
     while (turn := link.recv()) is not None:
         if turn != "alone":

@@ -36,14 +36,14 @@ def measure_here(seconds: float) -> float:
 
     settings = settings_of(PRESET)
     training = build_training(settings, start_world("cpu"), StartWeights())
-    batch = generated_images(settings.model, settings.run.n_batch)
+    batch = generated_images(settings.model, settings.run.images_at_once)
     start, steps = 0.0, -WARM_UP_STEPS
     while steps <= 0 or time.perf_counter() - start < seconds:
         if steps == 0:
             start = time.perf_counter()
         training(steps + WARM_UP_STEPS, 1.0, [batch])
         steps += 1
-    return steps * settings.run.n_batch / (time.perf_counter() - start)
+    return steps * settings.run.images_at_once / (time.perf_counter() - start)
 
 
 def measure_apart(way: str, seconds: float) -> float:

@@ -230,11 +230,11 @@ def test_last_hps_wins_whole() -> None:
     assert resolve("--hps cifar10 --hps ffhq256") == resolve("--hps ffhq256")
 
 
-@pytest.mark.parametrize(("word", "value"), [("--compile", True), ("--no_compile", False), ("--no-compile", False)])
+@pytest.mark.parametrize(("word", "value"), [("--fresh", True), ("--no_fresh", False), ("--no-fresh", False)])
 def test_flags(tmp_path: Path, word: str, value: bool) -> None:
-    opposite = preset_file(tmp_path, "opposite", f"compile = {str(not value).lower()}")
-    assert resolve(f"--hps {opposite}").run.compile is not value
-    assert resolve(f"--hps {opposite} {word}").run.compile is value
+    opposite = preset_file(tmp_path, "opposite", f"fresh = {str(not value).lower()}")
+    assert resolve(f"--hps {opposite}").run.fresh is not value
+    assert resolve(f"--hps {opposite} {word}").run.fresh is value
 
 
 def test_help_mentions_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
@@ -256,7 +256,7 @@ def test_help_mentions_every_setting(capsys: pytest.CaptureFixture[str]) -> None
         ("--lr", ["--lr", "Missing value"]),
         ("--hps", ["--hps", "Missing value"]),
         ("--desc --hps", ["--desc", "Missing value"]),
-        ("--compile yes", ["yes"]),
+        ("--fresh yes", ["yes"]),
         ("ffhq256", ["ffhq256"]),
     ],
 )

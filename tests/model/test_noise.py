@@ -1,12 +1,16 @@
 """All random numbers of a pass follow from a key, and an image's from nothing else."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import cast
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.model.noise import PassNoise, noise_key
 
 CPU = torch.device("cpu")
@@ -39,6 +43,24 @@ def test_one_key_gives_one_set_of_numbers_whatever_was_drawn_before(small_model:
     fresh.draw(2)
     used.draw(2)
     assert all_equal(everything(fresh), everything(used))
+
+
+@pytest.mark.parametrize("latents", [3, 100, 1000, 5000])
+def test_a_place_has_the_same_draw_however_the_places_are_cut_into_batches(latents: int) -> None:
+    """Small models draw several places at once: a batch may begin and end inside of such a group."""
+    model = cast(LatentModel, SimpleNamespace(latent_shapes=((latents, 1, 1),), image_noise_shapes=((1, 2, 2),)))
+
+    def drawn_from(first: int, count: int) -> Tensor:
+        noise = PassNoise(model, count, CPU, prior=True, cutoff=True)
+        noise.draw("train", 7, first=first)
+        assert noise.cutoff is not None
+        return torch.cat([part.flatten(1) for part in [*everything(noise), noise.cutoff]], dim=1).clone()
+
+    whole = drawn_from(0, 50)
+    assert len(whole.unique()) > 0.99 * whole.numel()  # no place repeats another's numbers
+    for sizes in [(25, 25), (1, 48, 1), (7, 33, 10), (39, 11)]:
+        starts = np.cumsum([0, *sizes[:-1]]).tolist()
+        assert torch.equal(torch.cat([drawn_from(*part) for part in zip(starts, sizes, strict=True)]), whole)
 
 
 def test_two_keys_give_different_numbers_in_every_buffer(small_model: VDVAE) -> None:

@@ -106,8 +106,8 @@ def update(world: World, name: str) -> dict[str, Tensor]:
     if name == "not finite on the last process" and world.rank == world.size - 1:
         draw = training.noise.draw
 
-        def spoilt_draw(key: int) -> None:
-            draw(key)
+        def spoilt_draw(*name: int | str, first: int = 0) -> None:
+            draw(*name, first=first)
             training.noise.posterior[0].fill_(torch.nan)
 
         training.noise.draw = spoilt_draw  # type: ignore[method-assign]

@@ -32,7 +32,7 @@ def made_with_gradients(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 def test_evaluation_and_pictures_do_not_wait_for_the_compiler(tmp_path: Path, made_with_gradients: list[bool]) -> None:
     images = write_images(tmp_path / "images")
     places = {"data_root": str(images), "save_dir": str(tmp_path), "desc": "run"}
-    assert train(tiny_settings(compile=True, iters=2, iters_per_eval=1, **places), ALONE) == 0
+    assert train(tiny_settings(compile="on", iters=2, iters_per_eval=1, **places), ALONE) == 0
     assert made_with_gradients and all(made_with_gradients)
     seen: list[fx.GraphModule] = []
     torch.compile(lambda x: x + 1, backend=lambda graph, _: seen.append(graph) or graph.forward)(torch.ones(1))

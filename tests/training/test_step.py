@@ -28,6 +28,20 @@ def test_micro_batches_average_like_their_gradients() -> None:
     torch.testing.assert_close(gradient, (parts[0] + parts[1]) / 2, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("changes", [{}, {"lr_reading": "random"}, {"lr_latents": "prior"}])
+@pytest.mark.parametrize("n_batch", [1, 2])
+def test_the_split_into_micro_batches_changes_nothing_but_rounding(n_batch: int, changes: dict[str, object]) -> None:
+    """Noise belongs to an image's place in the step, so --n_batch is free to follow the memory of a card."""
+    gradients, terms = [], []
+    for size in (4, n_batch):
+        training = tiny_training(n_batch=size, global_batch=4, **changes)
+        training(0, 0.5, batches_of(tiny_pixels(4), size))
+        gradients.append(training.optimiser.weights.gradients)
+        terms.append(training.sums)
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(terms[1], terms[0], rtol=1e-5, atol=0)
+
+
 @pytest.mark.parametrize("changes", [{}, {"lr_reading": "random", "free_nats": 0.5}])
 def test_two_processes_halves_sum_to_one_process(changes: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
     """A process of two scales its share so that the mean over processes is the global batch's mean."""

@@ -57,7 +57,7 @@ def describe(settings: Settings, console: Console) -> None:
 
 def _schedule(settings: Settings) -> str:
     run, objective, optimisation = settings.run, settings.objective, settings.optimisation
-    iteration_images = run.global_batch or run.n_batch
+    iteration_images = run.images_of_a_step(processes=1)
     each = "" if run.global_batch else " for each process"
     rise = f"0 → {optimisation.lr:g} over {optimisation.warmup_iters:,}" if optimisation.warmup_iters else None
     final = "" if optimisation.lr_final_share == 1 else f", then to {optimisation.lr * optimisation.lr_final_share:g}"

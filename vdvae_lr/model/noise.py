@@ -1,24 +1,27 @@
 """All random numbers of one pass, drawn before it from a keyed generator.
 
 A pass takes its noise as an argument, so it is a pure function: the same key gives the same numbers, whatever the
-number of processes and the batches before it, and also if a CUDA graph replays the pass. Each row is an image, so noise
-can be keyed by micro-batch (training) or by example (evaluation).
+number of processes and the batches before it, and also if a CUDA graph replays the pass. Each row is an image. Its
+noise is keyed by its place among the images of a step (training) or by its example (evaluation), so it depends neither
+on the other images of its batch nor on their number.
 
 Shapes: B images, Z latent channels, R a group's resolution.
 """
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from vdvae_lr.model.latent_model import LatentModel
 
+_NUMBERS_AT_ONCE = 4096  # small models draw latents for several images at once: on a card each draw is a launch
+
 
 def noise_key(*parts: int | str) -> int:
-    """A generator's seed of 63 bits from the parts that name a draw, such as ("train", seed, step, micro_batch)."""
+    """A generator's seed of 63 bits from the parts that name a draw, such as ("train", seed, step, place)."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
@@ -44,6 +47,8 @@ class PassNoise:
         count = len(model.latent_shapes)
         normal_shapes = list(model.latent_shapes) * (2 if prior else 1)
         uniform_shapes = model.image_noise_shapes if image else ()
+        latents = sum(map(math.prod, model.latent_shapes))
+        self._images_at_once = 1 << max(0, (_NUMBERS_AT_ONCE // latents).bit_length() - 1)
         self._generator = torch.Generator(device)
         self._normal = torch.empty(batch, sum(map(math.prod, normal_shapes)), device=device)
         self._uniform = torch.empty(batch, sum(map(math.prod, uniform_shapes)), device=device)
@@ -55,22 +60,38 @@ class PassNoise:
         self.image: Sequence[Tensor] | None = uniforms or None
         self.cutoff: Tensor | None = torch.empty(batch, 1, 1, 1, device=device) if cutoff else None
 
-    def draw(self, key: int) -> None:
-        """Fill every buffer from one key."""
-        self._generator.manual_seed(key)
-        self._normal.normal_(generator=self._generator)
-        self._uniform.uniform_(generator=self._generator)
-        if self.cutoff is not None:
-            self.cutoff.uniform_(generator=self._generator)
+    def draw(self, *name: int | str, first: int = 0) -> None:
+        """Fill row i with what the draw of this name has for the place `first` + i, whatever the number of rows.
+
+        Places are drawn in groups of a fixed size, of which a batch may begin or end inside.
+        """
+        size, rows = self._images_at_once, len(self._normal)
+        for group in range(first // size, -(-(first + rows) // size)):
+            self._generator.manual_seed(noise_key(*name, group))
+            start = group * size - first
+            inside = slice(max(start, 0), min(start + size, rows))
+            if inside.stop - inside.start == size:
+                self._fill(inside)
+                continue
+            for buffer, fill in self._buffers():
+                drawn = fill(buffer.new_empty(size, *buffer.shape[1:]), generator=self._generator)
+                buffer[inside] = drawn[inside.start - start : inside.stop - start]
 
     def draw_rows(self, keys: Sequence[int]) -> None:
         """Fill row i from keys[i], so that an example's noise does not depend on its place in a batch."""
         for row, key in enumerate(keys):
             self._generator.manual_seed(key)
-            self._normal[row].normal_(generator=self._generator)
-            self._uniform[row].uniform_(generator=self._generator)
-            if self.cutoff is not None:
-                self.cutoff[row].uniform_(generator=self._generator)
+            self._fill(slice(row, row + 1))
+
+    def _fill(self, rows: slice) -> None:
+        for buffer, fill in self._buffers():
+            fill(buffer[rows], generator=self._generator)
+
+    def _buffers(self) -> list[tuple[Tensor, Callable[..., Tensor]]]:
+        """Every buffer with the distribution of its numbers, in the order in which they are drawn."""
+        cutoffs = [] if self.cutoff is None else [self.cutoff]
+        uniforms = [(buffer, Tensor.uniform_) for buffer in (self._uniform, *cutoffs)]
+        return [(self._normal, Tensor.normal_), *uniforms]
 
 
 def _group_views(flat: Tensor, shapes: Sequence[tuple[int, int, int]]) -> list[Tensor]:

@@ -18,12 +18,11 @@ from vdvae_lr.hub.vdvae.tensors import read_optimiser_state
 from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.model.noise import noise_key
 from vdvae_lr.processes.world import World
+from vdvae_lr.training.compiling import compile_blocks
 from vdvae_lr.training.optim import Optimiser
 from vdvae_lr.training.settings import RunSettings, Settings
 from vdvae_lr.training.step import Precision, TrainingStep
 from vdvae_lr.training.weights import FlatWeights
-
-_COMPILED_SHAPES = 256  # blocks differ by resolution, width, batch and pass; torch stops compiling after 8 of them
 
 
 @dataclass(frozen=True)
@@ -104,21 +103,19 @@ def build_training(settings: Settings, world: World, start: StartWeights) -> Tra
             f"the processes found different weights called '{name}'; give one --revision, or let all read the same "
             "folder."
         )
-    if run.compile:
-        torch._dynamo.config.recompile_limit = _COMPILED_SHAPES
-        for part in model.compile_parts():
-            part.compile(dynamic=False)
+    if run.compile == "on":
+        compile_blocks(model)
     return TrainingStep(
         model,
         optimiser,
         settings.objective,
         world,
-        n_batch=run.n_batch,
+        n_batch=run.images_at_once,
         micro_batches=run.micro_batches(world.size),
         seed=run.seed,
         precision=precision,
         cuda_graph=run.cuda_graph,
-        compiled=run.compile,
+        compiled=run.compile == "on",
     )
 
 

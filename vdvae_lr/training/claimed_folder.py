@@ -7,7 +7,7 @@ time.
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,8 @@ def _check_same_settings(folder: Path, settings: Settings) -> None:
         raise cannot_be_read(folder / SETTINGS_NAME, error) from None
     except (OSError, ValueError):
         raise InputError(f"{folder} is not a run of this program; choose another --desc or --save_dir.") from None
-    changed = _differences(settings.flat(), earlier)
+    neutral = NEUTRAL if settings.looks_at_micro_batches else NEUTRAL | {"n_batch"}
+    changed = _differences(settings.flat(), earlier, neutral)
     if changed and complete_checkpoints(folder / CHECKPOINTS):  # a run that saved nothing has nothing to lose
         raise InputError(
             f"run {folder} has other settings ({'; '.join(changed)}); choose another --desc to keep both, "
@@ -115,13 +116,13 @@ def _check_same_settings(folder: Path, settings: Settings) -> None:
         )
 
 
-def _differences(settings: Mapping[str, Any], earlier: Mapping[str, Any]) -> list[str]:
-    """`name: earlier → now` for each setting that changes what is computed.
+def _differences(settings: Mapping[str, Any], earlier: Mapping[str, Any], neutral: Collection[str]) -> list[str]:
+    """`name: earlier → now` for each setting that changes what is computed, as `neutral` ones do not.
 
     If an earlier version did not have a setting, the run used what is now its default.
     """
     earlier = Settings().flat() | dict(earlier)
-    names = sorted(name for name in settings.keys() - NEUTRAL if name in earlier)
+    names = sorted(name for name in settings.keys() - neutral if name in earlier)
     pairs = {name: (earlier[name], settings[name]) for name in names}
     return [
         f"{name}: {before!r} → {now!r}"

@@ -115,7 +115,7 @@ def _held_out(run: Run, stop: StopRequest, count: int) -> Iterator[Batch]:
 
     It has at least one batch: the processes meet at the end, and each must have something to put together.
     """
-    shards = evaluation_shards(count, run.settings.run.n_batch, run.world.rank, run.world.size)
+    shards = evaluation_shards(count, run.settings.run.images_at_once, run.world.rank, run.world.size)
     pin = run.world.device.type == "cuda"
     batches = evaluation_batches(run.held_out_images, shards, run.settings.data.num_workers, pin)
     for number, batch in enumerate(batches):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -23,10 +23,12 @@ from vdvae_lr.processes.world import World
 from vdvae_lr.training.build import StartWeights, build_training, find_start_weights
 from vdvae_lr.training.checkpoint import BackgroundSaver, CheckpointFolder, Position, Snapshot, restore
 from vdvae_lr.training.claimed_folder import claimed_folder, folder_of, record_settings
+from vdvae_lr.training.compiling import choose_compiled, tries_compiling
 from vdvae_lr.training.console import CoreWatch, Display, Speedometer
 from vdvae_lr.training.interruption import ending_at_ctrl_c
 from vdvae_lr.training.lagging import EncoderFirst
 from vdvae_lr.training.metrics import RunLog
+from vdvae_lr.training.micro_batch import with_micro_batches
 from vdvae_lr.training.settings import Settings
 from vdvae_lr.training.step import TrainingStep
 from vdvae_lr.training.trackers import TrackedRun, Trackers, check_installed
@@ -77,10 +79,7 @@ def prepared_run(settings: Settings, world: World, pretrained: WeightSource | No
     `pretrained` and errors are as for `train`.
     """
     world.on_main(lambda: check_installed(settings.run.track))
-    # Resolve 0 once, so that settings.json records the number used.
-    global_batch = settings.run.micro_batches(world.size) * settings.run.n_batch
-    run_settings = replace(settings.run, global_batch=global_batch)
-    settings = replace(settings, run=run_settings)
+    settings.run.micro_batches(world.size)  # raises InputError before any work
     with ending_at_ctrl_c():
         splits = open_splits_together(settings.data, settings.model.image_size, settings.model.image_channels, world)
     inventory = take_inventory(splits)
@@ -89,27 +88,27 @@ def prepared_run(settings: Settings, world: World, pretrained: WeightSource | No
             "the processes do not find the same images; let --data_root name a folder with the same content for all."
         )
     start = _start_weights(settings, world, pretrained)
-    n_batch, seed, workers = run_settings.n_batch, run_settings.seed, settings.data.num_workers
-    place = (len(splits.train), global_batch, n_batch, world.rank, world.size)
+    settings, tried = with_micro_batches(settings, world)
+    run_settings = settings.run
+    global_batch, seed, workers = run_settings.global_batch, run_settings.seed, settings.data.num_workers
+    place = (len(splits.train), global_batch, run_settings.images_at_once, world.rank, world.size)
     order = TrainingOrder(*place, seed)
     folder = folder_of(run_settings)
     with ExitStack() as held:
         notice = world.on_main(lambda: held.enter_context(claimed_folder(settings)))
         step = build_training(settings, world, start)
-        if run_settings.compile:  # for steps alone: evaluation and pictures would compile six times as many graphs
-            held.enter_context(torch.compiler.set_stance("force_eager"))
         checkpoints = CheckpointFolder(folder, run_settings.keep_checkpoints, run_settings.iters_per_ckpt)
         position, notices = _found_position(checkpoints, step)
         notices += _changed_images(settings, position, inventory)
         notices += check_readers(workers, splits.train)
-        if not run_settings.test_eval:
-            prior = step.model.standard_prior
-            at = settings.optimisation.lr_at
-            notices += expectation.notices(settings.objective, run_settings.iters, at, standard_prior=prior)
+        notices += _training_notices(settings, step, position.iteration)
+        if run_settings.compile == "on" or tries_compiling(run_settings, world):
+            # The compiler is for steps alone: evaluation and pictures would compile six times as many graphs.
+            held.enter_context(torch.compiler.set_stance("force_eager"))
         world.on_main(lambda: record_settings(settings))
         iteration = position.iteration
         display = Display(shown=world.is_main, done=iteration, iterations=run_settings.iters, bar=not world.relayed)
-        for line in filter(None, [notice, *notices, *inventory_lines(splits)]):
+        for line in filter(None, [notice, tried, *notices, *inventory_lines(splits)]):
             display.say(line)
         trackers = _trackers(settings, iteration, display) if world.is_main else None
         if trackers is not None:  # pushed first, so that it ends last: nothing on the disk waits for a tracker
@@ -131,6 +130,18 @@ def prepared_run(settings: Settings, world: World, pretrained: WeightSource | No
         shown = (saver, display, log)
         lagging = (first, ahead, check_iters)
         yield Run(settings, world, folder, step, batches, held_out, *shown, iteration, bad_images, *lagging)
+
+
+def _training_notices(settings: Settings, step: TrainingStep, iteration: int) -> list[str]:
+    """Settle what is tried out before a run trains. Returns sentences about how it trains; some may be empty."""
+    run_settings, prior = settings.run, step.model.standard_prior
+    if run_settings.test_eval:
+        return []
+    at = settings.optimisation.lr_at
+    notices = expectation.notices(settings.objective, run_settings.iters, at, standard_prior=prior)
+    if tries_compiling(run_settings, step.world):
+        notices.append(choose_compiled(step, run_settings.iters - iteration))
+    return notices
 
 
 def _trackers(settings: Settings, iteration: int, display: Display) -> Trackers:

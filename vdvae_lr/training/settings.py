@@ -18,6 +18,7 @@ from vdvae_lr.files.presets import preset_words
 from vdvae_lr.hub.pretrained import model_class
 from vdvae_lr.hub.run_record import Start, start_of_run
 from vdvae_lr.hub.sources import WeightSettings
+from vdvae_lr.hub.weight_folder import running_statistics
 from vdvae_lr.losses.objective import ObjectiveSettings
 from vdvae_lr.losses.reading import check_cutoff, check_group_reading
 from vdvae_lr.model.vdvae.vae import VAEConfig
@@ -25,6 +26,7 @@ from vdvae_lr.setting_checks import AtOnce, Between, Count, CountOrNone, PathTex
 from vdvae_lr.training.optim import OptimisationSettings
 from vdvae_lr.training.trackers import chosen_trackers
 
+_SHARE_OF_A_PROCESS = 16  # images of a step, if neither n_batch nor global_batch is given
 _LONGEST_RUN_NAME = LONGEST_NAME - 5  # a run that is moved aside gets a number behind its name
 
 
@@ -64,11 +66,14 @@ class RunSettings:
     """Seed of the initial weights, the data order and the noise."""
     iters: Count = 1000
     """Number of iterations."""
-    n_batch: AtOnce = 16
-    """Images in one micro-batch on one process."""
+    n_batch: Annotated[int | Literal["auto"], Between(1, 65_536)] = "auto"
+    """Images in one micro-batch on one process. auto: on CUDA the most that divide the process's share of global_batch
+    and fit the card, found by trial once; elsewhere the most that have at most 49,152 numbers, such as 16 colour images
+    of 32x32. It changes rounding only, unless there are free bits or batch normalisation, which take the latter on CUDA
+    too."""
     global_batch: Annotated[int, Between(0, 2**24)] = 0
     """Images in one iteration over all processes. Gradients are accumulated over micro-batches until it is reached. 0:
-    n_batch times the number of processes."""
+    n_batch (16 if that is auto) times the number of processes."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Number format of the convolutions; KL, likelihood and sums are always float32. auto: bf16 on CUDA, fp32 on a CPU.
     On CUDA, fp32 multiplies in TF32, torch's default for convolutions."""
@@ -79,8 +84,10 @@ class RunSettings:
     checkpoint_resolution: Annotated[int, Between(1, 65_536)] = 1
     """Lowest resolution at which --checkpoint_activations recomputes; the default is everywhere. Most memory is at the
     highest resolutions."""
-    compile: bool = False
-    """Compile the blocks with torch.compile. It takes some minutes at the start and gives fewer, faster kernels."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Compile the blocks with torch.compile. It takes minutes at the start and gives fewer kernels. auto: on CUDA, if
+    20 minutes of steps or more are ahead; a run then tries it, keeps it if it is faster and the gradient the same, and
+    says so. It changes rounding only."""
     cuda_graph: bool = True
     """On CUDA, capture the work of a micro-batch once as a graph, and replay it."""
     stuck_after_s: Annotated[float, Between(0, above=True, infinite=True)] = 1800.0
@@ -137,7 +144,16 @@ class RunSettings:
         Raises:
             InputError: `global_batch` is no multiple of what the processes take at once.
         """
-        return micro_batch_count(self.global_batch or self.n_batch * processes, self.n_batch, processes)
+        return micro_batch_count(self.images_of_a_step(processes), self.images_at_once, processes)
+
+    @property
+    def images_at_once(self) -> int:
+        """`n_batch`; 1 as long as it is auto (`training/micro_batch.py` settles it when a run begins)."""
+        return 1 if self.n_batch == "auto" else self.n_batch
+
+    def images_of_a_step(self, processes: int) -> int:
+        """`global_batch`, or what 0 stands for."""
+        return self.global_batch or processes * (_SHARE_OF_A_PROCESS if self.n_batch == "auto" else self.n_batch)
 
     @property
     def name(self) -> str:
@@ -189,6 +205,12 @@ class Settings:
             with torch.device("meta"):
                 check_group_reading(model_class(self.model)(self.model))
 
+    @property
+    def looks_at_micro_batches(self) -> bool:
+        """Whether `n_batch` changes the loss: free bits and batch normalisation average over a micro-batch."""
+        with torch.device("meta"):
+            return bool(self.objective.free_nats or running_statistics(model_class(self.model)(self.model)))
+
     def flat(self) -> dict[str, Any]:
         """Every setting by its name on the command line."""
         return {name: value for group in dataclasses.asdict(self).values() for name, value in group.items()}
@@ -216,11 +238,12 @@ NEUTRAL = frozenset(
     {"fresh", "dry_run", "save_dir", "desc", "data_root", "weights_mirror", "lr_repository", "device", "num_workers"}
     | {"test_eval", "eval_examples", "iters_per_print", "iters_per_eval", "iters_per_images", "iters_per_save"}
     | {"iters_per_ckpt", "keep_checkpoints", "num_images_visualize", "stuck_after_s"}
-    | {"checkpoint_activations", "checkpoint_resolution"}
+    | {"checkpoint_activations", "checkpoint_resolution", "compile"}
     | {"watch_examples", "accept_changed_images", "bad_images", "hub_revision", "track", "track_project"}
 )
 """Settings that may differ when a run goes on: none of them changes what was computed until then.
 
 `bad_images` changes nothing before the first unreadable image, and there a run with `stop` ends. `data_root` and
-`hub_revision` only say where the images are: whether they are the same is checked.
+`hub_revision` only say where the images are: whether they are the same is checked. So may `n_batch`, unless the loss
+looks at micro-batches.
 """

@@ -5,6 +5,7 @@ whole forward and backward pass can be captured once as a graph and replayed. Wi
 thousands of kernels one by one would take most of the time.
 """
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
 from typing import Literal
@@ -16,7 +17,7 @@ from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.errors import InputError
 from vdvae_lr.losses.objective import ObjectiveSettings, ObjectiveTerms, evaluate_objective
 from vdvae_lr.model.latent_model import LatentModel
-from vdvae_lr.model.noise import PassNoise, noise_key
+from vdvae_lr.model.noise import PassNoise
 from vdvae_lr.processes.world import World
 from vdvae_lr.training.optim import Optimiser
 
@@ -29,6 +30,7 @@ TERM_NAMES = (
 """The running sums, by their names in the log."""
 NEVER = 2**62
 """More steps than any run has."""
+_TRIALS = 3
 _WARMUP_CALLS = 3  # before a graph is captured, cuDNN has to choose its algorithms and AMP its scale
 
 
@@ -74,6 +76,8 @@ class TrainingStep:
         compiled: parts of the model are compiled; steps use them so, also where `prepared_run` turned the compiler off.
 
     Attributes:
+        compiled: whether steps use the compiler.
+        n_batch: images of one micro-batch.
         local_micro_batches: micro-batches of one step on this process.
         beta: β of the last step.
         reading_error: why this process can no longer read its images; None while it can.
@@ -102,6 +106,7 @@ class TrainingStep:
         self.sums = torch.zeros(len(TERM_NAMES), dtype=torch.float64, device=device)
         self.finite_steps = torch.zeros((), dtype=torch.float64, device=device)
         self.precision: Precision = precision
+        self.n_batch = n_batch
         self.local_micro_batches = micro_batches // world.size
         self.reading_error: InputError | None = None
         self.unread_step = NEVER
@@ -122,9 +127,9 @@ class TrainingStep:
             image=uses_lr and objective.lr_image == "sample",
             cutoff=objective.draws_cutoffs,
         )
+        self._captures = self._capture_at_first_use = cuda_graph and device.type == "cuda"
         self._accumulate: Callable[[], None] = self._forward_backward
-        self._compiled = compiled
-        self._capture_at_first_use = cuda_graph and device.type == "cuda"
+        self.compiled = compiled
 
     def __call__(
         self,
@@ -151,13 +156,7 @@ class TrainingStep:
         weights.message.zero_()
         try:
             for batch in batches:
-                self._pixels.copy_(batch.pixels, non_blocking=True)
-                purpose, number = draws or ("train", iteration)
-                self.noise.draw(noise_key(purpose, self._seed, number, batch.micro_batch))
-                if self._capture_at_first_use:
-                    self._accumulate = self._captured()
-                    self._capture_at_first_use = False
-                self._accumulate()
+                self._take(batch, *draws or ("train", iteration))
         except InputError as error:
             self.reading_error, self.unread_step = error, iteration
         weights.lacks_images.fill_(self.reading_error is not None)
@@ -166,6 +165,39 @@ class TrainingStep:
         counted = self._step_terms.isfinite().all() & (weights.lacks_images == 0)
         self.sums += torch.where(counted, self._step_terms, 0)
         self.finite_steps += counted
+
+    def _take(self, batch: Batch, purpose: str, number: int) -> None:
+        """Add a micro-batch's gradient to the buffer and its terms to the step's."""
+        self._pixels.copy_(batch.pixels, non_blocking=True)
+        self.noise.draw(purpose, self._seed, number, first=batch.micro_batch * self.n_batch)
+        if self._capture_at_first_use:
+            self._accumulate = self._captured()
+            self._capture_at_first_use = False
+        self._accumulate()
+
+    def use(self, *, compiled: bool) -> None:
+        """Compute with or without the compiler from now on."""
+        self.compiled = compiled
+        self._accumulate = self._forward_backward
+        self._capture_at_first_use = self._captures
+
+    def trial(self, batch: Batch, *, compiled: bool) -> tuple[Tensor, float]:
+        """`use(compiled)`, then the gradient of one micro-batch (N,) and the seconds of another. Nothing is updated."""
+        weights = self.optimiser.weights
+        self.use(compiled=compiled)
+        self._alpha.fill_(1)
+        self._beta.fill_(1)
+        weights.message.zero_()
+        self._take(batch, "trial", 0)
+        gradient = weights.gradients.clone()
+        seconds = []
+        for number in range(1, 1 + _TRIALS):
+            self._step_terms.sum().item()  # waits for the device, and for no other process
+            start = time.perf_counter()
+            self._take(batch, "trial", number)
+            self._step_terms.sum().item()
+            seconds.append(time.perf_counter() - start)
+        return gradient, min(seconds)
 
     def loss(self) -> float:
         """β·rate + distortion + α·LR of the last step, of the global batch; free bits aside. Waits for the device."""
@@ -182,7 +214,7 @@ class TrainingStep:
     def _forward_backward(self) -> None:
         """Add one micro-batch's gradient to the buffer and its terms to the step's."""
         weights = self.optimiser.weights
-        stance = torch.compiler.set_stance("default") if self._compiled else nullcontext()
+        stance = torch.compiler.set_stance("default") if self.compiled else nullcontext()
         with stance, weights.collecting_statistics(self._local_share):
             with autocast(self.world.device, self.precision):
                 levels = self._pixels.float()
