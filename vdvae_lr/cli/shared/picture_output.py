@@ -24,7 +24,7 @@ from vdvae_lr.datasets.loader import usable_cores
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.network_errors import without_secrets
 from vdvae_lr.files.paths import entries, exists, is_file, is_folder
-from vdvae_lr.files.writing_threads import WritingThreads
+from vdvae_lr.files.writing_threads import MOST_THREADS, WritingThreads
 from vdvae_lr.hub.pretrained import PretrainedModel
 from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.pictures.image_files import read_image, single_picture
@@ -35,7 +35,6 @@ from vdvae_lr.processes.world import World, joined_world
 from vdvae_lr.setting_checks import AtOnce, PathText
 
 _CHANGES_SHOWN = 5
-_MOST_THREADS = 8  # a thread compresses about 40 pictures of 256x256 a second
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +113,7 @@ class Studio:
         self._check_nothing_is_lost(earlier)
         self._left = set(earlier)
         self._written = 0
-        self.writing = WritingThreads(min(usable_cores(), _MOST_THREADS))
+        self.writing = WritingThreads(min(usable_cores(), MOST_THREADS))
         self._parts: list[Pictures] = []
 
     def _check_places(self) -> None:
