@@ -163,8 +163,10 @@ def _results(begun: Iterable[Callable[[], T]], ahead: int) -> Iterator[T]:
 
 
 def _autocast(model: LatentModel, precision: SamplePrecision) -> Callable[[], AbstractContextManager[object]]:
-    """Makes the context of a pass. Autocast is for float32 weights."""
+    """Makes the context of a pass. Autocast is for float32 weights; a graph must not read weights that it cached."""
     device = model.device.type
     if precision == "auto" and model.samples_in_bf16 and device == "cuda" and model.weight.dtype == torch.float32:
         precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return (lambda: torch.autocast(device, torch.bfloat16)) if precision == "bf16" else nullcontext
+    if precision != "bf16":
+        return nullcontext
+    return lambda: torch.autocast(device, torch.bfloat16, cache_enabled=False)
