@@ -1,4 +1,4 @@
-"""A textbook training step of a VDVAE, as a baseline for ours: same mathematics, same weights, no optimisation.
+"""A textbook training step and sampler of a VDVAE, as a baseline for ours: same mathematics, no optimisation.
 
 Each network activates its own input. State and feature are concatenated before one convolution. Torch differentiates
 the likelihood. Tensors are in NCHW order. AdamW and the averaging go parameter by parameter. The code uses the modules
@@ -15,9 +15,11 @@ from torch.nn import functional as F
 
 from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.model.logistic_mixture import Bins
+from vdvae_lr.model.noise import PassNoise
 from vdvae_lr.model.vdvae.decoder import TopDownBlock
 from vdvae_lr.model.vdvae.encoder import EncoderBlock
 from vdvae_lr.model.vdvae.layers import Bottleneck, TwoInputBottleneck
+from vdvae_lr.model.vdvae.layout import DecoderStage
 from vdvae_lr.training.optim import OptimisationSettings
 
 
@@ -56,17 +58,68 @@ def negative_elbo(model: VDVAE, levels: Tensor, noise: list[Tensor] | None = Non
     for index, (stage, block) in enumerate(zip(model.decoder.stages, model.decoder.blocks, strict=True)):
         assert isinstance(block, TopDownBlock)
         feature = features[stage.resolution]
-        state = states.get(stage.resolution, torch.zeros_like(feature))
-        if stage.upsample_from is not None:
-            coarser = states[stage.upsample_from][:, : state.shape[1]]
-            state = state + F.interpolate(coarser, scale_factor=stage.resolution // stage.upsample_from)
+        state = _entering_state(stage, states, torch.zeros_like(feature))
         draw = None if noise is None else noise[index]
         states[stage.resolution], kl = _top_down_block(block, state, feature, draw)
         rate = rate + kl.sum(dim=(1, 2, 3))
-    final = states[model.config.image_size] * model.decoder.gain + model.decoder.bias
     target = model.pixel_scale.target_from_levels(levels)
-    log_prob = _log_prob(_convolved(final, model.mixture_output), target, model.bins)
+    log_prob = _log_prob(_mixture_numbers(model, states), target, model.bins)
     return (rate - log_prob.sum(dim=(1, 2))).mean() / model.dimensions
+
+
+@torch.no_grad()
+def sampled_levels(model: VDVAE, count: int, noise: PassNoise | None = None) -> Tensor:
+    """`count` images from the prior: (B, H, W, C) uint8 on the host. `noise` None: drawn."""
+    device = model.device
+    states = {int(r): bias.repeat(count, 1, 1, 1) for r, bias in model.decoder.start_states.items()}
+    for index, (stage, block) in enumerate(zip(model.decoder.stages, model.decoder.blocks, strict=True)):
+        assert isinstance(block, TopDownBlock)
+        shape = (count, model.decoder.widths[stage.resolution], stage.resolution, stage.resolution)
+        state = _entering_state(stage, states, torch.zeros(shape, dtype=model.weight.dtype, device=device))
+        from_prior = _bottleneck(block.prior, state)
+        mean, log_scale = from_prior[:, : 2 * block.latent_channels].chunk(2, dim=1)
+        draw = torch.randn_like(mean) if noise is None or noise.prior is None else noise.prior[index]
+        latent = mean + log_scale.exp() * draw
+        state = state + from_prior[:, 2 * block.latent_channels :] + _convolved(latent, block.latent_projection)
+        states[stage.resolution] = state + _bottleneck(block.residual, state)
+    if noise is None or noise.image is None:
+        uniforms = [torch.rand(count, *shape, device=device) for shape in model.image_noise_shapes]
+    else:
+        uniforms = list(noise.image)
+    image = _drawn(_mixture_numbers(model, states), uniforms, model.config.image_channels)
+    levels = model.pixel_scale.levels_from_target(image).round().clamp(0, 255)
+    return levels.permute(0, 2, 3, 1).to(torch.uint8).cpu()
+
+
+def _entering_state(stage: DecoderStage, states: dict[int, Tensor], zeros: Tensor) -> Tensor:
+    state = states.get(stage.resolution, zeros)
+    if stage.upsample_from is None:
+        return state
+    coarser = states[stage.upsample_from][:, : state.shape[1]]
+    return state + F.interpolate(coarser, scale_factor=stage.resolution // stage.upsample_from)
+
+
+def _mixture_numbers(model: VDVAE, states: dict[int, Tensor]) -> Tensor:
+    final = states[model.config.image_size] * model.decoder.gain + model.decoder.bias
+    return _convolved(final, model.mixture_output)
+
+
+def _drawn(numbers: Tensor, uniforms: list[Tensor], channels: int) -> Tensor:
+    """A draw from the mixture as in PixelCNN++: (B, C, H, W). Uniforms choose the component, then the position."""
+    per_component = 10 if channels == 3 else 3
+    logits, rest = numbers.tensor_split([numbers.shape[1] // per_component], dim=1)
+    rest = rest.unflatten(1, (channels, -1, logits.shape[1]))  # (B, C, 2 or 3, K, H, W)
+    which, position = (uniform.clamp(1e-5, 1 - 1e-5) for uniform in uniforms)
+    chosen = F.one_hot((logits - (-which.log()).log()).argmax(1), logits.shape[1]).movedim(-1, 1)[:, None]
+    means, log_scales = ((rest[:, :, part] * chosen).sum(2) for part in (0, 1))
+    drawn = means + log_scales.clamp(min=-7).exp() * (position.log() - (1 - position).log())
+    if channels == 1:
+        return drawn.clamp(-1, 1)
+    coefficients = (rest[:, :, 2].tanh() * chosen).sum(2)
+    red = drawn[:, 0].clamp(-1, 1)
+    green = (drawn[:, 1] + coefficients[:, 0] * red).clamp(-1, 1)
+    blue = (drawn[:, 2] + coefficients[:, 1] * red + coefficients[:, 2] * green).clamp(-1, 1)
+    return torch.stack([red, green, blue], dim=1)
 
 
 def _log_prob(numbers: Tensor, target: Tensor, bins: Bins) -> Tensor:

@@ -44,6 +44,7 @@ from closeness import relative_error
 from gpu_check_evaluation import check_evaluation
 from gpu_check_numbers import BIG, VALUE_TOLERANCE, check_losses, check_parity, check_precisions
 from gpu_check_plain import check_against_plain
+from gpu_check_sampling import check_sampling
 from gpu_check_table import Check
 
 from vdvae_lr.files.bundled import CHECKOUT_ROOT as ROOT
@@ -212,6 +213,7 @@ SECTIONS: dict[str, Callable[[Check], None]] = {
     "losses": check_losses,
     "steps": check_steps,
     "plain": lambda check: check_against_plain(check, BIG),
+    "sampling": lambda check: check_sampling(check, BIG),
     "precisions": check_precisions,
     "evaluation": check_evaluation,
     "tests": check_tests,

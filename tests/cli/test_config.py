@@ -76,9 +76,10 @@ def test_published_presets_hold_the_published_settings(name: str) -> None:
     published: dict[str, Any] = PUBLISHED_MODELS[name]["hps"]
     published = published | {"dataset": RENAMED.get(published["dataset"], published["dataset"])}
     ours = resolve(f"--hps {name}").flat()
-    shared = ours.keys() & (published.keys() - PLACES - CADENCE)
-    assert len(shared) >= 24
+    shared = ours.keys() & (published.keys() - PLACES - CADENCE - {"n_batch"})
+    assert len(shared) >= 23
     assert {key: ours[key] for key in shared} == {key: published[key] for key in shared}
+    assert ours["n_batch"] == "auto" and ours["global_batch"] % published["n_batch"] == 0
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def test_published_presets_hold_the_published_settings(name: str) -> None:
         ("iters = 3.5", ["iters is 3.5", "a whole number"]),
         ("iters = true", ["iters is True", "a whole number"]),
         ('lr = "fast"', ["lr is 'fast'", "a number"]),
-        ("compile = 1", ["compile is 1", "true or false"]),
+        ("fresh = 1", ["fresh is 1", "true or false"]),
         ('lr_form = "rwa"', ["lr_form is 'rwa'", "raw"]),
         ("iters = 0", ["iters is 0", "1 or more"]),
         ("[run]\niters = 3", ["'run' is a table", "NAME = VALUE, without [run]"]),
@@ -97,7 +98,7 @@ def test_published_presets_hold_the_published_settings(name: str) -> None:
         ("iters = 1e5", ["iters is 100000.0", "write 100000"]),
         ("iters = [3]", ["iters is [3]", "a whole number"]),
         ('lr = "1e-4"', ["lr is '1e-4'", "write 1e-4, without quotes"]),
-        ('compile = "False"', ["compile is 'False'", "write false, without quotes"]),
+        ('fresh = "False"', ["fresh is 'False'", "write false, without quotes"]),
         ("desc = 2020-01-02", ["desc is 2020-01-02", "it must be text"]),
         ("lr = nan", ["mine.toml: lr is nan", "it must be 0 or more"]),
         ("lr = inf", ["mine.toml: lr is inf", "it must be finite"]),

@@ -13,9 +13,11 @@ from small_config import SMALL
 
 import vdvae_lr
 from vdvae_lr.cli.main import main
+from vdvae_lr.cli.shared.picture_output import Studio
 from vdvae_lr.errors import EXIT_INPUT_ERROR
 from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.hub.weight_folder import write_weights
+from vdvae_lr.pictures.images import Pictures
 
 
 @pytest.fixture
@@ -75,15 +77,21 @@ def test_single_files_are_the_pictures_themselves(
 
 
 def test_any_number_of_files_is_drawn_a_batch_at_a_time(model: VDVAE, monkeypatch: pytest.MonkeyPatch) -> None:
-    generate, sizes = VDVAE.generate, []
+    generate, add, events = VDVAE.generate, Studio.add, []
 
     def remember(self: VDVAE, batch: int, *arguments: object, **options: object) -> object:
-        sizes.append((batch, len(list(Path("out").glob("*.png")))))
+        events.append(f"made {batch}")
         return generate(self, batch, *arguments, **options)  # type: ignore[arg-type]
 
+    def remember_added(self: Studio, pictures: Pictures) -> None:
+        events.append(f"added {len(pictures)}")
+        add(self, pictures)
+
     monkeypatch.setattr(VDVAE, "generate", remember)
+    monkeypatch.setattr(Studio, "add", remember_added)
     done("sample", "model", "--count", 7, "--files", "out", "--batch", 3)
-    assert sizes == [(3, 0), (3, 3), (1, 6)]
+    assert events == ["made 3", "added 3", "made 3", "added 3", "made 1", "added 1"]
+    assert len(list(Path("out").iterdir())) == 7
 
 
 def test_grid_and_files_together(model: VDVAE) -> None:

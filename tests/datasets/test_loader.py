@@ -146,7 +146,7 @@ def test_a_worker_that_dies_is_reported_with_a_remedy():
 
 
 def test_more_readers_than_cores_are_said_and_far_more_are_refused(mapped: MemoryMappedSource, monkeypatch):
-    monkeypatch.setattr(loader, "_usable_cores", lambda: 2)
+    monkeypatch.setattr(loader, "usable_cores", lambda: 2)
     assert check_readers(2, mapped) == []
     assert "may use 2 core(s) only" in check_readers(3, mapped)[0]
     assert check_readers(16, mapped)
@@ -181,10 +181,10 @@ def test_cores_are_those_that_this_process_may_use():
     allowed = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, {min(allowed)})
-        assert loader._usable_cores() == 1
+        assert loader.usable_cores() == 1
     finally:
         os.sched_setaffinity(0, allowed)
-    assert loader._usable_cores() == len(allowed)
+    assert loader.usable_cores() == len(allowed)
 
 
 def test_workers_leave_interrupts_to_the_main_process():

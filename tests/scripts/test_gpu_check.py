@@ -87,3 +87,22 @@ def test_our_steps_stand_beside_a_plain_one(check: object, capsys: pytest.Captur
     assert float(found[5]) > 0
     assert set(check.steps) == {StepCase(1, objective, preset=SMALL) for objective in ("ELBO", "LR")}  # type: ignore[attr-defined]
     assert check.sound  # type: ignore[attr-defined]
+
+
+def test_our_samples_stand_beside_plain_ones(
+    check: object, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gpu_check_sampling
+    from benchmark import SMALL
+
+    for name, number in {"WARM_UP": 1, "TIMED": 2, "COMPARED": 4, "COMPARED_BATCH": 2}.items():
+        monkeypatch.setattr(gpu_check_sampling, name, number)
+    gpu_check_sampling.check_sampling(check, SMALL, counts=(1,))  # type: ignore[arg-type]
+    speeds, others = (rows(part) for part in capsys.readouterr().out.split("## Pictures"))
+    head, _, found = speeds
+    assert len(found) == len(head) == len(gpu_check_sampling.COLUMNS)
+    plain, *_, graph, faster = (float(cell) for cell in found[1:6])
+    assert faster == pytest.approx(graph / plain, rel=0.1)
+    assert [row[1] for row in others[2:]] == ["ok", "ok", "-"]
+    assert "mean difference 0.000" in others[3][2] and "a second with 1 thread(s)" in others[4][2]
+    assert check.sound  # type: ignore[attr-defined]

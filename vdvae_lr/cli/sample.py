@@ -15,7 +15,7 @@ from vdvae_lr.model.latent_model import DecodedImage
 from vdvae_lr.pictures.group_temperatures import group_temperatures
 from vdvae_lr.pictures.images import Pictures
 from vdvae_lr.pictures.picture_grid import picture_grid
-from vdvae_lr.pictures.sampling import sample_batches
+from vdvae_lr.pictures.sampling import SamplePrecision, sample_batches
 from vdvae_lr.setting_checks import Count
 
 _LONGEST_ROW = 16  # pictures, where each temperature has a row
@@ -35,6 +35,8 @@ class SampleSettings(PictureSettings):
     image: Literal["auto", "sample", "mean"] = "auto"
     """sample: drawn from p(x|z), as in the published code; mean: the likelihood's mean, which has no noise of single
     pixels; auto: sample for a VDVAE, mean for a VAE of the shallow study, whose noise would cover the image."""
+    precision: SamplePrecision = "auto"
+    """Number format of the convolutions. auto: bf16 for a VDVAE on a CUDA card that has it, else fp32."""
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot be used (raises InputError)."""
@@ -62,7 +64,7 @@ def _sample(settings: SampleSettings, model: PretrainedModel, studio: Studio) ->
     shown = model.sample_shows if settings.image == "auto" else settings.image
     studio.begin(model, math.ceil(count / settings.columns) * len(factors), settings.columns)
     for words, temperature in zip(settings.temperature, factors, strict=True):
-        drawn = sample_batches(model, count, temperature, settings.seed, shown, batch)
+        drawn = sample_batches(model, count, temperature, settings.seed, shown, batch, settings.precision)
         what = f"drawing {counted(count, 'picture')} at temperature {words}"
         for pictures in studio.track(drawn, math.ceil(count / batch), what):
             studio.add(pictures)

@@ -105,7 +105,7 @@ def check_readers(num_workers: int, source: ImageSource) -> list[str]:
     Raises:
         InputError: there are so many that starting them could stop the machine.
     """
-    cores = _usable_cores()
+    cores = usable_cores()
     if source.in_memory or num_workers <= cores:
         return []
     if num_workers > cores * _MOST_READERS_PER_CORE:
@@ -119,7 +119,7 @@ def check_readers(num_workers: int, source: ImageSource) -> list[str]:
     ]
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
     """Cores that this process may run on. A container or a launcher may give it only a few of the machine's."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

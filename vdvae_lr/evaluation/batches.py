@@ -35,9 +35,9 @@ class ExampleNoise:
         self._seed = seed
         self._buffers: dict[str, Any] = {"prior": False, "image": False} | buffers
 
-    def draw(self, examples: Examples) -> PassNoise:
-        """Noise for B examples, one row each."""
-        noise = PassNoise(self._model, len(examples), self._model.device, **self._buffers)
+    def draw(self, examples: Examples, into: PassNoise | None = None) -> PassNoise:
+        """Noise for B examples, one row each; `into` is noise of an earlier call, with B rows or more, to replace."""
+        noise = into or PassNoise(self._model, len(examples), self._model.device, **self._buffers)
         noise.draw_rows([noise_key(self._purpose, self._seed, int(example)) for example in examples])
         return noise
 

@@ -197,6 +197,8 @@ class LatentModel(nn.Module, ABC):
     """What a picture of a sample from the prior shows: an image drawn from p(x|z), or the mean image, for likelihoods
     whose noise would cover it.
     """
+    samples_in_bf16: bool = False
+    """Whether samples may be computed in bf16 unasked, because a test shows that their pictures hardly change."""
 
     @property
     def pixel_scale(self) -> PixelScale:

@@ -28,18 +28,28 @@ def to_levels(scale: PixelScale, image: Tensor) -> Pictures:
     With fewer than 8 bits a target stands for several levels, and the middle one is shown. Their lowest one would make
     the picture darker.
     """
-    levels = scale.levels_from_target(image.float()).round().clamp(0, 255)
-    pictures: Pictures = levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    pictures: Pictures = level_tensor(scale, image).cpu().numpy()
     return pictures
+
+
+def level_tensor(scale: PixelScale, image: Tensor) -> Tensor:
+    """`to_levels` as a tensor on the images' device: (B, H, W, C) uint8."""
+    levels = scale.levels_from_target(image.float()).round().clamp(0, 255)
+    return levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 def checked_levels(model: LatentModel, image: Tensor) -> Pictures:
     """`to_levels`, for images of chosen latents (raises InputError if latents unlike the model's own gave NaN)."""
-    if bool(image.isnan().any()):
+    check_made(image.isnan().any())
+    return to_levels(model.pixel_scale, image)
+
+
+def check_made(broken: Tensor) -> None:
+    """Refuse images of latents unlike the model's own: `broken` says whether one is NaN (raises InputError)."""
+    if bool(broken):
         raise InputError(
             "the decoder makes no image of such latents (NaN); lower the temperature, or stay nearer to an image's."
         )
-    return to_levels(model.pixel_scale, image)
 
 
 def as_pictures(pixels: Tensor) -> Pictures:

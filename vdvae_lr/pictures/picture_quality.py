@@ -113,7 +113,7 @@ def _quantities(scores: Scores, key: str, title: str) -> list[Quantity]:
 
 
 def _samples(model: LatentModel, measuring: Measuring, wanted: WantedSets, temperature: str, title: str) -> Numbered:
-    """This process's share of the samples. Sample i is that of `vdvae-lr sample`."""
+    """This process's share of the samples. Sample i is that of `vdvae-lr sample`, up to rounding."""
     world, factors = measuring.world, group_temperatures(temperature, model.resolutions)
     shards = evaluation_shards(wanted.samples, measuring.batch, world.rank, world.size)
     words = f"{measuring.name}: {title}" if measuring.name else title

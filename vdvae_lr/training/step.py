@@ -18,6 +18,7 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.losses.objective import ObjectiveSettings, ObjectiveTerms, evaluate_objective
 from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.model.noise import PassNoise
+from vdvae_lr.processes.cuda_graph import captured
 from vdvae_lr.processes.world import World
 from vdvae_lr.training.optim import Optimiser
 
@@ -230,15 +231,7 @@ class TrainingStep:
         """`_forward_backward` as a CUDA graph over the buffers. The buffers keep their content."""
         message = self.optimiser.weights.message
         before = message.clone()
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(_WARMUP_CALLS):
-                self._forward_backward()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # the loader pins memory in its own thread
-            self._forward_backward()
+        replay = captured(self._forward_backward, _WARMUP_CALLS)
         message.copy_(before)
         self._step_terms.zero_()
-        return graph.replay
+        return replay

@@ -1,16 +1,21 @@
 """Operations that were joined give the numbers of the plain ones."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from closeness import relative_error
+from small_config import SMALL
 from torch import Tensor
 
+import vdvae_lr
 from vdvae_lr.files.bundled import CHECKOUT_ROOT
 from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.losses.objective import ObjectiveSettings
 from vdvae_lr.model.gaussian import DiagonalGaussian
-from vdvae_lr.model.noise import PassNoise
+from vdvae_lr.model.noise import PassNoise, noise_key
 from vdvae_lr.model.vdvae import layers
+from vdvae_lr.pictures.images import SAMPLES_NOISE
 from vdvae_lr.training.step import batch_terms
 
 EXACT = 1e-12
@@ -29,6 +34,23 @@ def test_the_bound_and_its_gradients_are_those_of_a_textbook_pass(
     pairs = zip(torch.autograd.grad(ours, parameters), torch.autograd.grad(plain, parameters), strict=True)
     for name, (one, other) in zip(names, pairs, strict=True):
         assert relative_error(one, other) <= EXACT, name
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_samples_are_those_of_a_textbook_pass(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(CHECKOUT_ROOT / "scripts" / "benchmarks"))
+    from plain_vdvae import sampled_levels
+
+    torch.manual_seed(0)
+    model = VDVAE(replace(SMALL, image_channels=channels)).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    noise = PassNoise(model, 3, torch.device("cpu"), prior=True)
+    noise.draw_rows([noise_key(SAMPLES_NOISE, 5, number) for number in range(3)])
+    plain = sampled_levels(model, 3, noise)
+    assert torch.equal(plain, torch.from_numpy(vdvae_lr.sample(model, 3, seed=5)))
+    assert sampled_levels(model, 2).shape == (2, 8, 8, channels)
 
 
 @pytest.mark.parametrize(("images", "passes"), [(2, 2), (1, 2), (2, 1)])

@@ -20,9 +20,11 @@ from PIL import Image
 from vdvae_lr.cli.shared.film_settings import FilmSettings
 from vdvae_lr.cli.shared.loaded_models import LoadingSettings, load_model
 from vdvae_lr.cli.shared.progress import ConsoleTracker, plain_console
+from vdvae_lr.datasets.loader import usable_cores
 from vdvae_lr.errors import InputError
 from vdvae_lr.files.network_errors import without_secrets
 from vdvae_lr.files.paths import entries, exists, is_file, is_folder
+from vdvae_lr.files.writing_threads import MOST_THREADS, WritingThreads
 from vdvae_lr.hub.pretrained import PretrainedModel
 from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.pictures.image_files import read_image, single_picture
@@ -84,7 +86,7 @@ class Studio:
     """What a command makes pictures with: it shows progress, writes single files, and lays out the grid.
 
     New single files replace those of an earlier set with the same name. The rest of the earlier set goes when the new
-    set is whole.
+    set is whole. Threads write single files while the caller makes the next pictures; `writing` is their `with` block.
 
     Args:
         settings: settings of the command.
@@ -111,6 +113,7 @@ class Studio:
         self._check_nothing_is_lost(earlier)
         self._left = set(earlier)
         self._written = 0
+        self.writing = WritingThreads(min(usable_cores(), MOST_THREADS))
         self._parts: list[Pictures] = []
 
     def _check_places(self) -> None:
@@ -166,7 +169,8 @@ class Studio:
     def add(self, pictures: Pictures, names: Sequence[str | None] = ()) -> None:
         """Write pictures (B, H, W, C) as FOLDER/COMMAND-NUMBER-NAME.png and keep them for the grid, if it is wanted.
 
-        A picture whose name is None is only for the grid. Without `names` all files have only their numbers.
+        A picture whose name is None is only for the grid. Without `names` all files have only their numbers. Raises
+        InputError if a picture of this or an earlier call cannot be written.
         """
         if self._grid is not None:
             self._parts.append(pictures)
@@ -176,7 +180,7 @@ class Studio:
             if name is not None:
                 ending = f"-{name}" if name else ""
                 path = self._folder / f"{self._settings.COMMAND}-{self._written:06}{ending}.png"
-                save_png(single_picture(picture), path)
+                self.writing.add(partial(save_png, single_picture(picture), path))
                 self._written += 1
                 self._left.discard(path)
 
@@ -185,8 +189,9 @@ class Studio:
     ) -> None:
         """Write what is wanted of the grid that `draw` makes of all parts and the film of `frame`'s pictures.
 
-        Then print what was written.
+        Then print what was written. Raises InputError if one of them, or a picture of `add`, cannot be written.
         """
+        self.writing.wait()
         if self._grid is not None:
             save_png(draw(self._parts), self._grid)
         if self._film is not None and frame is not None and isinstance(self._settings, FilmSettings):
@@ -210,7 +215,7 @@ def make_pictures(
 ) -> None:
     """Load the model and let `work` make pictures, on one process; arguments and errors are those of `Studio`."""
     studio = Studio(settings, inputs)
-    with joined_world(settings.device) as world:
+    with studio.writing, joined_world(settings.device) as world:
 
         def make() -> None:
             name = without_secrets(settings.source)

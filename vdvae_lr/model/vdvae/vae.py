@@ -88,6 +88,7 @@ class VeryDeepVAE(LatentModel):
     """A very deep VAE (Child 2020) with the published architecture and initialisation."""
 
     config: VAEConfig
+    samples_in_bf16 = True  # tests/pictures/test_sampling.py holds this; docs/latents.md has the numbers
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__(config)
