@@ -11,6 +11,7 @@ from saved_models import TINY
 
 from vdvae_lr.files.bundled import CHECKOUT_ROOT
 from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.model.logistic_mixture import Bins, LogisticMixture
 from vdvae_lr.processes.world import World
 
 
@@ -86,4 +87,18 @@ def test_our_steps_stand_beside_a_plain_one(check: object, capsys: pytest.Captur
     assert faster == pytest.approx(plain / ours, rel=0.1)
     assert float(found[5]) > 0
     assert set(check.steps) == {StepCase(1, objective, preset=SMALL) for objective in ("ELBO", "LR")}  # type: ignore[attr-defined]
+    assert check.sound  # type: ignore[attr-defined]
+
+
+def test_a_kernel_stands_beside_the_formula(check: object, capsys: pytest.CaptureFixture[str]) -> None:
+    import gpu_check_kernels
+    from benchmark import SMALL
+
+    def formula(parameters: torch.Tensor, image: torch.Tensor, bins: Bins) -> tuple[torch.Tensor, torch.Tensor]:
+        return LogisticMixture(parameters, image.shape[1], bins).with_slopes(image)
+
+    gpu_check_kernels.check_kernels(check, (SMALL,), (1, 2), lambda: formula)  # type: ignore[arg-type]
+    head, _, *found = rows(capsys.readouterr().out)
+    assert [row[:3] for row in found] == [[f"{SMALL}, {images}", "ok", "1.00"] for images in (1, 2)]
+    assert all(len(row) == len(head) and min(map(float, row[3:])) > 0 for row in found)
     assert check.sound  # type: ignore[attr-defined]

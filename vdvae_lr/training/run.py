@@ -25,6 +25,7 @@ from vdvae_lr.training.checkpoint import BackgroundSaver, CheckpointFolder, Posi
 from vdvae_lr.training.claimed_folder import claimed_folder, folder_of, record_settings
 from vdvae_lr.training.console import CoreWatch, Display, Speedometer
 from vdvae_lr.training.interruption import ending_at_ctrl_c
+from vdvae_lr.training.kernels import choose_kernel
 from vdvae_lr.training.lagging import EncoderFirst
 from vdvae_lr.training.metrics import RunLog
 from vdvae_lr.training.settings import Settings
@@ -102,10 +103,7 @@ def prepared_run(settings: Settings, world: World, pretrained: WeightSource | No
         position, notices = _found_position(checkpoints, step)
         notices += _changed_images(settings, position, inventory)
         notices += check_readers(workers, splits.train)
-        if not run_settings.test_eval:
-            prior = step.model.standard_prior
-            at = settings.optimisation.lr_at
-            notices += expectation.notices(settings.objective, run_settings.iters, at, standard_prior=prior)
+        notices += _training_notices(settings, step)
         world.on_main(lambda: record_settings(settings))
         iteration = position.iteration
         display = Display(shown=world.is_main, done=iteration, iterations=run_settings.iters, bar=not world.relayed)
@@ -131,6 +129,17 @@ def prepared_run(settings: Settings, world: World, pretrained: WeightSource | No
         shown = (saver, display, log)
         lagging = (first, ahead, check_iters)
         yield Run(settings, world, folder, step, batches, held_out, *shown, iteration, bad_images, *lagging)
+
+
+def _training_notices(settings: Settings, step: TrainingStep) -> list[str]:
+    """Choose what computes the likelihood. Returns sentences about how the run trains, some of which may be empty."""
+    run_settings, prior = settings.run, step.model.standard_prior
+    if run_settings.test_eval:
+        return []
+    lr_at = settings.optimisation.lr_at
+    notices = expectation.notices(settings.objective, run_settings.iters, lr_at, standard_prior=prior)
+    kernel = choose_kernel(step.model, run_settings.n_batch, step.world) if run_settings.kernels == "auto" else ""
+    return [*notices, kernel]
 
 
 def _trackers(settings: Settings, iteration: int, display: Display) -> Trackers:
