@@ -11,8 +11,10 @@ import vdvae_lr
 PACKAGE = Path(vdvae_lr.__file__).parent
 LAYERS = ("cli", "app", "report", "training", "pictures", "evaluation", "hub", "datasets", "losses", "model")
 LAYERS += ("processes", "setting_checks", "files", "errors")  # each may import itself and those to its right
-OPTIONAL = {"mpi4py", "apex", "gradio", "imageio_ffmpeg", "pyarrow", "torchmetrics", "trackio", "wandb"}
-"""Packages that are imported where they are used; so is app/page.py, which is all Gradio."""
+OPTIONAL = {"mpi4py", "apex", "gradio", "imageio_ffmpeg", "pyarrow", "torchmetrics", "trackio", "triton", "wandb"}
+"""Packages that are imported where they are used."""
+ALL_OPTIONAL = ("vdvae_lr.app.page", "vdvae_lr.model.mixture_kernel")
+"""Modules that are all Gradio or all Triton. They import it, and are imported where they are used."""
 IMPURE = {"os", "io", "pathlib", "json", "tomllib", "pickle", "shutil", "tempfile", "socket", "subprocess", "urllib"}
 IMPURE |= {"safetensors", "PIL", "vdvae_lr.processes.world", "vdvae_lr.files.bundled", "torch.distributed"}
 
@@ -34,7 +36,7 @@ def imports_outside_functions(tree: ast.AST) -> Iterator[str]:
             yield from imports_outside_functions(node)
 
 
-def complaints(layer: str, source: str) -> list[str]:
+def complaints(layer: str, source: str, module: str = "") -> list[str]:
     """What is wrong with the imports of a module of `layer` (a folder of the package, or a module beside them)."""
     tree = ast.parse(source)
     found = []
@@ -52,7 +54,7 @@ def complaints(layer: str, source: str) -> list[str]:
     found += [
         f"{name} is optional: import it where it is used"
         for name in imports_outside_functions(tree)
-        if (name.partition(".")[0] in OPTIONAL and layer != "app") or name.startswith("vdvae_lr.app.page")
+        if (name.partition(".")[0] in OPTIONAL and module not in ALL_OPTIONAL) or name.startswith(ALL_OPTIONAL)
     ]
     return found
 
@@ -65,9 +67,11 @@ def layer_of(path: Path) -> str:
 
 def test_modules_import_only_what_lies_below_them() -> None:
     found = {
-        str(path.relative_to(PACKAGE)): complaints(layer_of(path), path.read_text()) for path in PACKAGE.rglob("*.py")
+        module: complaints(layer_of(path), path.read_text(), module)
+        for path in PACKAGE.rglob("*.py")
+        for module in [".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)]
     }
-    assert {path: complaint for path, complaint in found.items() if complaint} == {}
+    assert {module: complaint for module, complaint in found.items() if complaint} == {}
 
 
 def test_every_module_has_its_place_in_the_order() -> None:
@@ -95,6 +99,8 @@ def test_launcher_imports_only_the_command_line() -> None:
         ("training", "import wandb", "optional"),
         ("training", "try:\n    from apex.optimizers import FusedAdam\nexcept ImportError:\n    pass", "optional"),
         ("training", "class A:\n    from mpi4py import MPI", "optional"),
+        ("model", "import triton.language as tl", "optional"),
+        ("training", "from vdvae_lr.model.mixture_kernel import with_slopes", "optional"),
     ],
 )
 def test_checker_sees_a_breach(layer: str, source: str, words: str) -> None:

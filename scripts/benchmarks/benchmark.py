@@ -48,6 +48,7 @@ from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.model.vdvae.vae import VAEConfig
 from vdvae_lr.processes.world import World, start_world
 from vdvae_lr.training.build import StartWeights, build_training, find_start_weights
+from vdvae_lr.training.kernels import choose_kernel
 from vdvae_lr.training.settings import Settings
 
 SMALL = "fashion"
@@ -225,6 +226,7 @@ def measure_step(world: World, case: StepCase) -> StepMeasurement:
     release_memory()
     torch.backends.cudnn.benchmark = case.autotune
     training = build_training(settings, world, NO_WEIGHTS)
+    choose_kernel(training.model, case.images, world)
     batch = generated_images(settings.model, case.images)
 
     def step(iteration: int) -> None:

@@ -70,7 +70,7 @@ class Operation:
         return sum(self.reads.values()) + sum(self.writes.values())
 
 
-class _Recording(TorchDispatchMode):
+class Recording(TorchDispatchMode):
     """Inside this context, every operation below autograd is recorded."""
 
     def __init__(self) -> None:
@@ -187,11 +187,11 @@ def step_traffic(preset: str, objective: str, precision: str, images: int = 1) -
     # The counter of FLOP does not know groups in a backward pass.
     with (
         FlopCounterMode(display=False) as flops,
-        _Recording() as forward,
+        Recording() as forward,
         saved_tensors_hooks(store, lambda kept: kept),
     ):
         total = loss()
-    with _Recording() as backward:
+    with Recording() as backward:
         total.backward()
     by_resolution: Counter[str] = Counter()
     for resolution, size in stored.values():

@@ -42,6 +42,7 @@ from benchmark import (
 from benchmark_shallow import PRESETS, our_step, timed
 from closeness import relative_error
 from gpu_check_evaluation import check_evaluation
+from gpu_check_kernels import check_kernels
 from gpu_check_numbers import BIG, VALUE_TOLERANCE, check_losses, check_parity, check_precisions
 from gpu_check_plain import check_against_plain
 from gpu_check_sampling import check_sampling
@@ -211,6 +212,7 @@ def _pytest_cells(check: Check) -> list[str]:
 SECTIONS: dict[str, Callable[[Check], None]] = {
     "parity": check_parity,
     "losses": check_losses,
+    "kernels": lambda check: check_kernels(check, (BIG, SMALL)),
     "steps": check_steps,
     "plain": lambda check: check_against_plain(check, BIG),
     "sampling": lambda check: check_sampling(check, BIG),

@@ -11,6 +11,7 @@ from saved_models import TINY
 
 from vdvae_lr.files.bundled import CHECKOUT_ROOT
 from vdvae_lr.hub.pretrained import VDVAE
+from vdvae_lr.model.logistic_mixture import Bins, LogisticMixture
 from vdvae_lr.processes.world import World
 
 
@@ -105,4 +106,18 @@ def test_our_samples_stand_beside_plain_ones(
     assert faster == pytest.approx(graph / plain, rel=0.1)
     assert [row[1] for row in others[2:]] == ["ok", "ok", "-"]
     assert "mean difference 0.000" in others[3][2] and "a second with 1 thread(s)" in others[4][2]
+    assert check.sound  # type: ignore[attr-defined]
+
+
+def test_a_kernel_stands_beside_the_formula(check: object, capsys: pytest.CaptureFixture[str]) -> None:
+    import gpu_check_kernels
+    from benchmark import SMALL
+
+    def formula(parameters: torch.Tensor, image: torch.Tensor, bins: Bins) -> tuple[torch.Tensor, torch.Tensor]:
+        return LogisticMixture(parameters, image.shape[1], bins).with_slopes(image)
+
+    gpu_check_kernels.check_kernels(check, (SMALL,), (1, 2), lambda: formula)  # type: ignore[arg-type]
+    head, _, *found = rows(capsys.readouterr().out)
+    assert [row[:3] for row in found] == [[f"{SMALL}, {images}", "ok", "1.00"] for images in (1, 2)]
+    assert all(len(row) == len(head) and min(map(float, row[3:])) > 0 for row in found)
     assert check.sound  # type: ignore[attr-defined]

@@ -35,7 +35,7 @@ def test_a_step_takes_no_more_operations_than_it_did(traffic: ModuleType, object
 
 
 def test_bytes_are_those_of_inputs_and_outputs(traffic: ModuleType) -> None:
-    with traffic._Recording() as recording:
+    with traffic.Recording() as recording:
         one = torch.zeros(4, 8, device="meta")
         (one.view(32).exp() + torch.zeros(1, device="meta").expand(32)).sum()
     made = {operation.kind: operation.bytes for operation in recording.operations}
@@ -44,7 +44,7 @@ def test_bytes_are_those_of_inputs_and_outputs(traffic: ModuleType) -> None:
 
 def test_element_wise_operations_between_products_fuse(traffic: ModuleType) -> None:
     """gelu and add are one kernel; so are the operations after the product, of which one reads from before it."""
-    with traffic._Recording() as recording:
+    with traffic.Recording() as recording:
         one = torch.empty(8, 8, device="meta")
         early = torch.nn.functional.gelu(one) + 1
         late = (early @ one).exp() * early

@@ -9,7 +9,7 @@ Shapes: B batch, C image channels (1 or 3), K components, H W resolution. Images
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from vdvae_lr.model.precision import full_precision
 
 MIN_LOG_SCALE = -7.0
-_DENSITY_BELOW_MASS = 1e-5  # a bin with less mass takes the density at its centre: log(mass) would lose all precision
+DENSITY_BELOW_MASS = 1e-5  # a bin with less mass takes the density at its centre: log(mass) would lose all precision
 _UNIFORM_MARGIN = 1e-5  # the published sampler keeps its uniforms this far from 0 and 1
 _MAX_SAMPLED_LOG_SCALE = 40.0  # a wider logistic draws the same ±1; exp overflows above 88, and 0 · inf is NaN
 
@@ -56,6 +56,11 @@ def parameters_per_component(channels: int) -> int:
     return 1 + channels * (3 if channels == 3 else 2)
 
 
+WithSlopes = Callable[[Tensor, Tensor, Bins], tuple[Tensor, Tensor]]
+"""From parameters (B, numbers, H, W), an image (B, C, H, W) and bins: log p(x|z) per pixel (B, H, W), and its
+derivatives by the parameters (B, numbers, H, W)."""
+
+
 class LogisticMixture:
     """p(x|z) for a batch of images, from the output convolution's numbers.
 
@@ -63,12 +68,14 @@ class LogisticMixture:
         parameters: (B, K · parameters_per_component(C), H, W).
         channels: C, 1 or 3.
         bins: how values are discretised.
+        kernel: what computes log p(x|z) where its gradient is wanted; None: the plain formula.
     """
 
-    def __init__(self, parameters: Tensor, channels: int, bins: Bins) -> None:
+    def __init__(self, parameters: Tensor, channels: int, bins: Bins, kernel: WithSlopes | None = None) -> None:
         self._parameters = full_precision(parameters)
         self._channels = channels
         self.bins = bins
+        self._kernel = kernel
         self.logits, per_channel = self._views(self._parameters)  # (B, K, H, W)
         self.means = per_channel[:, :, 0]  # (B, C, K, H, W)
         self._raw_log_scales = per_channel[:, :, 1]
@@ -97,6 +104,22 @@ class LogisticMixture:
             return cast(Tensor, _LogProb.apply(self._parameters, self, image))  # type: ignore[no-untyped-call]
         return self._evaluated(image).log_prob
 
+    def with_slopes(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """log p(x|z) as `log_prob` has it, and its derivatives by the parameters (B, numbers, H, W)."""
+        if self._kernel is not None:
+            return self._kernel(self._parameters, image, self.bins)
+        at = self._evaluated(image)
+        return at.log_prob, self._slopes(image, at)
+
+    def rounding_decides(self, image: Tensor) -> Tensor:
+        """Whether rounding may decide between mass and density somewhere in a pixel: (B, H, W).
+
+        There log p jumps, because the mass of a bin is within 5% of that below which its density replaces it. In
+        float32 such a mass, a difference of two numbers near 1, is known to 1%.
+        """
+        mass = self._evaluated(image).mass
+        return ((mass / DENSITY_BELOW_MASS).log().abs() < 0.05).flatten(1, 2).any(1)
+
     def _evaluated(self, image: Tensor) -> "_Evaluated":
         value = image.to(self.means.dtype)
         centred = value[:, :, None] - self._conditional_means(value)
@@ -107,7 +130,7 @@ class LogisticMixture:
         mass = below_upper - below_lower
         middle = inverse_scale * centred
         log_density = middle - self.log_scales - 2 * F.softplus(middle) + math.log(2 * self.bins.half_width)
-        inner = torch.where(mass > _DENSITY_BELOW_MASS, mass.clamp(min=1e-12).log(), log_density)
+        inner = torch.where(mass > DENSITY_BELOW_MASS, mass.clamp(min=1e-12).log(), log_density)
         open_below = upper - F.softplus(upper)
         open_above = -F.softplus(lower)
         edge = value[:, :, None]
@@ -122,12 +145,12 @@ class LogisticMixture:
         value = image.to(self.means.dtype)
         edge = value[:, :, None]
         open_below, open_above = edge < self.bins.lowest_below, edge > self.bins.highest_above
-        by_density = (at.mass <= _DENSITY_BELOW_MASS) & ~(open_below | open_above)
+        by_density = (at.mass <= DENSITY_BELOW_MASS) & ~(open_below | open_above)
         # An open bin reaches to infinity, where the logistic's mass is 0 or 1. With that, one formula fits all bins
         # that have a mass, and no difference of nearly equal numbers is left in it.
         upper, lower = at.below_upper.masked_fill(open_above, 1), at.below_lower.masked_fill(open_below, 0)
         by_place = torch.where(by_density, 1 - 2 * at.middle.sigmoid(), 1 - upper - lower)
-        by_width = torch.where(open_below, 1 - upper, upper * (1 - upper) / at.mass.clamp(min=_DENSITY_BELOW_MASS))
+        by_width = torch.where(open_below, 1 - upper, upper * (1 - upper) / at.mass.clamp(min=DENSITY_BELOW_MASS))
         by_width = torch.where(by_density, by_place / 2, by_width)
         width = at.inverse_scale * (2 * self.bins.half_width)
         chosen = (at.by_component - at.log_prob[:, None]).exp()  # (B, K, H, W): the components' posterior
@@ -214,9 +237,9 @@ class _LogProb(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, parameters: Tensor, mixture: LogisticMixture, image: Tensor) -> Tensor:
         """(B, H, W)."""
-        at = mixture._evaluated(image)
-        ctx.save_for_backward(mixture._slopes(image, at))
-        return at.log_prob
+        log_prob, slopes = mixture.with_slopes(image)
+        ctx.save_for_backward(slopes)
+        return log_prob
 
     @staticmethod
     @once_differentiable

@@ -26,6 +26,7 @@ from vdvae_lr.training.claimed_folder import claimed_folder, folder_of, record_s
 from vdvae_lr.training.compiling import choose_compiled, tries_compiling
 from vdvae_lr.training.console import CoreWatch, Display, Speedometer
 from vdvae_lr.training.interruption import ending_at_ctrl_c
+from vdvae_lr.training.kernels import choose_kernel
 from vdvae_lr.training.lagging import EncoderFirst
 from vdvae_lr.training.metrics import RunLog
 from vdvae_lr.training.micro_batch import with_micro_batches
@@ -139,6 +140,8 @@ def _training_notices(settings: Settings, step: TrainingStep, iteration: int) ->
         return []
     at = settings.optimisation.lr_at
     notices = expectation.notices(settings.objective, run_settings.iters, at, standard_prior=prior)
+    if run_settings.kernels == "auto":
+        notices.append(choose_kernel(step.model, step.n_batch, step.world))
     if tries_compiling(run_settings, step.world):
         notices.append(choose_compiled(step, run_settings.iters - iteration))
     return notices

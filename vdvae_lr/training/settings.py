@@ -90,6 +90,10 @@ class RunSettings:
     says so. It changes rounding only."""
     cuda_graph: bool = True
     """On CUDA, capture the work of a micro-batch once as a graph, and replay it."""
+    kernels: Literal["auto", "plain"] = "auto"
+    """On CUDA, what computes the likelihood and its gradient. auto: a Triton kernel, if it agrees with the plain
+    formula and is faster; a run tries both at its start and says what it takes. plain: the plain formula. They differ
+    by rounding only."""
     stuck_after_s: Annotated[float, Between(0, above=True, infinite=True)] = 1800.0
     """With several processes: if one of them makes no progress for this many seconds, the run says where each process
     was, and ends."""
@@ -238,7 +242,7 @@ NEUTRAL = frozenset(
     {"fresh", "dry_run", "save_dir", "desc", "data_root", "weights_mirror", "lr_repository", "device", "num_workers"}
     | {"test_eval", "eval_examples", "iters_per_print", "iters_per_eval", "iters_per_images", "iters_per_save"}
     | {"iters_per_ckpt", "keep_checkpoints", "num_images_visualize", "stuck_after_s"}
-    | {"checkpoint_activations", "checkpoint_resolution", "compile"}
+    | {"checkpoint_activations", "checkpoint_resolution", "compile", "kernels"}
     | {"watch_examples", "accept_changed_images", "bad_images", "hub_revision", "track", "track_project"}
 )
 """Settings that may differ when a run goes on: none of them changes what was computed until then.

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from vdvae_lr.errors import InputError
 from vdvae_lr.model.gaussian import DiagonalGaussian
 from vdvae_lr.model.latent_model import LatentModel, LatentPass, Latents, LatentSource
-from vdvae_lr.model.logistic_mixture import Bins, LogisticMixture, parameters_per_component
+from vdvae_lr.model.logistic_mixture import Bins, LogisticMixture, WithSlopes, parameters_per_component
 from vdvae_lr.model.pixels import PixelScale
 from vdvae_lr.model.precision import full_precision, without_autocast
 from vdvae_lr.model.vdvae.decoder import Decoder, TopDownBlock
@@ -89,6 +89,8 @@ class VeryDeepVAE(LatentModel):
 
     config: VAEConfig
     samples_in_bf16 = True  # tests/pictures/test_sampling.py holds this; docs/latents.md has the numbers
+    mixture_kernel: WithSlopes | None = None
+    """What computes the likelihood where its gradient is wanted; None: the plain formula."""
 
     def __init__(self, config: VAEConfig) -> None:
         super().__init__(config)
@@ -174,4 +176,5 @@ class VeryDeepVAE(LatentModel):
             weight = layer.weight[:, :, 0, 0]
             bias = torch.addmv(cast(Tensor, layer.bias), weight, decoder.bias.flatten())
             numbers = F.linear(full_precision(state).permute(0, 2, 3, 1), weight * decoder.gain.flatten(), bias)
-            return LogisticMixture(numbers.permute(0, 3, 1, 2), self.config.image_channels, self.bins)
+            parameters = numbers.permute(0, 3, 1, 2)
+            return LogisticMixture(parameters, self.config.image_channels, self.bins, self.mixture_kernel)
