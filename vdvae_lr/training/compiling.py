@@ -17,7 +17,7 @@ from vdvae_lr.training.settings import RunSettings
 from vdvae_lr.training.step import TrainingStep
 
 _COMPILED_SHAPES = 256  # blocks differ by resolution, width, batch and pass; torch stops compiling after 8 of them
-_PAYS_AFTER_S = 1200.0  # of plain steps: a cold start took two minutes for 10 graphs (docs/benchmarks/step.md)
+_PAYS_AFTER_S = 1200.0  # of plain steps: on 2 CPU cores 10 graphs take 1.8 minutes (docs/benchmarks/step.md)
 _LARGEST_DIFFERENCE = 0.1  # between gradients, relative: bf16 rounds to 0.4%, a wrong kernel is off by far more
 
 
