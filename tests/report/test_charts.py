@@ -239,3 +239,10 @@ def test_a_chart_can_name_its_curves() -> None:
     shown = chart(curve([1.0, 2.0]), curve([2.0, 1.0], 1), legend=True)
     assert {"first", "&lt;b&gt;second&lt;/b&gt;"} <= set(re.findall(r">([^<>]+)</text>", chart_svg(shown)))
     assert "first" not in chart_svg(chart(curve([1.0, 2.0])))
+
+
+@pytest.mark.parametrize("values", [[0.0, 0.00125], [-0.00124, 0.00119], [-0.0104, 0.0101], [-99_876.0, 99_000.0]])
+def test_the_unit_stays_inside_whatever_the_length_of_the_numbers(values: list[float]) -> None:
+    svg = chart_svg(chart(curve(values), scale="linear"))
+    (place,) = re.findall(r'<text [^>]*transform="rotate\(-90 ([\d.-]+) [\d.-]+\)"[^>]*>nats/dim<', svg)
+    assert float(place) > 9  # the baseline; the letters reach 9 pixels to its left

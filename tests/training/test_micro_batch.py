@@ -89,7 +89,7 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             raise
 
     monkeypatch.setattr(TrainingStep, "__call__", limited)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (60, 1000))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (120, 1000))
     return found
 
 
@@ -99,7 +99,7 @@ def test_a_trial_finds_the_largest_number_that_fits(tried: list[int]) -> None:
 
 
 def test_a_step_that_fills_the_card_does_not_fit(tried: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (40, 1000))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (90, 1000))
     assert found_by_trial(tiny_settings(n_batch="auto", global_batch=8), ALONE, [8, 4, 2, 1]) == 1
     assert tried == [8, 4, 2]  # one image is not tried: if it does not fit, the run itself says so
 

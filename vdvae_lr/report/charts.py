@@ -54,7 +54,7 @@ _STYLE: dict[str, Any] = {
 }
 _METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # none of it
 _WIDTH, _HEIGHT = 374, 260  # points, shown as pixels
-_LEFT, _RIGHT, _BOTTOM, _TOP = 66, 10, 44, 18  # margins; matplotlib's layout engines take longer than the drawing
+_LEFT, _RIGHT, _BOTTOM, _TOP = 76, 10, 44, 18  # margins; matplotlib's layout engines take longer than the drawing
 _AXES_WIDTH = _WIDTH - _LEFT - _RIGHT
 _LARGEST_DRAWN = 1e150  # an axis of larger values overflows
 _ROW = 13  # points: height of a row of resolutions

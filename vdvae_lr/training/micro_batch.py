@@ -7,7 +7,6 @@ unless the loss looks at a micro-batch as a whole (`Settings.looks_at_micro_batc
 import gc
 import json
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from vdvae_lr.training.claimed_folder import folder_of
 from vdvae_lr.training.settings import Settings
 
 _NUMBERS_AT_ONCE = 49_152  # 16 colour images of 32×32: no more are taken at once where nothing is tried
-_FREE_SHARE = 0.05  # of a card's memory, for what a run needs besides its step: evaluation, pictures, fragments
+_FREE_SHARE = 0.1  # of a card, for what a run needs besides its step: evaluation, pictures, fragments
 
 
 def with_micro_batches(settings: Settings, world: World) -> tuple[Settings, str]:
@@ -71,8 +70,9 @@ def _recorded(settings: Settings) -> int:
 
 def found_by_trial(settings: Settings, world: World, sizes: list[int]) -> int:
     """The first of `sizes`, which fall to 1, with which one step fits on the card of every process."""
-    fits = partial(_fits, settings, World(0, 1, world.device))
-    own = world.patiently(lambda: next((size for size in sizes[:-1] if fits(size)), 1), "trying how many images fit")
+    world.at("trying how many images fit")
+    alone = World(0, 1, world.device)
+    own = next((size for size in sizes[:-1] if _fits(settings, alone, size)), 1)
     return -world.highest(-own)
 
 
@@ -94,8 +94,7 @@ def _fits(settings: Settings, alone: World, n_batch: int) -> bool:
 def _take_a_step(settings: Settings, alone: World, n_batch: int) -> None:
     """Take one step of `n_batch` black images from random weights. It is not compiled, which only takes more memory."""
     run = replace(settings.run, n_batch=n_batch, global_batch=n_batch, compile="off")
-    with torch.cuda.device_of(torch.empty(0, device=alone.device)):  # another thread would begin with the first card
-        step = build_training(replace(settings, run=run), alone, StartWeights())
-        black = torch.zeros(n_batch, *step.model.image_shape, dtype=torch.uint8)
-        step(0, 1.0, [Batch(black, np.arange(n_batch))])
-        step.loss()  # waits for the device
+    step = build_training(replace(settings, run=run), alone, StartWeights())
+    black = torch.zeros(n_batch, *step.model.image_shape, dtype=torch.uint8)
+    step(0, 1.0, [Batch(black, np.arange(n_batch))])
+    step.loss()  # waits for the device

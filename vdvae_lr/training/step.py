@@ -5,6 +5,7 @@ whole forward and backward pass can be captured once as a graph and replayed. Wi
 thousands of kernels one by one would take most of the time.
 """
 
+import gc
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
@@ -181,6 +182,9 @@ class TrainingStep:
         self.compiled = compiled
         self._accumulate = self._forward_backward
         self._capture_at_first_use = self._captures
+        if self._captures:  # an earlier graph holds the memory of its passes, and is part of a reference cycle
+            gc.collect()
+            torch.cuda.empty_cache()
 
     def trial(self, batch: Batch, *, compiled: bool) -> tuple[Tensor, float]:
         """`use(compiled)`, then the gradient of one micro-batch (N,) and the seconds of another. Nothing is updated."""
