@@ -353,4 +353,4 @@ def test_training_on_reconstruction_lowers_it_further_than_the_bound_alone(laten
     trained, untrained = (
         late_mean([terms.latent_reconstruction for terms in train_plain_vae(settings, alpha)]) for alpha in (1.0, 0.0)
     )
-    assert trained < untrained - 0.01, (trained, untrained)  # with five other noises: lower by 0.018 to 0.133
+    assert trained < untrained - 0.01, (trained, untrained)  # with five noises each: lower by 0.018 to 0.133
