@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+import shallow_runs
 import torch
 from torch import Tensor, fx, nn
 from training_runs import ALONE, assert_same_bits, batches_of, fingerprint, tiny_pixels, tiny_settings, tiny_training
@@ -90,12 +91,14 @@ def test_another_process_that_cannot_compile_decides_for_all(
     assert not step.compiled
 
 
-def test_a_trial_changes_nothing_that_is_trained() -> None:
-    tried, other = tiny_training(), tiny_training()
-    gradient, seconds = tried.trial(batches_of(tiny_pixels(2, seed=1), 2)[0], compiled=False)
+@pytest.mark.parametrize("build", [tiny_training, shallow_runs.training], ids=["VDVAE", "batch normalisation"])
+def test_a_trial_changes_nothing_that_is_trained(build: Callable[[], TrainingStep]) -> None:
+    tried, other = build(), build()
+    size = tried.n_batch
+    gradient, seconds = tried.trial(batches_of(tiny_pixels(size, seed=1), size)[0], compiled=False)
     assert seconds > 0 and float(gradient.norm()) > 0
     for step in (tried, other):
-        step(0, 0.5, batches_of(tiny_pixels(4), 2))
+        step(0, 0.5, batches_of(tiny_pixels(2 * size), size))
     assert_same_bits(fingerprint(tried), fingerprint(other))
     assert torch.equal(tried.sums, other.sums)
 
