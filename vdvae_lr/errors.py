@@ -45,6 +45,11 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(map(_printable_letter, text))
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of a library says first, at most 200 letters of it; the name of its kind if it says nothing."""
+    return str(error).strip().partition("\n")[0][:200] or type(error).__name__
+
+
 def _printable_letter(letter: str) -> str:
     if letter.isprintable():
         return letter

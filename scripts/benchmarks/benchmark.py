@@ -8,7 +8,6 @@
 """
 
 import argparse
-import gc
 import json
 import os
 import platform
@@ -46,6 +45,7 @@ from vdvae_lr.files.paths import path_of
 from vdvae_lr.files.presets import read_presets
 from vdvae_lr.hub.pretrained import VDVAE
 from vdvae_lr.model.vdvae.vae import VAEConfig
+from vdvae_lr.processes.cuda_graph import is_out_of_memory, release_memory
 from vdvae_lr.processes.world import World, start_world
 from vdvae_lr.training.build import StartWeights, build_training, find_start_weights
 from vdvae_lr.training.kernels import choose_kernel
@@ -144,11 +144,10 @@ def describe_machine(device: torch.device) -> str:
     return f"{text}; {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def release_memory() -> None:
-    """Free all memory and reset the peak. A captured graph is part of a reference cycle, so collect garbage first."""
-    gc.collect()
+def fresh_memory() -> None:
+    """Free all memory and reset the peak."""
+    release_memory()
     if torch.cuda.is_available():
-        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
 
 
@@ -223,7 +222,7 @@ def small_start(settings: Settings) -> tuple[StartWeights, str]:
 def measure_step(world: World, case: StepCase) -> StepMeasurement:
     """Time the real training step of one configuration, with random weights and generated images."""
     settings = case_settings(case)
-    release_memory()
+    fresh_memory()
     torch.backends.cudnn.benchmark = case.autotune
     training = build_training(settings, world, NO_WEIGHTS)
     choose_kernel(training.model, case.images, world)
@@ -247,8 +246,7 @@ def measure_if_it_fits(world: World, case: StepCase) -> StepMeasurement | None:
     try:
         return measure_step(world, case)
     except RuntimeError as error:
-        chain = [error, error.__context__]  # out of memory during a capture is reported as a broken capture
-        if case.recompute_from or not any(isinstance(link, torch.cuda.OutOfMemoryError) for link in chain):
+        if case.recompute_from or not is_out_of_memory(error):
             raise
         return None
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from benchmark import SMALL, exact_float32, generated_images, release_memory, settings_of, small_start
+from benchmark import SMALL, exact_float32, fresh_memory, generated_images, settings_of, small_start
 from gpu_check_table import Check
 from plain_vdvae import sampled_levels
 
@@ -45,7 +45,7 @@ def check_sampling(check: Check, preset: str, counts: Sequence[int] = (32, 8, 1)
 
 def _speed_cells(check: Check, preset: str, images: int) -> list[str]:
     plain = _plain_rate(check, preset, images)
-    release_memory()
+    fresh_memory()
     model = VDVAE(settings_of(preset).model)
     model.to(device=check.world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     count, rates, cells = images * (WARM_UP + TIMED), list[float](), list[str]()

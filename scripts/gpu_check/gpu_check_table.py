@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from benchmark import Report, StepCase, StepMeasurement, release_memory
+from benchmark import Report, StepCase, StepMeasurement, fresh_memory
 
 from vdvae_lr.processes.world import World
 
@@ -36,7 +36,7 @@ class Check:
             traceback.print_exc()
             cells = [self.verdict(False), f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:200]}"]
         self.report.row(label, *cells)
-        release_memory()
+        fresh_memory()
 
     def verdict(self, passed: bool) -> str:
         self.sound &= passed

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vdvae_lr.datasets.decoding import LARGEST_FILE, UnreadableImageError
-from vdvae_lr.errors import InputError
+from vdvae_lr.errors import InputError, first_line
 from vdvae_lr.files.progress_bar import progress_bar
 from vdvae_lr.files.whole_file import replacing
 
@@ -67,7 +67,7 @@ def unpack_images(parquet: Path, shown: str, column: str, target: Path) -> None:
             if isinstance(error, OSError) and error.errno:
                 raise  # the disk; `replacing` says so
             raise InputError(
-                f"{shown} is damaged or no Parquet file ({_first_words(error)}): choose another data set or "
+                f"{shown} is damaged or no Parquet file ({first_line(error)}): choose another data set or "
                 "--hub_revision"
             ) from error
 
@@ -162,11 +162,7 @@ class ParquetRows:
                 self._columns[file] = pa.ipc.open_file(pa.memory_map(str(place))).read_all().column(0)
             except (pa.ArrowException, OSError) as error:
                 raise InputError(
-                    f"{place}, unpacked from {file}, is damaged or gone ({_first_words(error)}): delete it and run the "
+                    f"{place}, unpacked from {file}, is damaged or gone ({first_line(error)}): delete it and run the "
                     "same command again"
                 ) from error
         return self._columns[file]
-
-
-def _first_words(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0][:200] or type(error).__name__

@@ -1,10 +1,13 @@
 """CUDA graphs: work over fixed buffers is captured once and then replayed, which launches all its kernels at once."""
 
+import gc
 import sys
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 import torch
+
+from vdvae_lr.errors import first_line
 
 T = TypeVar("T")
 
@@ -42,6 +45,17 @@ def captured(function: Callable[[], T], warm_up: int) -> Callable[[], T]:
     return replay
 
 
+def release_memory() -> None:
+    """Free memory that nothing uses. A graph holds that of its passes, and is part of a reference cycle."""
+    gc.collect()
+    torch.cuda.empty_cache()  # does nothing without a card
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a card's memory was too small. During a capture that is reported as a broken capture."""
+    return any(isinstance(link, torch.OutOfMemoryError) for link in (error, error.__context__))
+
+
 class CheckedGraph(Generic[T]):
     """Calls `function`, from the third time on by a CUDA graph, if the graph has proved to do the same.
 
@@ -74,7 +88,7 @@ class CheckedGraph(Generic[T]):
         try:
             replay = self._capture(self._function, 1)
         except RuntimeError as error:
-            self._stay_plain(str(error).strip().partition("\n")[0])
+            self._stay_plain(first_line(error))
         else:
             self._next = lambda: self._compared(replay)
         return result

@@ -15,7 +15,7 @@ from typing import TypeVar
 from torch import distributed
 from torch.distributed import TCPStore  # type: ignore[attr-defined]  # documented, but not listed
 
-from vdvae_lr.errors import InputError
+from vdvae_lr.errors import InputError, first_line
 from vdvae_lr.processes.launchers import Place
 from vdvae_lr.processes.watch import PeerWatch
 
@@ -70,7 +70,7 @@ def _opened(place: Place, hosts: bool) -> TCPStore:
         doing = "cannot offer a place to meet" if hosts else "cannot meet the others"
         raise InputError(
             f"process {place.rank} of {place.size} {doing} at {place.address}:{place.port} "
-            f"({str(error).splitlines()[0]}); end what else runs there, or {place.remedy}."
+            f"({first_line(error)}); end what else runs there, or {place.remedy}."
         ) from None
 
 

@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from vdvae_lr.datasets.loader import Batch
+from vdvae_lr.errors import first_line
 from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.processes.world import World
 from vdvae_lr.training.settings import RunSettings
@@ -55,7 +56,7 @@ def choose_compiled(step: TrainingStep, iterations: int) -> str:
         why = why if right else f"compiled ones give another gradient, by {difference:.0%}"
         keep = right and compiled_s < plain_s
     except Exception as error:  # a compiler can fail in any way, and the plain step needs none
-        keep, why = False, f"compiling failed ({type(error).__name__}: {str(error).strip().partition(chr(10))[0]})"
+        keep, why = False, f"compiling failed ({type(error).__name__}: {first_line(error)})"
     if world.highest(not keep):
         step.use(compiled=False)
         return f"compile auto: plain blocks ({why}{'; another process cannot use compiled ones' if keep else ''})."

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vdvae_lr.errors import InputError
+from vdvae_lr.errors import InputError, first_line
 from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.model.logistic_mixture import Bins, LogisticMixture, WithSlopes
 from vdvae_lr.model.vdvae.vae import VeryDeepVAE
@@ -77,8 +77,7 @@ def choose_if_better(model: VeryDeepVAE, images: int, world: World, load: Callab
     except ModuleNotFoundError:
         complaint = "Triton is not installed"
     except Exception as error:  # whatever goes wrong in compiling and launching, the run can do without the kernel
-        first_line = str(error).strip().partition("\n")[0]
-        complaint = f"the Triton kernel fails here ({type(error).__name__}: {first_line})"
+        complaint = f"the Triton kernel fails here ({type(error).__name__}: {first_line(error)})"
         _check_usable(world.device, complaint)
     if world.highest(bool(complaint)):
         return f"Likelihood: plain formula, because {complaint or 'another process cannot use the Triton kernel'}."

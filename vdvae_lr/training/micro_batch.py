@@ -4,7 +4,6 @@ Noise belongs to an image's place in the step. So the split of a step into micro
 unless the loss looks at a micro-batch as a whole (`Settings.looks_at_micro_batches`).
 """
 
-import gc
 import json
 from dataclasses import replace
 
@@ -14,6 +13,7 @@ import torch
 from vdvae_lr.datasets.loader import Batch
 from vdvae_lr.files.run_folder import CHECKPOINTS, SETTINGS_NAME, complete_checkpoints
 from vdvae_lr.hub.pretrained import model_class
+from vdvae_lr.processes.cuda_graph import is_out_of_memory, release_memory
 from vdvae_lr.processes.world import World
 from vdvae_lr.training.build import StartWeights, build_training
 from vdvae_lr.training.claimed_folder import folder_of
@@ -30,15 +30,12 @@ def with_micro_batches(settings: Settings, world: World) -> tuple[Settings, str]
     CUDA, and if the loss looks at micro-batches, nothing is tried: it is the largest divisor with which a micro-batch
     has at most 49,152 numbers. A run that goes on keeps its number if that still divides the share.
 
-    Returns:
-        The settings, and a sentence for the person if something was tried.
-
-    Raises:
-        InputError: the processes cannot share `global_batch` images evenly.
+    The processes must be able to share `global_batch` evenly (`RunSettings.micro_batches` checks it). Returns the
+    settings, and a sentence for the person if something was tried.
     """
     global_batch = settings.run.images_of_a_step(world.size)
+    share = global_batch // world.size
     settings = replace(settings, run=replace(settings.run, global_batch=global_batch))
-    share = settings.run.micro_batches(world.size) * settings.run.images_at_once // world.size
     if settings.run.n_batch != "auto":
         return settings, ""
     recorded = world.highest(_recorded(settings) if world.is_main else 0)
@@ -81,13 +78,12 @@ def _fits(settings: Settings, alone: World, n_batch: int) -> bool:
     try:
         _take_a_step(settings, alone, n_batch)
         free, total = torch.cuda.mem_get_info(alone.device)
-    except RuntimeError as error:  # out of memory during a capture is reported as a broken capture
-        if not any(isinstance(link, torch.OutOfMemoryError) for link in (error, error.__context__)):
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
             raise
         return False
     finally:
-        gc.collect()  # a captured graph is part of a reference cycle
-        torch.cuda.empty_cache()
+        release_memory()
     return free >= _FREE_SHARE * total
 
 

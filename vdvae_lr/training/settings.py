@@ -67,10 +67,10 @@ class RunSettings:
     iters: Count = 1000
     """Number of iterations."""
     n_batch: Annotated[int | Literal["auto"], Between(1, 65_536)] = "auto"
-    """Images in one micro-batch on one process. auto: on CUDA the most that divide the process's share of global_batch
-    and fit the card, found by trial once; elsewhere the most that have at most 49,152 numbers, such as 16 colour images
-    of 32x32. It changes rounding only, unless there are free bits or batch normalisation, which take the latter on CUDA
-    too."""
+    """Images in one micro-batch on one process. auto: on CUDA the largest number that divides the process's share of
+    global_batch and fits the card, found by trial once; on a CPU the largest with at most 49,152 pixel values, such as
+    16 colour images of 32x32. It changes rounding only, except with free bits or batch normalisation; there auto is the
+    same on every device."""
     global_batch: Annotated[int, Between(0, 2**24)] = 0
     """Images in one iteration over all processes. Gradients are accumulated over micro-batches until it is reached. 0:
     n_batch (16 if that is auto) times the number of processes."""

@@ -5,7 +5,6 @@ whole forward and backward pass can be captured once as a graph and replayed. Wi
 thousands of kernels one by one would take most of the time.
 """
 
-import gc
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
@@ -19,7 +18,7 @@ from vdvae_lr.errors import InputError
 from vdvae_lr.losses.objective import ObjectiveSettings, ObjectiveTerms, evaluate_objective
 from vdvae_lr.model.latent_model import LatentModel
 from vdvae_lr.model.noise import PassNoise
-from vdvae_lr.processes.cuda_graph import captured
+from vdvae_lr.processes.cuda_graph import captured, release_memory
 from vdvae_lr.processes.world import World
 from vdvae_lr.training.optim import Optimiser
 
@@ -182,9 +181,8 @@ class TrainingStep:
         self.compiled = compiled
         self._accumulate = self._forward_backward
         self._capture_at_first_use = self._captures
-        if self._captures:  # an earlier graph holds the memory of its passes, and is part of a reference cycle
-            gc.collect()
-            torch.cuda.empty_cache()
+        if self._captures:
+            release_memory()  # of an earlier graph
 
     def trial(self, batch: Batch, *, compiled: bool) -> tuple[Tensor, float]:
         """`use(compiled)`, then the gradient of one micro-batch (N,) and the seconds of another. Nothing is updated."""
